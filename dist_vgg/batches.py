@@ -1,0 +1,47 @@
+"""The fixed list of micro-batches: which samples each shard brings to which step."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dist_vgg.shards import Samples
+from dist_vgg.streams import generator
+
+
+class Batches:
+    """The order of a run's samples, drawn for each shard and epoch from the seed alone."""
+
+    def __init__(
+        self, shards: Mapping[int, Samples], counts: np.ndarray, micro_batch: int, seed: int
+    ) -> None:
+        """`shards` are those hosted here, `counts` the number of samples of every shard."""
+        self._shards = shards
+        self._counts = counts
+        self._size = micro_batch
+        self._seed = seed
+        self._orders: dict[tuple[int, int], np.ndarray] = {}
+        self.steps_per_epoch = -(-int(counts.max()) // self._size)
+
+    @property
+    def samples(self) -> int:
+        """Samples of all shards together: an epoch."""
+        return int(self._counts.sum())
+
+    def place(self, step: int) -> tuple[int, int]:
+        """The epoch of a step, and its number within the epoch; both from 0."""
+        return divmod(step, self.steps_per_epoch)
+
+    def global_size(self, step: int) -> int:
+        """Samples in the micro-batches of all shards together."""
+        _, index = self.place(step)
+        return int(np.clip(self._counts - index * self._size, 0, self._size).sum())
+
+    def micro_batch(self, shard: int, step: int) -> Samples:
+        """The samples of one shard for one step; none where the shard has run out."""
+        epoch, index = self.place(step)
+        if (shard, epoch) not in self._orders:
+            self._orders = {k: v for k, v in self._orders.items() if k[0] != shard}
+            shuffle = generator(self._seed, "order", epoch, shard)
+            self._orders[shard, epoch] = shuffle.permutation(len(self._shards[shard]))
+        rows = self._orders[shard, epoch][index * self._size : (index + 1) * self._size]
+        return self._shards[shard][rows]

@@ -1,0 +1,129 @@
+"""Waiting for other ranks without burning their cores, and failing together.
+
+MPI's blocking calls spin. With more ranks than cores a waiting rank then takes the core of
+one that computes, so every wait in this project is a non-blocking call that is polled here.
+"""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from dist_vgg.errors import UserError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+SHORTEST_NAP, LONGEST_NAP = 50e-6, 1e-3  # seconds
+
+
+def wait(request: "MPI.Request") -> None:
+    """Wait for a non-blocking MPI call, sleeping between looks; from 50 us up to 1 ms."""
+    nap = SHORTEST_NAP
+    while not request.Test():
+        time.sleep(nap)
+        nap = min(2 * nap, LONGEST_NAP)
+
+
+def barrier(comm: "MPI.Intracomm") -> None:
+    """Wait until every rank is here."""
+    wait(comm.Ibarrier())
+
+
+def add_up(comm: "MPI.Intracomm", values: np.ndarray) -> np.ndarray:
+    """Sum an array over the ranks, in place.
+
+    The result depends on no order of the ranks where each entry is non-zero on one rank
+    only, and that is how this project uses it.
+    """
+    from mpi4py import MPI
+
+    wait(comm.Iallreduce(MPI.IN_PLACE, values, op=MPI.SUM))
+    return values
+
+
+def gather_texts(comm: "MPI.Intracomm", text: str) -> list[str]:
+    """Every rank's text, on every rank, in order of rank."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    sizes = np.zeros(comm.size, np.int64)
+    sizes[comm.rank] = len(data)
+    add_up(comm, sizes)
+    everything = np.empty(int(sizes.sum()), np.uint8)
+    wait(comm.Iallgatherv(data, [everything, sizes.tolist()]))
+    ends = np.cumsum(sizes)
+    return [
+        everything[end - n : end].tobytes().decode() for end, n in zip(ends, sizes, strict=True)
+    ]
+
+
+def share_text(comm: "MPI.Intracomm", text: str) -> str:
+    """Rank 0's text, on every rank."""
+    return gather_texts(comm, text if comm.rank == 0 else "")[0]
+
+
+@contextmanager
+def together(comm: "MPI.Intracomm") -> Iterator[None]:
+    """A UserError inside, on whichever ranks, becomes the same UserError on every rank.
+
+    All ranks must enter and leave; nothing inside may wait for another rank.
+    """
+    mistake = ""
+    try:
+        yield
+    except UserError as error:
+        mistake = str(error)
+    mistakes = [text for text in gather_texts(comm, mistake) if text]
+    if mistakes:
+        raise UserError(mistakes[0])
+
+
+def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]") -> NoReturn:
+    """Run a command on every rank and end the process, so that no rank is left hanging.
+
+    A UserError must reach all ranks (see `together`); it is printed once, and the status is 2.
+    Any other exception ends the whole job with that rank's traceback and status 1.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        sys.exit(f"{name}: error: no MPI library found ({error}); pip install 'dist_vgg[mpich]'")
+    comm = MPI.COMM_WORLD
+    if comm.rank:
+        # Rank 0 speaks for all; errors of any rank are still heard.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    try:
+        try:
+            status = main(sys.argv[1:], comm)
+        except SystemExit as end:  # argparse, after --help
+            status = int(end.code or 0)
+        except UserError as error:
+            if comm.rank == 0:
+                print(f"{name}: error: {error}", file=sys.stderr)
+            status = 2
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Finalize waits for the others, and it spins.
+        barrier(comm)
+    except BaseException as error:
+        _abort(comm, error)
+    MPI.Finalize()
+    sys.exit(status)
+
+
+def _abort(comm: "MPI.Intracomm", error: BaseException) -> NoReturn:
+    """Say who failed and why, then end the job on all ranks."""
+    from mpi4py import MPI
+
+    where = f"rank {comm.rank} on {MPI.Get_processor_name()}"
+    sys.stdout.flush()
+    sys.stderr.write(f"{where} failed:\n{''.join(traceback.format_exception(error))}")
+    sys.stderr.flush()
+    if comm.size > 1:
+        comm.Abort(1)
+    sys.exit(1)

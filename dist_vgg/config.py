@@ -1,0 +1,218 @@
+"""What a run is told to do: one frozen dataclass, validated once and saved with the run.
+
+The command line, the TOML file and the help text are all made from its fields.
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import Field, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dist_vgg.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def option(
+    default: Any,
+    group: str,
+    help: str,
+    choices: Sequence[str] = (),
+    low: float | None = None,
+    high: float | None = None,
+    open_low: bool = False,
+    changes_result: bool = True,
+) -> Any:
+    """A field with what the command line must know of it; low and high bound its value."""
+    return field(
+        default=default,
+        metadata=dict(
+            group=group,
+            help=help,
+            choices=tuple(choices),
+            low=low,
+            high=high,
+            open_low=open_low,
+            changes_result=changes_result,
+        ),
+    )
+
+
+FILES, NETWORK, OPTIMIZER, RUN = "input and output", "network", "optimizer", "running"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every option of training. Those that can't change the result may differ on --resume."""
+
+    data: str = option("data", FILES, "folder of shards", changes_result=False)
+    out: str = option(
+        "", FILES, "the run's folder; runs/DATE-TIME if not given", changes_result=False
+    )
+    limit: int = option(0, FILES, "train on the first so many samples only; 0 takes all", low=0)
+    keep: int = option(2, FILES, "checkpoints to keep", low=1, changes_result=False)
+    checkpoint_every: int = option(
+        0, FILES, "steps between checkpoints; 0 for one each epoch", low=0, changes_result=False
+    )
+
+    width: float = option(1.0, NETWORK, "factor on all hidden widths", low=0, high=4, open_low=True)
+    dropout: float = option(0.5, NETWORK, "dropout rate after fc6 and fc7", low=0, high=0.95)
+
+    epochs: int = option(10, OPTIMIZER, "passes over the training set", low=1)
+    micro_batch: int = option(4, OPTIMIZER, "samples of each shard in a step", low=1)
+    optimizer: str = option("sgd", OPTIMIZER, "the rule of update", ("sgd", "adam", "adagrad"))
+    lr: float = option(0.01, OPTIMIZER, "learning rate", low=0, open_low=True)
+    lr_batch: int = option(
+        0, OPTIMIZER, "global batch that --lr is meant for, to scale it linearly; 0: as is", low=0
+    )
+    momentum: float = option(0.9, OPTIMIZER, "of sgd; beta1 of adam", low=0, high=0.9999)
+    nesterov: bool = option(False, OPTIMIZER, "Nesterov's momentum, for sgd")
+    weight_decay: float = option(5e-4, OPTIMIZER, "L2 penalty, on weights but not biases", low=0)
+    clip: float = option(5.0, OPTIMIZER, "largest global norm of the gradient; 0: any", low=0)
+    schedule: str = option(
+        "cosine", OPTIMIZER, "learning rate over time", ("constant", "step", "cosine")
+    )
+    warmup: int = option(20, OPTIMIZER, "steps in which the rate rises to --lr", low=0)
+    seed: int = option(0, OPTIMIZER, "of weights, dropout and order", low=0, high=2**63 - 1)
+
+    route: str = option(
+        "auto",
+        RUN,
+        "how gradients travel; the result is the same",
+        ("auto", "flat", "node"),
+        changes_result=False,
+    )
+    blas_threads: int = option(1, RUN, "BLAS threads of each rank", low=1, high=1024)
+    progress: str = option(
+        "auto",
+        RUN,
+        "a live line where a person watches, else plain lines now and then",
+        ("auto", "live", "plain", "none"),
+        changes_result=False,
+    )
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            _check(f, getattr(self, f.name))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options by name, as config.json and --config have them."""
+        return asdict(self)
+
+    def result_options(self) -> dict[str, Any]:
+        """The options that the trained weights depend on."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["changes_result"]}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose mistakes are UserErrors, and which knows what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Turn argparse's own exit into one line that every rank agrees on."""
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix):
+            unknown = message.removeprefix(prefix).split()[0].split("=")[0]
+            message = f"unknown option {unknown}{_nearest(unknown, self._option_string_actions)}"
+        raise UserError(f"{message}; see --help")
+
+
+def train_parser() -> Parser:
+    """The command line of `python -m dist_vgg.train`."""
+    parser = Parser(
+        prog="python -m dist_vgg.train",
+        description="Train VGG16 on the shards of a data folder, on any number of MPI ranks.",
+        epilog="The trained weights are the same bits at any number of ranks.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    groups: dict[str, Any] = {}
+    for f in fields(TrainConfig):
+        title = f.metadata["group"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        kind: dict[str, Any] = {"type": type(f.default), "metavar": _metavar(f)}
+        if isinstance(f.default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif f.metadata["choices"]:
+            kind = {"choices": f.metadata["choices"]}
+        shown = f" (default: {f.default})" if f.default not in ("", False) else ""
+        groups[title].add_argument(_flag(f.name), help=f.metadata["help"] + shown, **kind)
+    running = groups[RUN]
+    running.add_argument("--config", metavar="FILE.toml", help="take options from a file")
+    running.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest whole checkpoint in --out (or of the newest run)",
+    )
+    debug = parser.add_argument_group("debugging, in one process without mpirun")
+    debug.add_argument(
+        "--debug",
+        action="store_true",
+        help="host all shards; check gradients and every array, and show each layer",
+    )
+    debug.add_argument("--pdb", action="store_true", help="with --debug: debugger where it fails")
+    return parser
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """The options of a TOML file: the names of the command line, with - or _.
+
+    Raises UserError for a file that can't be read, an unknown name or a value of wrong type.
+    """
+    try:
+        given = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"can't read --config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path} is not TOML: {error}") from error
+    known = {f.name: f for f in fields(TrainConfig)}
+    options = {}
+    for key, value in given.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            hint = _nearest(name, known)
+            raise UserError(f"--config {path} has the unknown option {key}{hint}")
+        wanted = type(known[name].default)
+        if wanted is float and type(value) is int:
+            value = float(value)
+        if type(value) is not wanted:
+            raise UserError(
+                f"--config {path}: {key} = {value!r} should be of type {wanted.__name__}"
+            )
+        options[name] = value
+    return options
+
+
+def _check(f: Field[Any], value: Any) -> None:
+    """Raise UserError for a value out of its option's range."""
+    low, high, flag = f.metadata["low"], f.metadata["high"], _flag(f.name)
+    choices = f.metadata["choices"]
+    if choices and value not in choices:
+        raise UserError(f"{flag} {value}: choose one of {', '.join(choices)}")
+    # "not inside" instead of "outside", so that NaN is refused too.
+    above = low is None or (value > low if f.metadata["open_low"] else value >= low)
+    if not (above and (high is None or value <= high) and value != float("inf")):
+        least = f"above {low}" if f.metadata["open_low"] else f"at least {low}"
+        most = "" if high is None else f" and at most {high}"
+        raise UserError(f"{flag} {value} is out of range: it must be {least}{most}")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _metavar(f: Field[Any]) -> str:
+    if isinstance(f.default, str):
+        return "DIR"
+    return "N" if isinstance(f.default, int) else "X"
+
+
+def _nearest(unknown: str, known: Any) -> str:
+    matches = difflib.get_close_matches(unknown, list(known), n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""

@@ -1,0 +1,116 @@
+"""Debug mode finds where numbers go wrong, and shows what each layer does."""
+
+import numpy as np
+
+from dist_vgg import functional as F
+from dist_vgg.errors import UserError
+from dist_vgg.layers import Sequential, StepKey
+
+DIRECTION = 1e-6  # length of a finite-difference step, in float64
+AGREEMENT = 1e-4  # relative; kinks of rectifiers between the two points cost digits
+
+
+class Watcher:
+    """Sees every array of forward and backward: refuses NaN and Inf, remembers statistics."""
+
+    def __init__(self) -> None:
+        self._forward: dict[str, tuple[float, float, float]] = {}
+        self._before: np.ndarray | None = None
+
+    def __call__(self, direction: str, layer: str, array: np.ndarray) -> None:
+        """Take the output (forward) or the input's gradient (backward) of a layer.
+
+        Raises UserError that names the layer where a number is not finite.
+        """
+        bad = nonfinite(array)
+        if bad:
+            what = "output" if direction == "forward" else "gradient"
+            raise UserError(f"{bad} in the {what} of layer {layer}; lower --lr or check the data")
+        if direction == "forward":
+            share = 1 - np.count_nonzero(array) / array.size
+            self._forward[layer] = (float(array.mean()), float(array.std()), share)
+
+    def before_update(self, params: np.ndarray) -> None:
+        """Remember the parameters, so that `table` can tell how far they went."""
+        self._before = params.copy()
+
+    def table(self, net: Sequential, params: np.ndarray, grad: np.ndarray) -> str:
+        """Each layer's output, and its weights' gradient and update, of the step just done."""
+        assert self._before is not None
+        lines = [
+            f"{'layer':<10} {'mean':>10} {'deviation':>10} {'zeros':>7} "
+            f"{'gradient':>10} {'update/weight':>13}"
+        ]
+        weights = {s.name.split(".")[0]: s for s in net.slots if not s.is_bias}
+        for layer, (mean, deviation, zeros) in self._forward.items():
+            line = f"{layer:<10} {mean:>10.3g} {deviation:>10.3g} {zeros:>7.1%}"
+            if layer in weights:
+                part = slice(weights[layer].lo, weights[layer].hi)
+                moved = np.linalg.norm(params[part] - self._before[part])
+                norm = np.linalg.norm(self._before[part])
+                line += f" {np.linalg.norm(grad[part]):>10.3g} {moved / norm:>13.3g}"
+            lines.append(line)
+        return "\n".join(lines)
+
+
+def nonfinite(array: np.ndarray) -> str:
+    """ "NaN" or "Inf" where an array holds one, else nothing."""
+    if np.isfinite(array).all():
+        return ""
+    return "NaN" if np.isnan(array).any() else "Inf"
+
+
+def first_nonfinite_layer(net: Sequential, x: np.ndarray, key: StepKey) -> str:
+    """Repeat a forward pass to name the first layer whose output is not finite."""
+    found: list[str] = []
+
+    def look(direction: str, layer: str, array: np.ndarray) -> None:
+        if not found and nonfinite(array):
+            found.append(f"layer {layer}")
+
+    net.forward(x, key, watch=look)
+    return found[0] if found else "the loss"
+
+
+def check_gradients(
+    net: Sequential, params: np.ndarray, x: np.ndarray, labels: np.ndarray, key: StepKey
+) -> float:
+    """Compare each parameter array's gradient with a finite difference, all in float64.
+
+    For each array the derivative along one random direction is taken, on the given samples.
+    Returns the largest relative error; raises UserError naming the array where it is large.
+    The network must be bound to its own vectors again afterwards.
+    """
+    point = params.astype(np.float64)
+    grad = np.zeros_like(point)
+    net.bind(point, grad)
+    x = x.astype(np.float64)
+
+    def loss() -> tuple[float, np.ndarray]:
+        losses, dlogits = F.cross_entropy(net.forward(x, key), labels, len(labels))
+        return float(losses.sum()) / len(labels), dlogits
+
+    net.backward(loss()[1])
+    worst = 0.0
+    random = np.random.default_rng(key.seed)
+    for slot in net.slots:
+        part = slice(slot.lo, slot.hi)
+        kept = point[part].copy()
+        # Along the gradient's own signs the derivative can't vanish by chance.
+        direction = np.sign(grad[part]) * random.random(slot.hi - slot.lo)
+        direction *= DIRECTION / (np.linalg.norm(direction) or 1)
+        ahead, behind = (
+            (np.add(kept, side * direction, out=point[part]), loss()[0])[1] for side in (1, -1)
+        )
+        point[part] = kept
+        expected = 2 * float(grad[part] @ direction)
+        scale = max(abs(expected), abs(ahead - behind))
+        # Below this a difference of two losses is nothing but rounding.
+        error = abs(ahead - behind - expected) / scale if scale > 1e-12 else 0.0
+        worst = max(worst, error)
+        if error > AGREEMENT:
+            raise UserError(
+                f"the gradient of {slot.name} is wrong: backward says {expected / 2:.6g}, "
+                f"finite differences say {(ahead - behind) / 2:.6g}"
+            )
+    return worst

@@ -1,0 +1,170 @@
+"""The operations of the network as stateless pairs: forward, and backward as its exact adjoint.
+
+Activations are NHWC, filters (kh, kw, in, out). Arrays keep their dtype: float32 in training,
+float64 where a gradient is checked.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+# A block of unfolded patches should stay in a core's share of the cache while BLAS reads it.
+PATCH_BYTES = 4 << 20
+
+
+def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+    """Convolve with 3x3 filters (any odd size), stride 1, zero padding that keeps the size."""
+    # x is (N,H,W,C), w is (kh,kw,C,F), b is (F,), y is (N,H,W,F)
+    kh, kw, _, filters = w.shape
+    y = np.empty((*x.shape[:3], filters), x.dtype)
+    matrix = w.reshape(-1, filters)
+    for block, patches in _patches(x, kh, kw):
+        np.matmul(patches, matrix, out=_rows(y, block))
+    if b is not None:
+        y += b
+    return y
+
+
+def conv2d_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray,
+    need_dx: bool = True,
+) -> np.ndarray | None:
+    """Write the gradients of filters and bias into dw and db; return that of the input."""
+    # dy is (N,H,W,F), x is (N,H,W,C), w and dw are (kh,kw,C,F), db is (F,), dx is (N,H,W,C)
+    kh, kw, _, filters = w.shape
+    matrix = dw.reshape(-1, filters)
+    for first, (block, patches) in enumerate(_patches(x, kh, kw)):
+        if first == 0:
+            np.matmul(patches.T, _rows(dy, block), out=matrix)
+        else:
+            matrix += patches.T @ _rows(dy, block)
+    np.sum(dy.reshape(-1, filters), axis=0, out=db)
+    if not need_dx:
+        return None
+    # The adjoint of a convolution is one with the filters turned by 180 degrees.
+    turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
+    return conv2d_forward(dy, turned, None)
+
+
+def _patches(x: np.ndarray, kh: int, kw: int) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+    """Unfold the input (im2col) block by block: (images and rows of y, patches as a matrix).
+
+    The blocks depend on nothing but the shape, so that sums over them keep their order.
+    """
+    n, height, width, channels = x.shape
+    padded = np.zeros((n, height + kh - 1, width + kw - 1, channels), x.dtype)
+    padded[:, kh // 2 : kh // 2 + height, kw // 2 : kw // 2 + width] = x
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(1, 2))
+    windows = windows.transpose(0, 1, 2, 4, 5, 3)  # (N,H,W,kh,kw,C)
+    row_bytes = width * kh * kw * channels * x.itemsize
+    rows = max(1, PATCH_BYTES // row_bytes)
+    images = max(1, rows // height)
+    rows = min(rows, height)
+    buffer = np.empty((min(images, n) * rows * width, kh * kw * channels), x.dtype)
+    for i in range(0, n, images):
+        for r in range(0, height, rows):
+            block = (slice(i, min(i + images, n)), slice(r, min(r + rows, height)))
+            source = windows[block]
+            patches = buffer[: source.shape[0] * source.shape[1] * width]
+            np.copyto(patches.reshape(source.shape), source)
+            yield block, patches
+
+
+def _rows(y: np.ndarray, block: tuple[slice, slice]) -> np.ndarray:
+    """A block of images and rows as a matrix of pixels by channels, without a copy."""
+    part = y[block]
+    # Several images are taken whole and one image in rows: either is contiguous.
+    return part.reshape(-1, part.shape[-1])
+
+
+def maxpool_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Take the largest of each 2x2 window; also which of the four it was (the first, if equal)."""
+    # x is (N,H,W,C) with H and W even, y and choice are (N,H/2,W/2,C)
+    a, b, c, d = (x[:, i::2, j::2] for i in (0, 1) for j in (0, 1))
+    upper = np.maximum(a, b)
+    lower = np.maximum(c, d)
+    below = lower > upper
+    # 0 or 1 in the upper row of the window, 2 or 3 in the lower.
+    choice = np.where(below, (d > c).view(np.uint8) + np.uint8(2), (b > a).view(np.uint8))
+    y = np.maximum(upper, lower, out=upper)
+    return y, choice
+
+
+def maxpool_backward(dy: np.ndarray, choice: np.ndarray) -> np.ndarray:
+    """Hand each gradient to the pixel that was chosen."""
+    # dy and choice are (N,H/2,W/2,C), dx is (N,H,W,C)
+    n, height, width, channels = dy.shape
+    dx = np.empty((n, 2 * height, 2 * width, channels), dy.dtype)
+    for k, (i, j) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        np.multiply(dy, choice == k, out=dx[:, i::2, j::2])
+    return dx
+
+
+def relu_forward(x: np.ndarray) -> np.ndarray:
+    """Set what is negative to zero, in place."""
+    return np.maximum(x, 0, out=x)
+
+
+def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Pass the gradient where the output was positive, in place."""
+    dy *= y > 0
+    return dy
+
+
+def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Multiply by a matrix and add a bias."""
+    # x is (N,C), w is (C,F), b is (F,), y is (N,F)
+    y = x @ w
+    y += b
+    return y
+
+
+def linear_backward(
+    dy: np.ndarray, x: np.ndarray, w: np.ndarray, dw: np.ndarray, db: np.ndarray
+) -> np.ndarray:
+    """Write the gradients of matrix and bias into dw and db; return that of the input."""
+    # dy is (N,F), x and dx are (N,C), w and dw are (C,F), db is (F,)
+    np.matmul(x.T, dy, out=dw)
+    np.sum(dy, axis=0, out=db)
+    return dy @ w.T
+
+
+def dropout_forward(x: np.ndarray, keep: np.ndarray, rate: float) -> np.ndarray:
+    """Zero what is not kept and scale the rest by 1/(1-rate), so that evaluation needs nothing.
+
+    Srivastava et al., "Dropout", JMLR 15 (2014), in its inverted form. The adjoint is the
+    same function, applied to the gradient.
+    """
+    # x, y and keep (bool) are (N,C)
+    return x * (keep * x.dtype.type(1 / (1 - rate)))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of the classes, from the logits."""
+    # logits and p are (N,K)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+def cross_entropy(
+    logits: np.ndarray, labels: np.ndarray, total: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of each sample, and the gradient of (sum of losses / total) by the logits.
+
+    `total` is the size of the *global* batch, so that gradients of micro-batches only need
+    to be added to be those of the mean over the whole step.
+    """
+    # logits and dlogits are (N,K), labels is (N,), losses is (N,)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1))
+    rows = np.arange(len(labels))
+    losses = log_sum - shifted[rows, labels]
+    dlogits = np.exp(shifted - log_sum[:, None])
+    dlogits[rows, labels] -= 1
+    dlogits *= dlogits.dtype.type(1 / total)
+    return losses, dlogits

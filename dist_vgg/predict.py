@@ -1,0 +1,106 @@
+"""Predict the class of image files with trained weights.
+
+python -m dist_vgg.predict runs/NAME digit.png photo.jpg
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dist_vgg import functional as F
+from dist_vgg.checkpoint import load_weights
+from dist_vgg.comm import run_command
+from dist_vgg.config import Parser
+from dist_vgg.errors import UserError
+from dist_vgg.evaluate import load_network
+from dist_vgg.shards import normalise
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+SIDE, BOX = 28, 20  # MNIST's digits are scaled into 20x20 and centred by mass in 28x28
+INK = 64  # of 255: fainter pixels are paper
+
+
+def read_image(path: Path) -> Image.Image:
+    """Any common image file, in grey levels, the digit light on a dark ground.
+
+    Transparency is taken as white paper. What the border is made of is the ground.
+    Raises UserError for a file that is no image.
+    """
+    try:
+        with Image.open(path) as image:
+            rgba = ImageOps.exif_transpose(image).convert("RGBA")
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{path} is no image that Pillow can read; name a PNG or JPEG file"
+        ) from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "damaged"
+        raise UserError(f"can't read the image {path}: {reason}") from error
+    paper = Image.new("RGBA", rgba.size, "white")
+    grey = Image.alpha_composite(paper, rgba).convert("L")
+    pixels = np.asarray(grey)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return ImageOps.invert(grey) if np.median(border) > 127 else grey
+
+
+def like_mnist(image: Image.Image) -> Image.Image:
+    """Bring a light digit on a dark ground to MNIST's size and place (LeCun et al., 1998)."""
+    image = ImageOps.autocontrast(image)
+    box = image.point(lambda level: 255 if level > INK else 0).getbbox()
+    if box is None:
+        return image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    digit = image.crop(box)
+    scale = BOX / max(digit.size)
+    width, height = (max(1, round(side * scale)) for side in digit.size)
+    pixels = np.asarray(digit.resize((width, height), Image.Resampling.BICUBIC), np.float64)
+    mass = pixels.sum()
+    centre_x = (pixels.sum(axis=0) @ np.arange(width)) / mass
+    centre_y = (pixels.sum(axis=1) @ np.arange(height)) / mass
+    x, y = (
+        int(np.clip(round((SIDE - 1) / 2 - centre), 0, SIDE - extent))
+        for centre, extent in ((centre_x, width), (centre_y, height))
+    )
+    frame = np.zeros((SIDE, SIDE), np.uint8)
+    frame[y : y + height, x : x + width] = pixels.round()
+    return Image.fromarray(frame)
+
+
+def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
+    """Run the command; returns its exit status."""
+    parser = Parser(prog="python -m dist_vgg.predict", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "weights", metavar="WEIGHTS", type=Path, help="weights.h5, or a run's folder"
+    )
+    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="one digit in each")
+    parser.add_argument(
+        "--as-is", action="store_true", help="only resize; don't crop and centre as in MNIST"
+    )
+    options = parser.parse_args(argv)
+    if comm.size > 1:
+        raise UserError("predict is one process: start it without mpirun")
+    weights = load_weights(options.weights)
+    if weights.network["channels"] != 1:
+        raise UserError(f"{options.weights} is for images of several channels; predict takes grey")
+    net = load_network(weights)
+    side = weights.network["size"]
+    frames = []
+    for path in options.images:
+        image = read_image(path)
+        image = image if options.as_is else like_mnist(image)
+        # The filter with which data_prep enlarged the training images.
+        frames.append(np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)))
+    x = normalise(np.stack(frames)[..., None], weights.mean, weights.std)
+    for path, p in zip(options.images, F.softmax(net.forward(x)), strict=True):
+        ranking = np.argsort(-p)
+        shown = ", ".join(f"{k} {p[k]:.1%}" for k in ranking[:3])
+        print(f"{path}: {ranking[0]}   ({shown})")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command("dist_vgg.predict", main)

@@ -1,0 +1,79 @@
+"""Show each layer of VGG16: shape, parameters, bytes and multiply-adds, for any input.
+
+python -m dist_vgg.summary
+python -m dist_vgg.summary --size 224 --channels 3 --classes 1000
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+from dist_vgg.comm import run_command
+from dist_vgg.config import Parser
+from dist_vgg.errors import UserError
+from dist_vgg.layers import Sequential
+from dist_vgg.vgg import STRIDE, vgg16
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+FLOAT = 4  # bytes
+
+
+def table(net: Sequential) -> str:
+    """One line for each layer of a network, and the totals; activations are of one image."""
+    shape = net.input_shape
+    header = ("layer", "output", "parameters", "bytes", "activations", "multiply-adds")
+    rows = [("input", _by(shape), 0, 0, prod(shape) * FLOAT, 0)]
+    for layer in net.layers:
+        shape = layer.output_shape(shape)
+        parameters = layer.parameter_shapes()
+        count = sum(map(prod, parameters.values()))
+        # Each weight is used once for each pixel of the output.
+        macs = prod(parameters.get("weight", (0,))) * prod(shape[:-1])
+        rows.append((layer.name, _by(shape), count, count * FLOAT, prod(shape) * FLOAT, macs))
+    totals = [sum(column) for column in zip(*(row[2:] for row in rows), strict=True)]
+    lines = ["{:<10} {:>12} {:>14} {:>14} {:>14} {:>16}".format(*header)]
+    lines += ["{:<10} {:>12} {:>14,} {:>14,} {:>14,} {:>16,}".format(*row) for row in rows]
+    lines += [
+        "",
+        f"Total Parameters     {totals[0]:>16,}",
+        f"  bytes              {totals[1]:>16,}",
+        f"Activations, bytes   {totals[2]:>16,}   of one image, all layers",
+        f"Multiply-adds        {totals[3]:>16,}   forward, one image; training takes about 3 times",
+    ]
+    return "\n".join(lines)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
+    """Run the command; returns its exit status."""
+    parser = Parser(prog="python -m dist_vgg.summary", description=__doc__.split("\n")[0])
+    for name, default, help in (
+        ("size", 64, f"side of the image, a multiple of {STRIDE}"),
+        ("channels", 1, "channels of the image"),
+        ("classes", 10, "classes"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=int, default=default, metavar="N", help=f"{help} (default: {default})"
+        )
+    parser.add_argument(
+        "--width", type=float, default=1.0, metavar="X", help="factor on hidden widths (default: 1)"
+    )
+    options = parser.parse_args(argv)
+    for name in ("channels", "classes", "width"):
+        if not 0 < getattr(options, name) <= 1e6:
+            raise UserError(
+                f"--{name} {getattr(options, name)} is out of range: it must be above 0"
+            )
+    if options.size <= 0 or options.size % STRIDE:
+        raise UserError(f"--size {options.size}: it must be a multiple of {STRIDE}, such as 64")
+    print(table(vgg16(**vars(options))))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command("dist_vgg.summary", main)
