@@ -89,6 +89,9 @@ def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]"
     A UserError must reach all ranks (see `together`); it is printed once, and the status is 2.
     Any other exception ends the whole job with that rank's traceback and status 1.
     """
+    # Open MPI's wheel tries UCX for windows and complains where there is none; the windows
+    # here are shared memory, which needs no network.
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:

@@ -44,6 +44,8 @@ def option(
     )
 
 
+# Learning rates that train the full network from its initialisation, by optimizer.
+RATES = {"sgd": 0.01, "adam": 1e-4, "adagrad": 1e-3}
 FILES, NETWORK, OPTIMIZER, RUN = "input and output", "network", "optimizer", "running"
 
 
@@ -66,8 +68,13 @@ class TrainConfig:
 
     epochs: int = option(10, OPTIMIZER, "passes over the training set", low=1)
     micro_batch: int = option(4, OPTIMIZER, "samples of each shard in a step", low=1)
-    optimizer: str = option("sgd", OPTIMIZER, "the rule of update", ("sgd", "adam", "adagrad"))
-    lr: float = option(0.01, OPTIMIZER, "learning rate", low=0, open_low=True)
+    optimizer: str = option("sgd", OPTIMIZER, "the rule of update", tuple(RATES))
+    lr: float = option(
+        0.0,
+        OPTIMIZER,
+        "learning rate; 0 takes " + ", ".join(f"{lr:g} for {name}" for name, lr in RATES.items()),
+        low=0,
+    )
     lr_batch: int = option(
         0, OPTIMIZER, "global batch that --lr is meant for, to scale it linearly; 0: as is", low=0
     )
@@ -100,6 +107,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for f in fields(self):
             _check(f, getattr(self, f.name))
+
+    @property
+    def base_lr(self) -> float:
+        """The learning rate before scaling and schedule."""
+        return self.lr or RATES[self.optimizer]
 
     def as_dict(self) -> dict[str, Any]:
         """The options by name, as config.json and --config have them."""
@@ -141,7 +153,9 @@ def train_parser() -> Parser:
             kind = {"action": argparse.BooleanOptionalAction}
         elif f.metadata["choices"]:
             kind = {"choices": f.metadata["choices"]}
-        shown = f" (default: {f.default})" if f.default not in ("", False) else ""
+        # 0 == False, hence the types.
+        hidden = f.default == "" or isinstance(f.default, bool)
+        shown = "" if hidden else f" (default: {f.default})"
         groups[title].add_argument(_flag(f.name), help=f.metadata["help"] + shown, **kind)
     running = groups[RUN]
     running.add_argument("--config", metavar="FILE.toml", help="take options from a file")

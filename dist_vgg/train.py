@@ -100,7 +100,7 @@ class Trainer:
             name: np.zeros(self.route.owned, np.float32) for name in self.optimizer.state_names
         }
         self.slices = self._slices()
-        lr = optim.scaled_lr(config.lr, self.batches.global_size(0), config.lr_batch)
+        lr = optim.scaled_lr(config.base_lr, self.batches.global_size(0), config.lr_batch)
         self.lr = optim.schedule(config.schedule, lr, self.steps, config.warmup)
         self.clock = Clock()
         self.watcher: Watcher | None = None
@@ -399,7 +399,7 @@ def head(trainer: Trainer, folder: Path) -> str:
         f"network VGG16 {info.size}x{info.size}x{info.channels}, width {config.width:g}, "
         f"{trainer.net.parameter_count:,} parameters",
         f"step    {info.shards} shards x {config.micro_batch} images, {config.optimizer}, "
-        f"lr {config.lr:g} {config.schedule}, {trainer.steps} steps in {config.epochs} epochs",
+        f"lr {config.base_lr:g} {config.schedule}, {trainer.steps} steps in {config.epochs} epochs",
         f"ranks   {trainer.comm.size}, route {trainer.route.kind}, run {folder}",
     ])  # fmt: skip
 
@@ -467,9 +467,11 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         if debugger:
             print(f"{type(error).__name__}: {error}")
             pdb.post_mortem(error.__traceback__)
+        if isinstance(error, UserError):
+            trainer.route.close()
+        # Other errors are one rank's own: closing would wait for ranks that never come.
         raise
-    finally:
-        trainer.route.close()
+    trainer.route.close()
     return 128 + trainer.stop_signal if trainer.stop_signal else 0
 
 

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# From nothing to a trained VGG16: environment, shards of 1,000 images, training on 8 ranks,
+# evaluation. Arguments go to data_prep, e.g. --raw DIR for a folder with MNIST's IDX files.
+set -euo pipefail
+raw=("$@")
+for i in "${!raw[@]}"; do # paths are meant from the caller's folder, not the project's
+    if [ -e "${raw[i]}" ]; then raw[i]=$(realpath "${raw[i]}"); fi
+done
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" mpich,digits
+
+started=$SECONDS
+step() { printf '\n== %s (%d s so far)\n' "$*" $((SECONDS - started)); }
+run=quickstart/run-$(date +%Y%m%d-%H%M%S)
+
+step "1/3 shards from 1,000 training images"
+python -m data_prep --limit 1000 --out quickstart/data "${raw[@]}"
+
+step "2/3 the full VGG16 on 8 ranks"
+mpirun -n 8 python -m dist_vgg.train --data quickstart/data --out "$run"
+
+step "3/3 evaluation on the training set and on the test set"
+mpirun -n 8 python -m dist_vgg.evaluate "$run" --data quickstart/data --split train
+mpirun -n 8 python -m dist_vgg.evaluate "$run" --data quickstart/data
+
+step "done"
+cat <<EOF
+The trained weights are in $PWD/$run/weights.h5. To use them:
+
+  cd $PWD && source .venv/bin/activate
+  python -m dist_vgg.predict $run IMAGE.png
+  python -m dist_vgg.evaluate $run --data quickstart/data
+EOF

@@ -1,0 +1,69 @@
+"""What several test files share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from idx import ArrayDict, tiny_arrays
+
+from data_prep import mnist
+from dist_vgg import files
+from dist_vgg.shards import Samples, SetInfo, pixel_statistics, set_digest, write_shard
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> ArrayDict:
+    """60 + 20 random images that count as the genuine MNIST during the test."""
+    arrays = tiny_arrays()
+    for name, array in arrays.items():
+        monkeypatch.setitem(mnist.SHA256, name, mnist.idx_sha256(array))
+    return arrays
+
+
+@pytest.fixture
+def real_mnist() -> Path:
+    """The folder with the real MNIST, where this checkout has one beside it."""
+    folder = Path(__file__).parents[2] / "shared" / "mnist"
+    if not folder.is_dir():
+        pytest.skip(f"the real MNIST is not in {folder}")
+    return folder
+
+
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Don't wait for the disk: many small shards would take seconds."""
+    monkeypatch.setattr(files, "fsync", lambda path: None)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight shards of 61 + 20 learnable images of 32x32; 61 divides into no number of shards."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    splits = {}
+    for split, count in (("train", 61), ("test", 20)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        pixels = rng.integers(0, 60, (count, 32, 32, 1), np.uint8)
+        for image, label in zip(pixels, labels, strict=True):
+            image[3 * label : 3 * label + 4] += 150
+        splits[split] = Samples(pixels, labels, np.arange(count))
+    mean, std = pixel_statistics(splits["train"].pixels)
+    info = SetInfo(
+        source="mnist",
+        request="{}",
+        shards=8,
+        size=32,
+        channels=1,
+        classes=10,
+        mean=mean,
+        std=std,
+        zoom="none",
+        seed=0,
+        train_count=61,
+        test_count=20,
+        digest=set_digest(splits),
+    )
+    for split, samples in splits.items():
+        for index in range(8):
+            write_shard(folder, split, index, samples[np.arange(index, len(samples), 8)], info)
+    return folder

@@ -1,0 +1,80 @@
+"""Starting the commands as a user does: with or without mpirun, in their own process."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# Open MPI wants to be told what MPICH just does: run as root, and more ranks than cores.
+OPEN_MPI = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+
+
+def command(ranks: int, *arguments: object) -> list[str]:
+    """`python ARGUMENTS`, under mpirun where there are several ranks (or -1 for one)."""
+    scripts = sysconfig.get_path("scripts")
+    mpirun = shutil.which("mpirun", path=f"{scripts}{os.pathsep}{os.environ['PATH']}")
+    assert mpirun, "no mpirun: pip install 'dist_vgg[mpich]'"
+    prefix = [] if ranks == 1 else [mpirun, "-n", str(abs(ranks))]
+    return [*prefix, sys.executable, *map(str, arguments)]
+
+
+def start(ranks: int, *arguments: object, cwd: Path | None = None) -> "subprocess.Popen[str]":
+    """Start a command in a session of its own, so that it can be ended with all its ranks."""
+    return subprocess.Popen(
+        command(ranks, *arguments),
+        cwd=cwd or ROOT,
+        env={**os.environ, **OPEN_MPI, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]", timeout: float = 120) -> tuple[int, str, str]:
+    """Wait for a command: status, output and errors. One that hangs is ended, and is an error."""
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            output, errors = process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, errors = process.communicate()
+        raise AssertionError(f"hung for {timeout} s:\n{output}\n{errors}") from None
+    return process.returncode, output, errors
+
+
+def run(ranks: int, *arguments: object, cwd: Path | None = None) -> tuple[int, str, str]:
+    """Start a command and wait for its end: status, output and errors."""
+    return finish(start(ranks, *arguments, cwd=cwd))
+
+
+def train(ranks: int, *options: object) -> tuple[int, str, str]:
+    """Run `python -m dist_vgg.train` on so many ranks."""
+    return run(ranks, "-m", "dist_vgg.train", *options)
+
+
+def field(output: str, name: str) -> str:
+    """The value behind a name in the table at the end of a command's output."""
+    lines = [line for line in output.splitlines() if line.startswith(name + " ")]
+    assert lines, f"no {name} in:\n{output}"
+    return lines[-1].split(maxsplit=1)[1]
+
+
+def one_line(errors: str, prefix: Sequence[str] = ("dist_vgg", "data_prep")) -> str:
+    """The single line of ours among the errors; the launcher may have added its own."""
+    assert "Traceback" not in errors, errors
+    lines = [line for line in errors.splitlines() if line.startswith(tuple(prefix))]
+    assert len(lines) == 1, errors
+    return lines[0]

@@ -1,0 +1,78 @@
+"""Evaluation: every image once, the same numbers at any rank count."""
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from launcher import one_line, run, train
+
+
+@pytest.fixture(scope="module")
+def weights(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights") / "run"
+    options = ("--width", 0.02, "--epochs", 1, "--progress", "none")
+    status, _, errors = train(2, "--data", data, "--out", folder, *options)
+    assert status == 0, errors
+    return folder
+
+
+def evaluate(ranks: int, *options: object) -> tuple[int, str, str]:
+    return run(ranks, "-m", "dist_vgg.evaluate", *options)
+
+
+def test_same_numbers_at_any_rank_count(weights: Path, data: Path, tmp_path: Path) -> None:
+    results = []
+    for ranks in (1, 2, 3, 8):
+        path = tmp_path / f"{ranks}.json"
+        status, output, errors = evaluate(ranks, weights, "--data", data, "--json", path)
+        assert status == 0, errors
+        assert "of 20)" in output
+        results.append(json.loads(path.read_text()))
+    assert all(result == results[0] for result in results)
+    confusion = np.array(results[0]["confusion"])
+    assert confusion.sum(axis=1).tolist() == [2] * 10  # each test image once
+    assert results[0]["accuracy"] == np.trace(confusion) / 20
+
+
+def test_training_split(weights: Path, data: Path) -> None:
+    status, output, _ = evaluate(2, weights / "weights.h5", "--data", data, "--split", "train")
+    assert status == 0
+    assert "of 61)" in output
+
+
+def test_bad_input_is_one_line(weights: Path, data: Path, tmp_path: Path) -> None:
+    text = tmp_path / "weights.txt"
+    text.write_text("no weights")
+    short = tmp_path / "short.h5"
+    short.write_bytes((weights / "weights.h5").read_bytes()[:4000])
+    other = shutil.copytree(data, tmp_path / "other")
+    for path in other.iterdir():
+        with h5py.File(path, "r+") as file:
+            file.attrs["classes"] = 26
+    checkpoint = next((weights / "checkpoints").iterdir())
+    cases: list[tuple[tuple[object, ...], str]] = [
+        ((tmp_path / "gone",), f"no weights {tmp_path / 'gone'}"),
+        ((text,), f"{text} can't be used as weights"),
+        ((short,), f"{short} can't be used as weights"),
+        ((checkpoint,), "it is checkpoint"),
+        ((weights, "--data", tmp_path), f"no shards in {tmp_path}"),
+        ((weights, "--data", other), "the weights are for classes 10"),
+        ((weights, "--splitt", "test"), "did you mean --split?"),
+        ((weights, "--data", data, "--json", text / "x"), f"can't write {text / 'x'}"),
+    ]
+    for options, words in cases:
+        status, _, errors = evaluate(2, *options)
+        assert status == 2, (options, errors)
+        assert words in one_line(errors)
+    status, _, errors = evaluate(9, weights, "--data", data)
+    assert status == 2
+    assert "9 ranks for 8 shards" in one_line(errors)
+
+
+def test_help_is_shown_once() -> None:
+    status, output, errors = evaluate(3, "--help")
+    assert status == 0, errors
+    assert output.count("usage:") == 1

@@ -1,0 +1,296 @@
+"""Training: the same bits however many ranks, whichever route, stopped or not."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import launcher
+import pytest
+from launcher import field, one_line, train
+
+from dist_vgg.checkpoint import load_weights
+from dist_vgg.runlog import read_metrics
+
+SMALL = ("--width", 0.02, "--micro-batch", 3, "--warmup", 2, "--progress", "none")
+EPOCHS = ("--epochs", 2)
+
+
+def outcome(folder: Path) -> list[tuple[Any, ...]]:
+    """All of a run that must not depend on how it was run."""
+    names = ("step", "epoch", "loss", "accuracy", "lr", "gradient_norm")
+    steps = [tuple(r[name] for name in names) for r in read_metrics(folder, "step")]
+    epochs = [(r["loss"], r["accuracy"], r["sha256"]) for r in read_metrics(folder, "epoch")]
+    return [*steps, *epochs, (load_weights(folder).sha256,)]
+
+
+@pytest.fixture(scope="module")
+def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process that nothing happened to."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    status, output, errors = train(1, "--data", data, "--out", folder, *SMALL, *EPOCHS)
+    assert status == 0, errors
+    assert field(output, "parameters") == load_weights(folder).sha256
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("ranks", "route"),
+    [(-1, "flat"), (2, "flat"), (2, "node"), (3, "flat"), (3, "node"), (4, "auto"), (8, "flat"),
+     (8, "node")],
+)  # fmt: skip
+def test_same_bits_at_any_ranks_and_route(
+    ranks: int, route: str, data: Path, reference: Path, tmp_path: Path
+) -> None:
+    options = ("--data", data, "--out", tmp_path / "run", "--route", route)
+    status, output, errors = train(ranks, *options, *SMALL, *EPOCHS)
+    assert status == 0, errors
+    assert outcome(tmp_path / "run") == outcome(reference)
+    shown = {"auto": "node"}.get(route, route)
+    assert f"route {shown}" in output
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ("--optimizer", "adam", "--lr", 1e-3, "--clip", 0.5, "--schedule", "step"),
+        ("--optimizer", "adagrad", "--dropout", 0, "--schedule", "constant", "--seed", 7),
+        ("--nesterov", "--limit", 11, "--lr-batch", 48, "--weight-decay", 0.01, "--clip", 0.1),
+    ],
+    ids=["adam", "adagrad", "nesterov"],
+)
+def test_same_bits_with_other_recipes(recipe: tuple[Any, ...], data: Path, tmp_path: Path) -> None:
+    for ranks in (1, 5):
+        options = ("--data", data, "--out", tmp_path / str(ranks), "--epochs", 1)
+        status, _, errors = train(ranks, *options, *SMALL, *recipe)
+        assert status == 0, errors
+    assert outcome(tmp_path / "1") == outcome(tmp_path / "5")
+
+
+def test_it_learns(data: Path, tmp_path: Path) -> None:
+    options = ("--width", 0.1, "--micro-batch", 2, "--epochs", 20, "--optimizer", "adam")
+    status, _, errors = train(
+        2, "--data", data, "--out", tmp_path / "run", "--lr", 1e-3, "--progress", "none", *options
+    )
+    assert status == 0, errors
+    epochs = read_metrics(tmp_path / "run", "epoch")
+    assert epochs[0]["accuracy"] < 0.5
+    assert epochs[-1]["accuracy"] > 0.8
+
+
+@pytest.mark.parametrize(("ranks", "later"), [(3, 8), (8, 1), (1, 2)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_resumed_is_never_stopped(
+    ranks: int, later: int, number: signal.Signals, data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    # Slow steps, so that the signal comes in the middle of the run.
+    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
+    process = launcher.start(ranks, script, "--data", data, "--out", folder, *SMALL, *EPOCHS)
+    wait_for_step(folder, 2)
+    process.send_signal(number)
+    status, output, errors = launcher.finish(process)
+    assert status != 0
+    assert f"stopped by {number.name} after step" in output, output + errors
+    assert f"--resume --out {folder}" in output
+    assert "Traceback" not in errors
+    done = len(read_metrics(folder, "step"))
+    assert 2 <= done < len(read_metrics(reference, "step"))
+    status, output, errors = train(later, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert f"resumed at step {done}" in output
+    assert outcome(folder) == outcome(reference)
+
+
+def test_killed_rank_ends_the_job_and_resume_works(
+    data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
+    process = launcher.start(
+        3, script, "--data", data, "--out", folder, "--checkpoint-every", 1, *SMALL, *EPOCHS
+    )
+    wait_for_step(folder, 3)
+    pids = [int(p.name) for p in (folder / "pids").iterdir()]
+    os.kill(pids[1], signal.SIGKILL)
+    status, _, _ = launcher.finish(process, timeout=30)
+    assert status != 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    status, _, errors = train(4, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert outcome(folder) == outcome(reference)
+
+
+def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:
+    """Wait until a run has recorded so many steps."""
+    end = time.monotonic() + seconds
+    path = folder / "metrics.jsonl"
+    while not (path.exists() and path.read_text().count('"kind": "step"') >= step):
+        assert time.monotonic() < end, f"no step {step} in {seconds} s"
+        time.sleep(0.02)
+
+
+def test_exception_on_one_rank_ends_the_job_with_its_name(data: Path, tmp_path: Path) -> None:
+    script = launcher.ROOT / "tests" / "inside_ranks" / "failing_train.py"
+    options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    status, _, errors = launcher.run(3, script, *options)
+    assert status != 0
+    assert "rank 1 on " in errors
+    assert "ZeroDivisionError: made to fail" in errors
+
+
+def test_nan_names_step_layer_and_rank(data: Path, tmp_path: Path) -> None:
+    options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    status, _, errors = train(3, *options, "--lr", 1e30, "--clip", 0, "--warmup", 0)
+    assert status == 2
+    line = one_line(errors)
+    assert "step 2" in line
+    assert "layer conv1_1 on rank 0" in line or "layer conv1_2 on rank 0" in line, line
+
+
+def test_debug_computes_what_ranks_do_and_shows_layers(
+    data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    status, output, errors = train(1, "--debug", "--data", data, "--out", folder, *SMALL, *EPOCHS)
+    assert status == 0, errors
+    assert outcome(folder) == outcome(reference)
+    assert "all 32 gradients agree" in output
+    assert "update/weight" in output
+    assert "conv5_3" in output
+
+
+def test_debug_names_the_layer_of_a_nan(data: Path, tmp_path: Path) -> None:
+    options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    status, _, errors = train(1, "--debug", *options, "--lr", 1e30, "--clip", 0, "--warmup", 0)
+    assert status == 2
+    assert "in the output of layer conv1_" in one_line(errors)
+
+
+def test_pdb_stops_at_the_failing_line(data: Path, tmp_path: Path) -> None:
+    script = launcher.ROOT / "tests" / "inside_ranks" / "failing_train.py"
+    options = ("--debug", "--pdb", "--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    done = subprocess.run(
+        launcher.command(1, script, *options),
+        input="p 6 * 7\nq\n",
+        text=True,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(launcher.ROOT)},
+    )
+    assert "ZeroDivisionError: made to fail" in done.stdout
+    assert "(Pdb) 42" in done.stdout
+
+
+def test_finished_run_resumes_to_nothing(data: Path, tmp_path: Path, reference: Path) -> None:
+    folder = shutil.copytree(reference, tmp_path / "run")
+    status, output, errors = train(2, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert field(output, "parameters") == load_weights(reference).sha256
+    assert outcome(folder) == outcome(reference)
+
+
+def test_damaged_checkpoint_is_passed_over(data: Path, tmp_path: Path, reference: Path) -> None:
+    folder = shutil.copytree(reference, tmp_path / "run")
+    newest, before = sorted((folder / "checkpoints").iterdir(), reverse=True)
+    newest.write_bytes(newest.read_bytes()[:5000])
+    status, output, errors = train(3, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert f"checkpoint {newest} is damaged" in output
+    assert outcome(folder) == outcome(reference)
+    before.unlink()
+
+
+def test_bad_starts_are_one_line(data: Path, tmp_path: Path, reference: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    toml = tmp_path / "recipe.toml"
+    toml.write_text("epohcs = 3\n")
+    cases: list[tuple[tuple[Any, ...], str]] = [
+        (("--data", nowhere), f"no data folder {nowhere}; make one with: python -m data_prep"),
+        (("--data", tmp_path), f"no shards in {tmp_path}; make them with: python -m data_prep"),
+        (("--epohcs", 3), "unknown option --epohcs; did you mean --epochs?"),
+        (("--lr", -1), "--lr -1.0 is out of range: it must be at least 0"),
+        (("--config", toml), "unknown option epohcs; did you mean epochs?"),
+        (("--data", data, "--out", reference), f"{reference} holds a run already"),
+        (("--resume", "--out", nowhere), f"nothing to resume in {nowhere}"),
+        (("--resume", "--out", reference, "--width", 0.5), "--width 0.5 contradicts"),
+        (("--debug", "--data", data), "--debug is one process"),
+        (("--pdb", "--data", data), "--pdb goes with --debug"),
+        (("--data", data, "--out", toml / "run"), "can't make the run's folder"),
+    ]
+    for options, words in cases:
+        ranks = 1 if "--pdb" in options else 2
+        status, _, errors = train(ranks, *options)
+        assert status == 2, (options, errors)
+        assert words in one_line(errors)
+    assert not nowhere.exists()
+
+
+def test_more_ranks_than_shards(data: Path) -> None:
+    status, _, errors = train(9, "--data", data)
+    assert status == 2
+    assert "9 ranks for 8 shards" in one_line(errors)
+    assert "start at most 8 ranks" in errors
+
+
+def test_other_data_set_on_resume(data: Path, tmp_path: Path, reference: Path) -> None:
+    other = shutil.copytree(data, tmp_path / "other")
+    for path in other.iterdir():
+        with h5py.File(path, "r+") as file:
+            file.attrs["digest"] = "0" * 64
+    status, _, errors = train(2, "--resume", "--out", reference, "--data", other)
+    assert status == 2
+    assert "another data set" in one_line(errors)
+
+
+@pytest.mark.parametrize("harm", ["missing", "short", "flipped"])
+def test_harmed_shard_is_named(harm: str, data: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(data, tmp_path / "data")
+    path = copy / "train-00006-of-00008.h5"
+    if harm == "missing":
+        path.unlink()
+    elif harm == "short":
+        path.write_bytes(path.read_bytes()[:3000])
+    else:
+        with h5py.File(path) as file:
+            place = file["pixels"].id.get_chunk_info(0).byte_offset
+        content = bytearray(path.read_bytes())
+        content[place + 100] ^= 1
+        path.write_bytes(content)
+    status, _, errors = train(3, "--data", copy, "--out", tmp_path / "run", *SMALL)
+    assert status == 2
+    assert str(path) in one_line(errors)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_full_disk_is_one_line(ranks: int, data: Path, tmp_path: Path) -> None:
+    script = launcher.ROOT / "tests" / "inside_ranks" / "small_files_train.py"
+    options = ("--data", data, "--out", tmp_path / "run", *SMALL, "--route", "flat")
+    status, _, errors = launcher.run(ranks, script, *options)
+    assert status == 2, errors
+    assert "can't write a checkpoint to" in one_line(errors)
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_config_file_and_command_line(data: Path, tmp_path: Path) -> None:
+    toml = tmp_path / "recipe.toml"
+    toml.write_text('width = 0.02\nmicro-batch = 3\nlr = 0.5\nprogress = "none"\nepochs = 1\n')
+    folder = tmp_path / "run"
+    status, _, errors = train(1, "--config", toml, "--data", data, "--out", folder, "--lr", 0.25)
+    assert status == 0, errors
+    stored = json.loads((folder / "config.json").read_text())
+    assert (stored["config"]["lr"], stored["config"]["micro_batch"]) == (0.25, 3)
+    assert {"numpy", "mpi", "blas", "mpi4py"} <= set(stored["versions"])
+    assert stored["ranks"] == 1
+
+
+def test_import_starts_no_mpi() -> None:
+    code = "import sys, dist_vgg.train, dist_vgg.evaluate; sys.exit('mpi4py.MPI' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=launcher.ROOT)
