@@ -1,11 +1,14 @@
 """A checkpoint is all that a run needs to go on; weights are all that a user needs afterwards.
 
-Both are HDF5 files of one flat vector of parameters, with fletcher32 checksums:
+Both are HDF5 files of one flat vector of parameters:
 
     checkpoints/step-00000125.h5    params, state/<name>, and `Checkpoint`'s fields
     weights.h5                      params, and `Weights`' fields
+
+An attribute has the SHA-256 of all that; HDF5's own checksums leave out attributes and types.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,12 +56,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write a checkpoint, whole or not at all; then remove all but the newest `keep`."""
     path = folder / f"step-{checkpoint.step:08d}.h5"
     with whole_hdf5(path, "a checkpoint") as file:
-        _write_header(file, "checkpoint", checkpoint, ("params", "state"))
-        _write_vector(file, "params", checkpoint.params)
-        for name, vector in checkpoint.state.items():
-            _write_vector(file, f"state/{name}", vector)
-    for old in checkpoints(folder)[keep:]:
-        old.unlink()
+        state = {f"state/{name}": vector for name, vector in checkpoint.state.items()}
+        _write(file, "checkpoint", checkpoint, {"params": checkpoint.params, **state})
+    # A later checkpoint was damaged, or the run would have gone on from it.
+    newest = [found for found in checkpoints(folder) if found <= path][:keep]
+    for found in checkpoints(folder):
+        if found not in newest:
+            found.unlink()
     return path
 
 
@@ -86,8 +90,7 @@ def load_newest(folder: Path, say: Callable[[str], object]) -> Checkpoint:
 def save_weights(path: Path, weights: Weights) -> None:
     """Write trained weights, whole or not at all."""
     with whole_hdf5(path, "the weights") as file:
-        _write_header(file, "weights", weights, ("params",))
-        _write_vector(file, "params", weights.params)
+        _write(file, "weights", weights, {"params": weights.params})
 
 
 def load_weights(path: Path) -> Weights:
@@ -106,20 +109,30 @@ def load_weights(path: Path) -> Weights:
         raise UserError(f"{path} can't be used as weights ({reason}); name another file") from error
 
 
-def _write_header(file: h5py.File, kind: str, content: Any, vectors: tuple[str, ...]) -> None:
-    header = {name: value for name, value in vars(content).items() if name not in vectors}
+def _write(
+    file: h5py.File, kind: str, content: Checkpoint | Weights, vectors: Mapping[str, np.ndarray]
+) -> None:
+    fields = {k: v for k, v in vars(content).items() if k not in ("params", "state")}
+    header = json.dumps(fields)
     file.attrs["schema"] = SCHEMA
     file.attrs["kind"] = kind
-    file.attrs["header"] = json.dumps(header)
+    file.attrs["header"] = header
+    file.attrs["sha256"] = _sha256(header, vectors)
+    for name, vector in vectors.items():
+        chunks = (min(CHUNK, len(vector)),)
+        file.create_dataset(name, data=vector, chunks=chunks, fletcher32=True)
 
 
-def _write_vector(file: h5py.File, name: str, vector: np.ndarray) -> None:
-    chunks = (min(CHUNK, len(vector)),)
-    file.create_dataset(name, data=vector, chunks=chunks, fletcher32=True)
+def _sha256(header: str, vectors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(vectors):
+        digest.update(f"{name} {vectors[name].dtype} {vectors[name].shape}".encode())
+        digest.update(vectors[name].data)
+    return digest.hexdigest()
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and vectors of a file; reading verifies the checksums."""
+    """Header and vectors of a file, after verifying that they are what was written."""
     vectors: dict[str, np.ndarray] = {}
 
     def take(name: str, item: h5py.Dataset | h5py.Group) -> None:
@@ -130,6 +143,8 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]
         found = (file.attrs.get("kind"), file.attrs.get("schema"))
         if found != (kind, SCHEMA):
             raise ValueError(f"it is {found[0] or 'no file of ours'}, schema {found[1]}")
-        header = json.loads(file.attrs["header"])
+        header, sha256 = file.attrs["header"], file.attrs["sha256"]
         file.visititems(take)
-    return header, vectors
+    if _sha256(header, vectors) != sha256:
+        raise ValueError("its content is not what was written")
+    return json.loads(header), vectors

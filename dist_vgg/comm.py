@@ -5,6 +5,7 @@ one that computes, so every wait in this project is a non-blocking call that is 
 """
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -71,13 +72,18 @@ def share_text(comm: "MPI.Intracomm", text: str) -> str:
 def together(comm: "MPI.Intracomm") -> Iterator[None]:
     """A UserError inside, on whichever ranks, becomes the same UserError on every rank.
 
-    All ranks must enter and leave; nothing inside may wait for another rank.
+    So does what the operating system says of a file. All ranks must enter and leave; nothing
+    inside may wait for another rank.
     """
     mistake = ""
     try:
         yield
     except UserError as error:
         mistake = str(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        mistake = f"can't use {error.filename}: {error.strerror}"
     mistakes = [text for text in gather_texts(comm, mistake) if text]
     if mistakes:
         raise UserError(mistakes[0])
@@ -114,19 +120,29 @@ def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]"
         # Finalize waits for the others, and it spins.
         barrier(comm)
     except BaseException as error:
-        _abort(comm, error)
+        _end_job(name, comm, error)
     MPI.Finalize()
     sys.exit(status)
 
 
-def _abort(comm: "MPI.Intracomm", error: BaseException) -> NoReturn:
-    """Say who failed and why, then end the job on all ranks."""
+def _end_job(name: str, comm: "MPI.Intracomm", error: BaseException) -> NoReturn:
+    """End the job on all ranks, with this rank's traceback unless a person wished it to end."""
     from mpi4py import MPI
 
-    where = f"rank {comm.rank} on {MPI.Get_processor_name()}"
-    sys.stdout.flush()
-    sys.stderr.write(f"{where} failed:\n{''.join(traceback.format_exception(error))}")
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has gone, as in `| head`; there is nobody to tell.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        status = 128 + signal.SIGPIPE
+    elif isinstance(error, KeyboardInterrupt):
+        if comm.rank == 0:
+            print(f"{name}: interrupted", file=sys.stderr)
+        status = 128 + signal.SIGINT
+    else:
+        where = f"rank {comm.rank} on {MPI.Get_processor_name()}"
+        sys.stdout.flush()
+        print(f"{where} failed:\n{''.join(traceback.format_exception(error))}", file=sys.stderr)
+        status = 1
     sys.stderr.flush()
     if comm.size > 1:
-        comm.Abort(1)
-    sys.exit(1)
+        comm.Abort(status)
+    sys.exit(status)

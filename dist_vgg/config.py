@@ -180,7 +180,7 @@ def read_toml(path: str) -> dict[str, Any]:
     Raises UserError for a file that can't be read, an unknown name or a value of wrong type.
     """
     try:
-        given = tomllib.loads(Path(path).read_text())
+        given = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
         raise UserError(f"can't read --config {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -213,7 +213,8 @@ def _check(f: Field[Any], value: Any) -> None:
     above = low is None or (value > low if f.metadata["open_low"] else value >= low)
     if not (above and (high is None or value <= high) and value != float("inf")):
         least = f"above {low}" if f.metadata["open_low"] else f"at least {low}"
-        most = "" if high is None else f" and at most {high}"
+        finite = " and finite" if isinstance(value, float) else ""
+        most = finite if high is None else f" and at most {high}"
         raise UserError(f"{flag} {value} is out of range: it must be {least}{most}")
 
 

@@ -6,8 +6,11 @@ from dist_vgg import functional as F
 from dist_vgg.errors import UserError
 from dist_vgg.layers import Sequential, StepKey
 
-DIRECTION = 1e-6  # length of a finite-difference step, in float64
-AGREEMENT = 1e-4  # relative; kinks of rectifiers between the two points cost digits
+# Lengths of a finite-difference step, in float64. A rectifier's kink between the two points
+# spoils one length and not a shorter one; a wrong gradient is wrong at all of them.
+LENGTHS = (1e-6, 1e-7, 1e-8)
+AGREEMENT = 1e-4  # relative
+ROUNDING = 1e-11  # below this a difference of two losses is nothing but rounding
 
 
 class Watcher:
@@ -101,21 +104,30 @@ def check_gradients(
     for slot in net.slots:
         part = slice(slot.lo, slot.hi)
         kept = point[part].copy()
-        # Along the gradient's own signs the derivative can't vanish by chance.
-        direction = np.sign(grad[part]) * random.random(slot.hi - slot.lo)
-        direction *= DIRECTION / (np.linalg.norm(direction) or 1)
-        ahead, behind = (
-            (np.add(kept, side * direction, out=point[part]), loss()[0])[1] for side in (1, -1)
-        )
-        point[part] = kept
-        expected = 2 * float(grad[part] @ direction)
-        scale = max(abs(expected), abs(ahead - behind))
-        # Below this a difference of two losses is nothing but rounding.
-        error = abs(ahead - behind - expected) / scale if scale > 1e-12 else 0.0
-        worst = max(worst, error)
+        # Along the gradient's own signs the derivative can't vanish by chance. Where the
+        # gradient says zero the direction must not, or one never written would go unseen.
+        direction = np.where(grad[part] < 0, -1, 1) * random.random(slot.hi - slot.lo)
+        direction /= np.linalg.norm(direction)
+        error = 0.0
+        for length in LENGTHS:
+            ahead, behind = (
+                (np.add(kept, side * length * direction, out=point[part]), loss()[0])[1]
+                for side in (1, -1)
+            )
+            found = ahead - behind
+            expected = 2 * length * float(grad[part] @ direction)
+            scale = max(abs(expected), abs(found))
+            if scale <= ROUNDING:
+                break  # this length tells nothing, and a shorter one even less
+            error = abs(found - expected) / scale
+            slopes = (expected / 2 / length, found / 2 / length)
+            if error <= AGREEMENT:
+                break
         if error > AGREEMENT:
             raise UserError(
-                f"the gradient of {slot.name} is wrong: backward says {expected / 2:.6g}, "
-                f"finite differences say {(ahead - behind) / 2:.6g}"
+                f"the gradient of {slot.name} is wrong: along one direction backward says "
+                f"{slopes[0]:.6g}, finite differences say {slopes[1]:.6g}"
             )
+        point[part] = kept
+        worst = max(worst, error)
     return worst

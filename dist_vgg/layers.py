@@ -183,14 +183,14 @@ class Dropout(Layer):
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
         if not key or not self.rate:
-            self.keep = None
+            self._kept = None
             return x
-        self.keep = np.stack([self._mask(key, int(i), x.shape[1]) for i in key.ids])
-        return F.dropout_forward(x, self.keep, self.rate)
+        keep = np.stack([self._mask(key, int(i), x.shape[1]) for i in key.ids])
+        self._keep(keep, key)
+        return F.dropout_forward(x, keep, self.rate)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        keep, self.keep = self.keep, None
-        return dy if keep is None else F.dropout_forward(dy, keep, self.rate)
+        return F.dropout_forward(dy, self._recall(), self.rate) if self.rate else dy
 
     def _mask(self, key: StepKey, sample_id: int, count: int) -> np.ndarray:
         """Which of `count` units a sample keeps: 16 random bits for each, against the rate."""

@@ -21,7 +21,8 @@ from dist_vgg.shards import normalise
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-SIDE, BOX = 28, 20  # MNIST's digits are scaled into 20x20 and centred by mass in 28x28
+# MNIST's digits are scaled into 20x20 and put into 28x28 with their centre of mass on pixel 14.
+SIDE, BOX = 28, 20
 INK = 64  # of 255: fainter pixels are paper
 
 
@@ -33,7 +34,7 @@ def read_image(path: Path) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            rgba = ImageOps.exif_transpose(image).convert("RGBA")
+            rgba = _eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
     except UnidentifiedImageError as error:
         raise UserError(
             f"{path} is no image that Pillow can read; name a PNG or JPEG file"
@@ -48,6 +49,16 @@ def read_image(path: Path) -> Image.Image:
     return ImageOps.invert(grey) if np.median(border) > 127 else grey
 
 
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Stretch grey levels of 16 or more bits to 0..255; Pillow would cut them off at 255."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    levels = np.asarray(image, np.float64)
+    span = float(np.ptp(levels))
+    stretched = (levels - levels.min()) * (255 / span if span else 0)
+    return Image.fromarray(stretched.round().astype(np.uint8))
+
+
 def like_mnist(image: Image.Image) -> Image.Image:
     """Bring a light digit on a dark ground to MNIST's size and place (LeCun et al., 1998)."""
     image = ImageOps.autocontrast(image)
@@ -58,11 +69,14 @@ def like_mnist(image: Image.Image) -> Image.Image:
     scale = BOX / max(digit.size)
     width, height = (max(1, round(side * scale)) for side in digit.size)
     pixels = np.asarray(digit.resize((width, height), Image.Resampling.BICUBIC), np.float64)
+    if not pixels.any():  # specks too small to see
+        return Image.new("L", (SIDE, SIDE))
+    pixels *= 255 / pixels.max()  # a thin pen fades as a large picture shrinks
     mass = pixels.sum()
     centre_x = (pixels.sum(axis=0) @ np.arange(width)) / mass
     centre_y = (pixels.sum(axis=1) @ np.arange(height)) / mass
     x, y = (
-        int(np.clip(round((SIDE - 1) / 2 - centre), 0, SIDE - extent))
+        int(np.clip(round(SIDE / 2 - centre), 0, SIDE - extent))
         for centre, extent in ((centre_x, width), (centre_y, height))
     )
     frame = np.zeros((SIDE, SIDE), np.uint8)
@@ -94,8 +108,10 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         image = image if options.as_is else like_mnist(image)
         # The filter with which data_prep enlarged the training images.
         frames.append(np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)))
-    x = normalise(np.stack(frames)[..., None], weights.mean, weights.std)
-    for path, p in zip(options.images, F.softmax(net.forward(x)), strict=True):
+    for path, frame in zip(options.images, frames, strict=True):
+        # One by one, so that an image's numbers don't depend on its company.
+        x = normalise(frame[None, :, :, None], weights.mean, weights.std)
+        (p,) = F.softmax(net.forward(x))
         ranking = np.argsort(-p)
         shown = ", ".join(f"{k} {p[k]:.1%}" for k in ranking[:3])
         print(f"{path}: {ranking[0]}   ({shown})")

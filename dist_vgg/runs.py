@@ -109,6 +109,8 @@ def load_checkpoint(
         if comm.rank == 0:
             if not (folder / "checkpoints").is_dir():
                 raise UserError(f"nothing to resume in {folder}; name a run's folder with --out")
+            for leftover in folder.glob("**/.*.partial"):
+                leftover.unlink()  # of a process that was killed while it wrote
             checkpoint = load_newest(folder / "checkpoints", lambda words: print(words, flush=True))
             header = {k: v for k, v in vars(checkpoint).items() if k not in ("params", "state")}
     return checkpoint, json.loads(share_text(comm, json.dumps(header)))

@@ -103,6 +103,8 @@ class Trainer:
         lr = optim.scaled_lr(config.base_lr, self.batches.global_size(0), config.lr_batch)
         self.lr = optim.schedule(config.schedule, lr, self.steps, config.warmup)
         self.clock = Clock()
+        self.spent = dict.fromkeys(SPANS, 0.0)  # seconds, the ranks' mean
+        self.trained = 0  # images, since this process started
         self.watcher: Watcher | None = None
         self.stop_signal = 0
         self._mistake = ""
@@ -247,6 +249,9 @@ class Trainer:
             images_per_s=total / seconds,
             seconds=sums["seconds"],
         )
+        for name, value in sums["seconds"].items():
+            self.spent[name] += value
+        self.trained += total
         self.step += 1
         self.epoch.loss += sums["loss"]
         self.epoch.correct += sums["correct"]
@@ -371,13 +376,19 @@ def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
 
 
 def catch_signals(trainer: Trainer) -> None:
-    """Ctrl-C or SIGTERM ends the run after this step, saved; a second one ends it at once."""
+    """Ctrl-C, SIGTERM or SIGUSR1 ends the run after this step, saved; a second one, at once.
+
+    SIGUSR1 is what Slurm can be told to send before time is up, and what Open MPI's mpirun
+    hands on; at Ctrl-C it kills its ranks after a quarter of a second.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         trainer.stop_signal = number
-        signal.signal(number, signal.SIG_DFL)
+        # Python's own handler lets what is half written be cleaned up.
+        again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, again)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, stop)
 
 
@@ -415,9 +426,11 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
             f"stopped by {name} after step {trainer.step} of {trainer.steps}, saved; "
             f"go on with: {run_again}"
         )
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in trainer.spent.items())
     rows = {
         "steps": f"{trainer.step}",
-        "time": f"{seconds:.1f} s",
+        "time": f"{seconds:.1f} s, {trainer.trained / seconds:.1f} images/s",
+        "seconds": f"{parts} (mean of the ranks)",
         "parameters": sha256,
         "weights": str(folder / "weights.h5"),
         "evaluate": f"python -m dist_vgg.evaluate {shlex.quote(str(folder))} --data "
@@ -428,7 +441,8 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
 
 def debug_checks(trainer: Trainer) -> Watcher:
     """Check all gradients before the first step; then watch every array."""
-    samples = trainer.batches.micro_batch(0, trainer.step)[:1]
+    parts = (trainer.batches.micro_batch(shard, trainer.step) for shard in trainer.route.mine)
+    samples = next(part for part in parts if len(part))[:1]
     x = normalise(samples.pixels, trainer.info.mean, trainer.info.std)
     key = StepKey(trainer.config.seed, trainer.step, samples.ids)
     print("debug   checking gradients by finite differences in float64 ...", flush=True)

@@ -16,7 +16,8 @@ step "1/3 shards from 1,000 training images"
 python -m data_prep --limit 1000 --out quickstart/data "${raw[@]}"
 
 step "2/3 the full VGG16 on 8 ranks"
-mpirun -n 8 python -m dist_vgg.train --data quickstart/data --out "$run"
+mpirun -n 8 python -m dist_vgg.train --data quickstart/data --out "$run" \
+    --optimizer adam --epochs 6
 
 step "3/3 evaluation on the training set and on the test set"
 mpirun -n 8 python -m dist_vgg.evaluate "$run" --data quickstart/data --split train

@@ -1,0 +1,300 @@
+"""Predicting: whatever image a person brings ends up as a digit of MNIST's kind, or in one line."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from data_prep import mnist
+from dist_vgg.checkpoint import Weights, save_weights
+from dist_vgg.errors import UserError
+from dist_vgg.predict import like_mnist, main, read_image
+from dist_vgg.vgg import initialise, vgg16
+
+ALONE: Any = SimpleNamespace(rank=0, size=1)  # predict only asks how many it is
+
+NETWORK: dict[str, Any] = dict(size=32, channels=1, classes=10, width=0.05)
+
+
+def some_weights(**network: Any) -> Weights:
+    """An untrained network's weights."""
+    net = vgg16(**{**NETWORK, **network})
+    params = np.zeros(net.parameter_count, np.float32)
+    initialise(net, params, seed=0)
+    last = net.slots[-2]
+    params[last.lo : last.hi] *= 10  # such that its answers differ from image to image
+    return Weights(
+        network={**NETWORK, **network},
+        mean=33.3,
+        std=78.5,
+        source="mnist",
+        dataset="ab" * 32,
+        step=1,
+        sha256="cd" * 32,
+        params=params,
+    )
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "weights.h5"
+    save_weights(path, some_weights())
+    return path
+
+
+def seven(width: int = 60, height: int = 90) -> np.ndarray:
+    """A 7, white on black, in the middle of a picture that is not square."""
+    pixels = np.zeros((height, width), np.uint8)
+    pixels[25:31, 20:42] = 255
+    for row in range(31, 65):
+        left = 37 - (row - 31) // 3
+        pixels[row, left : left + 5] = 255
+    return pixels
+
+
+def answer(capsys: pytest.CaptureFixture[str], *argv: object) -> list[str]:
+    """What predict says of each image, without the path."""
+    assert main([str(arg) for arg in argv], ALONE) == 0
+    output, errors = capsys.readouterr()
+    assert errors == ""
+    return [line.split(": ", 1)[1] for line in output.splitlines()]
+
+
+def transparent(pixels: np.ndarray) -> Image.Image:
+    """Black ink on nothing."""
+    ink = Image.new("RGBA", pixels.shape[::-1], (0, 0, 0, 0))
+    ink.putalpha(Image.fromarray(pixels))
+    return ink
+
+
+def palette(pixels: np.ndarray) -> Image.Image:
+    """Two colours whose numbers say nothing of how bright they are."""
+    image = Image.frombytes("P", pixels.shape[::-1], (pixels == 0).astype(np.uint8).tobytes())
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    return image
+
+
+PICTURES: dict[str, Callable[[np.ndarray], Image.Image]] = {
+    "dark ground": Image.fromarray,
+    "light ground": lambda pixels: Image.fromarray(255 - pixels),
+    "colour": lambda pixels: Image.fromarray(255 - pixels).convert("RGB"),
+    "pale ink": lambda pixels: Image.fromarray(255 - pixels // 3),
+    "on grey": lambda pixels: Image.fromarray(60 + pixels // 2),
+    "transparent": transparent,
+    "opaque": lambda pixels: Image.fromarray(pixels).convert("RGBA"),
+    "grey with transparency": lambda pixels: Image.fromarray(pixels).convert("LA"),
+    "palette": palette,
+    "one bit": lambda pixels: Image.fromarray(pixels).convert("1"),
+    "16 bits": lambda pixels: Image.fromarray(pixels.astype(np.uint16) * 257),
+    "16 bits, faint": lambda pixels: Image.fromarray(pixels.astype(np.uint16) * 16 + 4000),
+    "16 bits on light ground": lambda pixels: Image.fromarray(65535 - pixels.astype("u2") * 257),
+}
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_the_same_digit_in_any_picture(picture: str, tmp_path: Path) -> None:
+    path = tmp_path / "digit.png"
+    PICTURES[picture](seven()).save(path)
+    found = np.asarray(like_mnist(read_image(path)), int)
+    expected = np.asarray(like_mnist(Image.fromarray(seven())), int)
+    assert expected.max() == 255 and (expected[0] == 0).all()
+    assert np.abs(found - expected).max() <= 2
+
+
+def test_jpeg_and_an_exif_rotation(tmp_path: Path) -> None:
+    expected = np.asarray(like_mnist(Image.fromarray(seven())), int)
+    image = Image.fromarray(255 - seven())
+    image.save(tmp_path / "upright.jpg", quality=95)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
+    image.rotate(90, expand=True).save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    for name in ("upright.jpg", "turned.jpg"):
+        found = np.asarray(like_mnist(read_image(tmp_path / name)), int)
+        assert np.abs(found - expected).mean() < 5
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+@pytest.mark.parametrize("corner", [(0, 0), (25, 40)])
+def test_size_and_place_in_the_picture_do_not_matter(corner: tuple[int, int], scale: int) -> None:
+    digit = ImageOps.scale(Image.fromarray(seven()[20:70, 15:45]), scale, Image.Resampling.BOX)
+    frame = Image.new("L", (300, 250))
+    frame.paste(digit, corner)
+    found = np.asarray(like_mnist(frame), int)
+    expected = np.asarray(like_mnist(Image.fromarray(seven())), int)
+    assert np.abs(found - expected).max() <= 8
+
+
+def test_a_thin_pen_in_a_large_picture_does_not_fade() -> None:
+    pixels = np.zeros((1000, 1000), np.uint8)
+    pixels[100:103, 200:800] = pixels[100:900, 700:703] = 255
+    found = np.asarray(like_mnist(Image.fromarray(pixels)))
+    assert found.max() == 255
+    assert (found > 100).sum() > 25
+
+
+def centre_of_mass(pixels: np.ndarray) -> np.ndarray:
+    rows, columns = np.indices(pixels.shape)
+    return np.array([(rows * pixels).sum(), (columns * pixels).sum()]) / pixels.sum()
+
+
+def shift(pixels: np.ndarray) -> float:
+    """How far a digit of MNIST's kind is moved, in pixels."""
+    found = np.asarray(like_mnist(Image.fromarray(pixels)), float)
+    assert found.shape == (28, 28)
+    return np.abs(centre_of_mass(found) - centre_of_mass(pixels.astype(float))).max()
+
+
+def test_the_centre_of_mass_comes_to_pixel_14() -> None:
+    bar = Image.new("L", (7, 20), 255)
+    frame = Image.new("L", (50, 50))
+    frame.paste(bar, (3, 20))
+    assert centre_of_mass(np.asarray(like_mnist(frame), float))[1] == 14
+
+
+def test_a_digit_in_its_place_stays_there() -> None:
+    assert shift(np.asarray(like_mnist(Image.fromarray(seven())))) < 0.1
+
+
+def test_real_digits_stay_where_they_are(real_mnist: Path) -> None:
+    path = mnist.find_file(real_mnist, "t10k-images-idx3-ubyte")
+    assert path is not None
+    shifts = [shift(pixels) for pixels in mnist.read_idx(path, 3)[:300]]
+    assert max(shifts) <= 1
+    assert np.median(shifts) < 0.01  # most are not touched at all
+
+
+def test_one_line_for_each_image(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [tmp_path / "a.png", tmp_path / "b c.jpg"]
+    for path in paths:
+        Image.fromarray(seven()).save(path)
+    assert main([str(weights.parent), *map(str, paths)], ALONE) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [str(path) for path in paths]
+    shares = [float(part.split()[1].rstrip("%")) for part in lines[0].split("(")[1][:-1].split(",")]
+    assert lines[0].split(": ")[1][0] == lines[0].split("(")[1][0]
+    assert 100 >= shares[0] >= shares[1] >= shares[2] >= 0
+
+
+def test_the_answer_does_not_depend_on_the_ground_but_on_the_digit(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dark, light, turned = (tmp_path / f"{name}.png" for name in ("dark", "light", "turned"))
+    Image.fromarray(seven()).save(dark)
+    Image.fromarray(255 - seven()).save(light)
+    Image.fromarray(np.rot90(seven()).copy()).save(turned)
+    a, b, c = answer(capsys, weights, dark, light, turned)
+    assert a == b != c
+
+
+def test_as_is_only_resizes(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The answers differ, since the digit isn't brought to the middle.
+    path = tmp_path / "digit.png"
+    Image.fromarray(np.roll(seven(), 20, axis=1)).save(path)
+    assert answer(capsys, weights, path) != answer(capsys, weights, path, "--as-is")
+
+
+def specks() -> np.ndarray:
+    """Two bright points, too far apart to be seen once they are brought into a small frame."""
+    pixels = np.zeros((1000, 1000), np.uint8)
+    pixels[3, 5] = pixels[990, 980] = 255
+    return pixels
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((28, 28), np.uint8),
+        np.full((28, 28), 255, np.uint8),
+        np.full((40, 30), 100, np.uint8),
+        np.zeros((1, 1), np.uint8),
+        np.full((1, 500), 255, np.uint8),
+        np.eye(3, dtype=np.uint8),
+        np.zeros((28, 28), np.uint16),
+        np.full((28, 28), 40000, np.uint16),
+        specks(),
+    ],
+    ids=lambda pixels: f"{pixels.dtype} {pixels.shape} {pixels[0, 0]}",
+)
+@pytest.mark.filterwarnings("error")
+def test_a_picture_of_nothing_gets_an_answer(
+    pixels: np.ndarray, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "nothing.png"
+    Image.fromarray(pixels).save(path)
+    for flags in ([], ["--as-is"]):
+        (line,) = answer(capsys, weights, path, *flags)
+        assert "nan" not in line
+
+
+def refused(*argv: object) -> str:
+    """The line in which predict refuses."""
+    with pytest.raises(UserError) as raised:
+        main([str(arg) for arg in argv], ALONE)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def test_a_file_that_is_no_image(weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "digit.png"
+    path.write_text("seven")
+    expected = f"{path} is no image that Pillow can read; name a PNG or JPEG file"
+    assert refused(weights, path) == expected
+    path.write_bytes(b"")
+    assert refused(weights, path) == expected
+
+
+def test_a_missing_image_or_a_folder(weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "gone.png"
+    assert refused(weights, path) == f"can't read the image {path}: No such file or directory"
+    assert refused(weights, tmp_path) == f"can't read the image {tmp_path}: Is a directory"
+
+
+@pytest.mark.parametrize("name", ["digit.png", "digit.jpg", "digit.gif", "digit.bmp", "digit.tiff"])
+def test_an_image_cut_short(name: str, weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / name
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert str(path) in refused(weights, path)
+
+
+def test_a_damaged_png(weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "digit.png"
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60), np.uint8)
+    Image.fromarray(noise).save(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    path.write_bytes(data)
+    assert refused(weights, path).startswith(f"can't read the image {path}: ")
+
+
+def test_weights_of_another_kind(tmp_path: Path) -> None:
+    image = tmp_path / "digit.png"
+    Image.fromarray(seven()).save(image)
+    path = tmp_path / "weights.h5"
+    assert refused(path, image).startswith(f"no weights {path};")
+    path.write_text("weights")
+    assert refused(path, image).startswith(f"{path} can't be used as weights")
+    save_weights(path, some_weights(channels=3))
+    assert refused(path, image).startswith(f"{path} is for images of several channels")
+    save_weights(path, replace(some_weights(), params=np.zeros(7, np.float32)))
+    assert refused(path, image).startswith("the weights hold 7 parameters and their network has")
+
+
+def test_predict_is_one_process(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="predict is one process: start it without mpirun"):
+        main([str(weights), str(tmp_path / "a.png")], SimpleNamespace(rank=0, size=2))
+
+
+@pytest.mark.parametrize("argv", [[], ["weights.h5"]])
+def test_something_left_out(argv: list[str]) -> None:
+    assert "the following arguments are required: " in refused(*argv)
