@@ -67,7 +67,8 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     for name in ("channels", "classes", "width"):
         if not 0 < getattr(options, name) <= 1e6:
             raise UserError(
-                f"--{name} {getattr(options, name)} is out of range: it must be above 0 and at most 1e6"
+                f"--{name} {getattr(options, name)} is out of range: "
+                "it must be above 0 and at most 1e6"
             )
     if options.size <= 0 or options.size % STRIDE:
         raise UserError(f"--size {options.size}: it must be a multiple of {STRIDE}, such as 64")
