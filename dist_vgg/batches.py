@@ -1,11 +1,36 @@
-"""The fixed list of micro-batches: which samples each shard brings to which step."""
+"""Which samples a rank has, and which of them each shard brings to which step."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dist_vgg.shards import Samples
+from dist_vgg.comm import together
+from dist_vgg.errors import UserError
+from dist_vgg.shards import Samples, SetInfo, hosted, load_shard, part_of
 from dist_vgg.streams import generator
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+def load_hosted(
+    folder: Path, info: SetInfo, split: str, limit: int, comm: "MPI.Intracomm"
+) -> dict[int, Samples]:
+    """The shards of a split that this rank hosts, cut to a limit on all of them."""
+    if comm.size > info.shards:
+        raise UserError(
+            f"{comm.size} ranks for {info.shards} shards: a rank needs a shard, so start at most "
+            f"{info.shards} ranks, or prepare more with: python -m data_prep --out {folder} "
+            f"--shards {comm.size} --overwrite"
+        )
+    shards = {}
+    with together(comm):
+        for index in hosted(info.shards, comm.size, comm.rank):
+            samples = load_shard(folder, split, index, info)
+            shards[index] = samples[: part_of(limit, info.shards, index)]
+    return shards
 
 
 class Batches:

@@ -5,28 +5,29 @@ mpirun -n 2 python -m dist_vgg.evaluate runs/NAME/weights.h5 --data data
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from dist_vgg import functional as F
+from dist_vgg.batches import load_hosted
 from dist_vgg.checkpoint import Weights, load_weights
 from dist_vgg.comm import add_up, run_command, together
 from dist_vgg.config import Parser
 from dist_vgg.errors import UserError
 from dist_vgg.files import write_text
 from dist_vgg.layers import Sequential
-from dist_vgg.shards import SPLITS, SetInfo, hosted, load_shard, normalise, open_set
+from dist_vgg.machine import settle
+from dist_vgg.progress import Progress
+from dist_vgg.shards import SPLITS, Samples, SetInfo, normalise, open_set
 from dist_vgg.vgg import vgg16
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-BATCH = 32  # images at a time; fixed, since BLAS may round differently for other shapes
+BATCH = 16  # images at a time; fixed, since BLAS may round differently for other shapes
 
 
 def load_network(weights: Weights) -> Sequential:
@@ -42,36 +43,28 @@ def load_network(weights: Weights) -> Sequential:
 
 
 def evaluate(
-    net: Sequential,
-    weights: Weights,
-    folder: Path,
-    info: SetInfo,
-    split: str,
-    comm: "MPI.Intracomm",
+    net: Sequential, weights: Weights, shards: Mapping[int, Samples], comm: "MPI.Intracomm"
 ) -> tuple[np.ndarray, float]:
-    """The confusion matrix (true class, predicted class) and the mean loss over a split.
+    """The confusion matrix (true class, predicted class), and the mean loss.
 
-    Every rank gets the same result, and the same at any number of ranks.
+    Every rank brings its shards; all get the same result, the same at any number of ranks.
     """
-    confusion = np.zeros((info.classes, info.classes))
-    losses = np.zeros(info.shards)
-    shards = {}
-    with together(comm):
-        for index in hosted(info.shards, comm.size, comm.rank):
-            shards[index] = load_shard(folder, split, index, info)
-    total = sum(map(len, shards.values()))
-    with tqdm(total=total, unit=" images", disable=None if comm.rank == 0 else True) as bar:
-        for index, samples in shards.items():
-            for start in range(0, len(samples), BATCH):
-                part = samples[start : start + BATCH]
-                logits = net.forward(normalise(part.pixels, weights.mean, weights.std))
-                np.add.at(confusion, (part.labels, logits.argmax(axis=1)), 1)
-                losses[index] += F.cross_entropy(logits, part.labels, 1)[0].sum(dtype=np.float64)
-                bar.update(len(part))
+    classes = weights.network["classes"]
+    confusion = np.zeros((classes, classes))
+    losses = np.zeros(add_up(comm, np.array([len(shards)]))[0])
+    progress = Progress(sum(map(len, shards.values())), "none" if comm.rank else "auto")
+    for index, samples in shards.items():
+        for start in range(0, len(samples), BATCH):
+            part = samples[start : start + BATCH]
+            logits = net.forward(normalise(part.pixels, weights.mean, weights.std))
+            np.add.at(confusion, (part.labels, logits.argmax(axis=1)), 1)
+            losses[index] += F.cross_entropy(logits, part.labels, 1)[0].sum(dtype=np.float64)
+            progress.update(len(part), "evaluated, of the images of rank 0")
+    progress.close()
     # Counts are whole numbers, and each shard's loss comes from one rank: no order matters.
     add_up(comm, confusion)
     add_up(comm, losses)
-    return confusion.astype(int), float(losses.sum()) / info.count(split)
+    return confusion.astype(int), float(losses.sum() / confusion.sum())
 
 
 def report(confusion: np.ndarray, loss: float) -> str:
@@ -101,18 +94,20 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         "--split", choices=SPLITS, default="test", help="which images (default: test)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
+    parser.add_argument(
+        "--limit", type=int, default=0, metavar="N", help="only so many images (default: 0, all)"
+    )
     options = parser.parse_args(argv)
-    threadpool_limits(1, user_api="blas")
+    settle(blas_threads=1)
     with together(comm):
         weights = load_weights(options.weights)
         net = load_network(weights)
         info = open_set(options.data)
         check_fits(weights, info, options.data)
-        if comm.size > info.shards:
-            raise UserError(
-                f"{comm.size} ranks for {info.shards} shards; start at most {info.shards}"
-            )
-    confusion, loss = evaluate(net, weights, options.data, info, options.split, comm)
+        if options.limit < 0:
+            raise UserError(f"--limit {options.limit} is out of range: it must be at least 0")
+    shards = load_hosted(options.data, info, options.split, options.limit, comm)
+    confusion, loss = evaluate(net, weights, shards, comm)
     print(
         f"weights {options.weights}, {weights.sha256[:16]}, step {weights.step}, "
         f"trained on {weights.source}\n"

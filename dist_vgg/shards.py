@@ -76,6 +76,11 @@ def hosted(shards: int, ranks: int, rank: int) -> range:
     return range(first, first + each + (rank < more))
 
 
+def part_of(limit: int, shards: int, index: int) -> int | None:
+    """How many samples a shard gives to a limit on all of them; None for all, where it is 0."""
+    return len(hosted(limit, shards, index)) if limit else None
+
+
 def find_shards(folder: Path) -> list[Path]:
     """Every file in the folder whose name is that of a shard, of whatever set."""
     return sorted(path for split in SPLITS for path in folder.glob(f"{split}-?????-of-?????.h5"))

@@ -20,17 +20,17 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from dist_vgg import functional as F
 from dist_vgg import optim
-from dist_vgg.batches import Batches
+from dist_vgg.batches import Batches, load_hosted
 from dist_vgg.checkpoint import Checkpoint, Weights, save_checkpoint, save_weights
 from dist_vgg.comm import add_up, barrier, gather_texts, run_command, share_text, together
 from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.debug import Watcher, check_gradients, first_nonfinite_layer, nonfinite
 from dist_vgg.errors import UserError
 from dist_vgg.layers import StepKey
+from dist_vgg.machine import settle
 from dist_vgg.runlog import SPANS, Clock, RunLog
 from dist_vgg.runs import (
     check_resumed,
@@ -39,7 +39,7 @@ from dist_vgg.runs import (
     load_checkpoint,
     prepare_folder,
 )
-from dist_vgg.shards import Samples, SetInfo, hosted, load_shard, normalise, open_set
+from dist_vgg.shards import Samples, SetInfo, hosted, normalise, open_set
 from dist_vgg.vgg import initialise, vgg16
 
 if TYPE_CHECKING:
@@ -341,24 +341,6 @@ def _epoch_words(record: Mapping[str, Any], epochs: int) -> str:
     )
 
 
-def load_shards(config: TrainConfig, info: SetInfo, comm: "MPI.Intracomm") -> dict[int, Samples]:
-    """The training shards that this rank hosts, cut to --limit."""
-    if comm.size > info.shards:
-        raise UserError(
-            f"{comm.size} ranks for {info.shards} shards: a rank needs a shard, so start at most "
-            f"{info.shards} ranks, or prepare more with: python -m data_prep --out {config.data} "
-            f"--shards {comm.size} --overwrite"
-        )
-    shards = {}
-    with together(comm):
-        for index in hosted(info.shards, comm.size, comm.rank):
-            samples = load_shard(Path(config.data), "train", index, info)
-            if config.limit:
-                samples = samples[: len(hosted(config.limit, info.shards, index))]
-            shards[index] = samples
-    return shards
-
-
 def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
     """What config.json holds: all that a stranger needs to get the same weights again."""
     info = trainer.info
@@ -469,12 +451,13 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     checkpoint, header = load_checkpoint(folder, comm) if resume else (None, {})
     stored = header.get("config", {})
     config = TrainConfig(**{**stored, **given})
-    threadpool_limits(config.blas_threads, user_api="blas")
+    settle(config.blas_threads)
     with together(comm):
         info = open_set(Path(config.data))
         if resume:
             check_resumed(config, stored, info, header)
-    trainer = Trainer(config, info, load_shards(config, info, comm), comm)
+    shards = load_hosted(Path(config.data), info, "train", config.limit, comm)
+    trainer = Trainer(config, info, shards, comm)
     try:
         train(trainer, folder, checkpoint, resume, debug)
     except Exception as error:

@@ -43,6 +43,13 @@ def test_training_split(weights: Path, data: Path) -> None:
     assert "of 61)" in output
 
 
+def test_limit_takes_even_parts(weights: Path, data: Path) -> None:
+    for ranks in (1, 3):
+        status, output, _ = evaluate(ranks, weights, "--data", data, "--limit", 11)
+        assert status == 0
+        assert "of 11)" in output
+
+
 def test_bad_input_is_one_line(weights: Path, data: Path, tmp_path: Path) -> None:
     text = tmp_path / "weights.txt"
     text.write_text("no weights")
@@ -60,6 +67,7 @@ def test_bad_input_is_one_line(weights: Path, data: Path, tmp_path: Path) -> Non
         ((checkpoint,), "it is checkpoint"),
         ((weights, "--data", tmp_path), f"no shards in {tmp_path}"),
         ((weights, "--data", other), "the weights are for classes 10"),
+        ((weights, "--data", data, "--limit", -1), "--limit -1 is out of range"),
         ((weights, "--splitt", "test"), "did you mean --split?"),
         ((weights, "--data", data, "--json", text / "x"), f"can't write {text / 'x'}"),
     ]

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from dist_vgg import runlog
+from dist_vgg import progress as progress_module
 from dist_vgg.runlog import SPANS, Clock, RunLog, read_metrics
 
 
 @pytest.fixture(autouse=True)
 def nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests may themselves run in a terminal, or under mpirun in one."""
-    monkeypatch.setattr(runlog, "_terminal", lambda: None)
+    monkeypatch.setattr(progress_module, "_terminal", lambda: None)
 
 
 def step(number: int, **more: Any) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def test_plain_lines_come_now_and_then(
         log.step(step(number))
     log.epoch(epoch(10), "epoch 1/2: done")
     log.close()
-    line = "epoch 1/2 loss 2.5000 accuracy 25.0% 12.3 images/s, step {}/40"
+    line = "epoch 1/2 loss 2.5000 accuracy 25.0% 12.3 images/s, {} of 40"
     assert capsys.readouterr().out.splitlines() == [
         line.format(4),  # more than 15 s after the start, then after the line before
         line.format(8),
@@ -141,7 +141,7 @@ def test_plain_lines_come_now_and_then(
 def test_no_progress_shows_nothing_but_what_must_be_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runlog, "PLAIN_SECONDS", -1)
+    monkeypatch.setattr(progress_module, "PLAIN_SECONDS", -1)
     log = opened(tmp_path)
     log.step(step(1))
     log.epoch(epoch(1), "epoch 1/2: done")
@@ -190,8 +190,8 @@ def through(tmp_path: Path) -> Callable[[str, int], str]:
         answer = tmp_path / "answer"
         script = tmp_path / name
         code = (
-            "import pathlib, sys; from dist_vgg import runlog; "
-            "pathlib.Path(sys.argv[1]).write_text(str(runlog._terminal()))"
+            "import pathlib, sys; from dist_vgg import progress; "
+            "pathlib.Path(sys.argv[1]).write_text(str(progress._terminal()))"
         )
         # As under mpirun, the rank's own output is a pipe.
         script.write_text(f"#!/bin/sh\n'{sys.executable}' -c '{code}' '{answer}' | cat\n:\n")
