@@ -261,7 +261,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             parser.error(f"unexpected argument {word}")
         known = list(parser._option_string_actions)
         near = difflib.get_close_matches(word, known, 1, 0.5)
-        hint = f", the nearest is {near[0]}" if near else ""
+        hint = f"; did you mean {near[0]}?" if near else ""
         parser.error(f"unknown option {word}{hint}")
     if args.check is not None and args != parser.parse_args(["--check", str(args.check)]):
         parser.error("--check verifies a folder and takes no other option")

@@ -22,7 +22,7 @@ from typing import TypeVar, cast
 import numpy as np
 from mpi4py import MPI
 
-from dist_vgg.comm import add_up, barrier, gather_texts, wait
+from dist_vgg.comm import add_up, barrier, gather_texts, together, wait
 from dist_vgg.errors import UserError
 
 T = TypeVar("T")
@@ -184,6 +184,7 @@ class Route:
         """One replica for the node, and gradient vectors for each of its ranks."""
         size = -(-count // LINE) * LINE
         sizes = [size * (n + (local == 0)) for local, n in enumerate(vectors)]
+        self.shared_bytes = 4 * sum(sizes) if self.node.size > 1 else 0
         if self.node.size == 1:
             self._window, memory = None, [aligned(sizes[0])]
         else:
@@ -361,11 +362,13 @@ def choose(comm: MPI.Intracomm, wanted: str, count: int, homes: Sequence[Sequenc
     needed = (needed + 1) * count * 4
     free = _shared_memory_free()
     neighbours = add_up(comm, np.array([node.size > 1, node.size > 1 and free < needed], "i8"))
-    if neighbours[1] and wanted == "node":
-        raise UserError(
-            f"--route node needs {needed >> 20} MiB of shared memory and {SHM} has "
-            f"{free >> 20} MiB free; enlarge it or use --route flat"
-        )
+    with together(comm):
+        if wanted == "node" and node.size > 1 and free < needed:
+            raise UserError(
+                f"--route node needs {needed >> 20} MiB of shared memory on "
+                f"{MPI.Get_processor_name()}, and {SHM} has {free >> 20} MiB free; "
+                "enlarge it or use --route flat"
+            )
     return "node" if wanted == "node" or (neighbours[0] and not neighbours[1]) else "flat"
 
 

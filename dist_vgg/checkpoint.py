@@ -33,6 +33,8 @@ class Checkpoint:
     config: Mapping[str, Any]  # the options of the run
     network: Mapping[str, Any]  # arguments of vgg16() without dropout
     dataset: str  # SHA-256 of the data set
+    request: str  # how it was shuffled and cut into shards
+    shards: int
     epoch: Mapping[str, Any]  # the unfinished epoch's sums
     params: np.ndarray
     state: Mapping[str, np.ndarray]  # of the optimizer, by name
@@ -83,8 +85,8 @@ def load_newest(folder: Path, say: Callable[[str], object]) -> Checkpoint:
             state = {name.removeprefix("state/"): vector for name, vector in vectors.items()}
             return Checkpoint(**header, params=params, state=state)
         except (OSError, RuntimeError, KeyError, TypeError, ValueError):
-            say(f"checkpoint {path} is damaged; trying the one before")
-    raise UserError(f"no whole checkpoint in {folder}; start again without --resume")
+            say(f"checkpoint {path} is damaged or of another version; trying the one before")
+    raise UserError(f"no whole checkpoint in {folder}; start a new run without --resume")
 
 
 def save_weights(path: Path, weights: Weights) -> None:

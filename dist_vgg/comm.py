@@ -51,7 +51,7 @@ def add_up(comm: "MPI.Intracomm", values: np.ndarray) -> np.ndarray:
 
 def gather_texts(comm: "MPI.Intracomm", text: str) -> list[str]:
     """Every rank's text, on every rank, in order of rank."""
-    data = np.frombuffer(text.encode(), np.uint8)
+    data = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
     sizes = np.zeros(comm.size, np.int64)
     sizes[comm.rank] = len(data)
     add_up(comm, sizes)
@@ -59,7 +59,8 @@ def gather_texts(comm: "MPI.Intracomm", text: str) -> list[str]:
     wait(comm.Iallgatherv(data, [everything, sizes.tolist()]))
     ends = np.cumsum(sizes)
     return [
-        everything[end - n : end].tobytes().decode() for end, n in zip(ends, sizes, strict=True)
+        everything[end - n : end].tobytes().decode(errors="surrogateescape")
+        for end, n in zip(ends, sizes, strict=True)
     ]
 
 

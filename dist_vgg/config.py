@@ -30,6 +30,8 @@ def option(
     changes_result: bool = True,
 ) -> Any:
     """A field with what the command line must know of it; low and high bound its value."""
+    if type(default) is int and high is None:
+        high = LARGEST
     return field(
         default=default,
         metadata=dict(
@@ -46,6 +48,7 @@ def option(
 
 # Learning rates that train the full network from its initialisation, by optimizer.
 RATES = {"sgd": 0.01, "adam": 1e-4, "adagrad": 1e-3}
+LARGEST = 2**31 - 1  # of whole numbers without a bound of their own
 FILES, NETWORK, OPTIMIZER, RUN = "input and output", "network", "optimizer", "running"
 
 
@@ -125,6 +128,9 @@ class TrainConfig:
 class Parser(argparse.ArgumentParser):
     """argparse whose mistakes are UserErrors, and which knows what was probably meant."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
     def error(self, message: str) -> NoReturn:
         """Turn argparse's own exit into one line that every rank agrees on."""
         prefix = "unrecognized arguments: "
@@ -140,7 +146,6 @@ def train_parser() -> Parser:
         prog="python -m dist_vgg.train",
         description="Train VGG16 on the shards of a data folder, on any number of MPI ranks.",
         epilog="The trained weights are the same bits at any number of ranks.",
-        allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
     groups: dict[str, Any] = {}
@@ -158,7 +163,11 @@ def train_parser() -> Parser:
         shown = "" if hidden else f" (default: {f.default})"
         groups[title].add_argument(_flag(f.name), help=f.metadata["help"] + shown, **kind)
     running = groups[RUN]
-    running.add_argument("--config", metavar="FILE.toml", help="take options from a file")
+    running.add_argument(
+        "--config",
+        metavar="FILE.toml",
+        help="take options from a file, by their names; those given here win",
+    )
     running.add_argument(
         "--resume",
         action="store_true",
@@ -194,10 +203,14 @@ def read_toml(path: str) -> dict[str, Any]:
             raise UserError(f"--config {path} has the unknown option {key}{hint}")
         wanted = type(known[name].default)
         if wanted is float and type(value) is int:
-            value = float(value)
+            value = float(value) if abs(value) < LARGEST else float("inf")
         if type(value) is not wanted:
             raise UserError(
                 f"--config {path}: {key} = {value!r} should be of type {wanted.__name__}"
+            )
+        if name in options:
+            raise UserError(
+                f"--config {path} has the option {key} twice, once with - and once with _"
             )
         options[name] = value
     return options

@@ -17,6 +17,7 @@ class Watcher:
     """Sees every array of forward and backward: refuses NaN and Inf, remembers statistics."""
 
     def __init__(self) -> None:
+        self.step = 1  # the one that is being done
         self._forward: dict[str, tuple[float, float, float]] = {}
         self._before: np.ndarray | None = None
 
@@ -28,7 +29,10 @@ class Watcher:
         bad = nonfinite(array)
         if bad:
             what = "output" if direction == "forward" else "gradient"
-            raise UserError(f"{bad} in the {what} of layer {layer}; lower --lr or check the data")
+            raise UserError(
+                f"step {self.step}: {bad} in the {what} of layer {layer}; "
+                "lower --lr or check the data"
+            )
         if direction == "forward":
             share = 1 - np.count_nonzero(array) / array.size
             self._forward[layer] = (float(array.mean()), float(array.std()), share)
@@ -63,16 +67,25 @@ def nonfinite(array: np.ndarray) -> str:
     return "NaN" if np.isnan(array).any() else "Inf"
 
 
-def first_nonfinite_layer(net: Sequential, x: np.ndarray, key: StepKey) -> str:
-    """Repeat a forward pass to name the first layer whose output is not finite."""
+def first_nonfinite(
+    net: Sequential, grad: np.ndarray, x: np.ndarray, labels: np.ndarray, key: StepKey
+) -> str:
+    """Repeat a micro-batch to name the first array that is not finite; "" where all are.
+
+    `grad` is the flat vector that the network writes its gradients to.
+    """
     found: list[str] = []
 
     def look(direction: str, layer: str, array: np.ndarray) -> None:
         if not found and nonfinite(array):
-            found.append(f"layer {layer}")
+            what = "output" if direction == "forward" else "gradient"
+            found.append(f"the {what} of layer {layer}")
 
-    net.forward(x, key, watch=look)
-    return found[0] if found else "the loss"
+    logits = net.forward(x, key, watch=look)
+    _, dlogits = F.cross_entropy(logits, labels, len(labels))
+    net.backward(dlogits, watch=look)
+    found += [f"the gradient of {s.name}" for s in net.slots if nonfinite(grad[s.lo : s.hi])]
+    return found[0] if found else ""
 
 
 def check_gradients(

@@ -15,7 +15,7 @@ from dist_vgg import functional as F
 from dist_vgg.batches import load_hosted
 from dist_vgg.checkpoint import Weights, load_weights
 from dist_vgg.comm import add_up, run_command, together
-from dist_vgg.config import Parser
+from dist_vgg.config import LARGEST, Parser
 from dist_vgg.errors import UserError
 from dist_vgg.files import write_text
 from dist_vgg.layers import Sequential
@@ -104,8 +104,12 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         net = load_network(weights)
         info = open_set(options.data)
         check_fits(weights, info, options.data)
-        if options.limit < 0:
-            raise UserError(f"--limit {options.limit} is out of range: it must be at least 0")
+        if not 0 <= options.limit <= LARGEST:
+            raise UserError(
+                f"--limit {options.limit} is out of range: it must be from 0 to {LARGEST}"
+            )
+        if options.json and not options.json.parent.is_dir():
+            raise UserError(f"can't write {options.json}: no folder {options.json.parent}")
     shards = load_hosted(options.data, info, options.split, options.limit, comm)
     confusion, loss = evaluate(net, weights, shards, comm)
     print(

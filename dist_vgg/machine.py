@@ -1,6 +1,8 @@
-"""What a rank asks of its machine before it computes: BLAS threads, and kept memory."""
+"""What a rank asks of its machine before it computes, and what it has taken afterwards."""
 
 import ctypes
+import resource
+from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
@@ -19,3 +21,13 @@ def settle(blas_threads: int) -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
         mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def memory() -> tuple[int, int]:
+    """Bytes that this process has held at most, and those that it now shares with others."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    peak, shared = (int(fields[name].split()[0]) << 10 for name in ("VmHWM", "RssShmem"))
+    return peak, shared

@@ -139,9 +139,11 @@ def schedule(kind: str, lr: float, steps: int, warmup: int, drops: int = 3) -> S
     step       lr, divided by 10 at `drops` - 1 equally distant points
     cosine     from lr to 0 along half a cosine (Loshchilov and Hutter, SGDR, ICLR 2017)
 
-    During the first `warmup` steps the rate rises in a line to what it then is.
+    During the first `warmup` steps the rate rises in a line to what it then is. A constant
+    rate does not depend on `steps`, so that such a run can be made longer.
     """
-    warmup = min(warmup, steps)
+    if kind != "constant":
+        warmup = min(warmup, steps)
 
     def rate(step: int) -> float:
         if step < warmup:

@@ -4,6 +4,7 @@ A metrics line is one JSON object with "kind" "step" or "epoch".
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ class Clock:
     """Seconds spent in each part of the steps since `lap` was last called."""
 
     def __init__(self) -> None:
-        self.lap()
+        self._seconds = dict.fromkeys(SPANS, 0.0)
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
@@ -29,10 +30,9 @@ class Clock:
         yield
         self._seconds[name] += time.perf_counter() - start
 
-    def lap(self) -> list[float]:
+    def lap(self) -> dict[str, float]:
         """The seconds of each of `SPANS`, which then start from zero."""
-        seconds = list(getattr(self, "_seconds", {}).values())
-        self._seconds = dict.fromkeys(SPANS, 0.0)
+        seconds, self._seconds = self._seconds, dict.fromkeys(SPANS, 0.0)
         return seconds
 
 
@@ -51,8 +51,8 @@ class RunLog:
         if folder is not None:
             path = folder / "metrics.jsonl"
             if path.exists():
-                lines = [s for s in path.read_text().splitlines(keepends=True) if s.endswith("\n")]
-                write_text(path, "".join(s for s in lines if json.loads(s)["step"] <= first_step))
+                lines = path.read_text(errors="replace").splitlines(keepends=True)
+                write_text(path, "".join(s for s in lines if _step(s) <= first_step))
             self._file = path.open("a")
         self._progress = Progress(steps, progress if folder is not None else "none", first_step)
 
@@ -91,6 +91,14 @@ class RunLog:
             # A full disk is no reason to lose the training as well.
             self.say(f"metrics.jsonl can't be written ({error.strerror}); going on without")
             self._file = None
+
+
+def _step(line: str) -> float:
+    """The step of a record; a torn or damaged line counts as later than all."""
+    try:
+        return float(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def read_metrics(folder: Path, kind: str) -> list[dict[str, Any]]:

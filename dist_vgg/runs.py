@@ -20,7 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 import dist_vgg
-from dist_vgg.checkpoint import Checkpoint, load_newest
+from dist_vgg.checkpoint import Checkpoint, checkpoints, load_newest
 from dist_vgg.comm import share_text, together
 from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
@@ -38,8 +38,8 @@ def choose_folder(options: Mapping[str, Any], resume: bool, comm: "MPI.Intracomm
     wanted = options.get("out", "")
     if not wanted and comm.rank == 0:
         if resume:
-            runs = sorted(path.parent for path in RUNS.glob("*/config.json"))
-            wanted = str(max(runs, key=lambda run: run.stat().st_mtime)) if runs else ""
+            newest = max(RUNS.glob("*/checkpoints/step-*.h5"), key=_written, default=None)
+            wanted = str(newest.parents[1]) if newest else ""
         else:
             wanted = str(RUNS / time.strftime("%Y%m%d-%H%M%S"))
     folder = share_text(comm, wanted)
@@ -48,23 +48,41 @@ def choose_folder(options: Mapping[str, Any], resume: bool, comm: "MPI.Intracomm
     return Path(folder)
 
 
+def _written(path: Path) -> float:
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
 def prepare_folder(
-    folder: Path, comm: "MPI.Intracomm", resume: bool, description: Mapping[str, Any]
+    folder: Path, comm: "MPI.Intracomm", resume: bool, description: dict[str, Any]
 ) -> None:
-    """Make a new run's folder with its config.json, or refuse to mix two runs in one."""
+    """Write config.json, in a new folder or where a run goes on; never mix two runs in one.
+
+    Its "resumed" lists what each later start ran on. A folder whose run never came to a
+    checkpoint may be used again.
+    """
     with together(comm):
-        if comm.rank or resume:
+        if comm.rank:
             return
-        if (folder / "config.json").exists():
+        path = folder / "config.json"
+        if resume:
+            try:
+                first = json.loads(path.read_text())
+            except (OSError, ValueError):
+                first = description
+            later = [*first.get("resumed", []), description]
+            write_text(path, json.dumps({**first, "resumed": later}, indent=2) + "\n")
+            return
+        if (folder / "weights.h5").exists() or checkpoints(folder / "checkpoints"):
             raise UserError(
                 f"{folder} holds a run already; go on with --resume --out {folder}, "
                 "or choose another --out"
             )
         try:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            (folder / "metrics.jsonl").unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error
-        write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")
+        write_text(path, json.dumps(description, indent=2) + "\n")
 
 
 def describe_machine() -> dict[str, Any]:
@@ -116,16 +134,19 @@ def load_checkpoint(
     return checkpoint, json.loads(share_text(comm, json.dumps(header)))
 
 
-def check_resumed(
-    config: TrainConfig, stored: Mapping[str, Any], info: SetInfo, header: Mapping[str, Any]
-) -> None:
+def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any]) -> None:
     """Refuse to go on with another network, data set or recipe than the checkpoint's."""
     if header["dataset"] != info.digest:
         raise UserError(
             f"the checkpoint was trained on another data set than {config.data} holds "
             f"({header['dataset'][:16]} against {info.digest[:16]}); name the right one with --data"
         )
-    before = TrainConfig(**stored).result_options()
+    if (header["request"], header["shards"]) != (info.request, info.shards):
+        raise UserError(
+            f"the checkpoint was trained on {header['shards']} shards and {config.data} has the "
+            f"same images in {info.shards} others; name the right folder with --data"
+        )
+    before = TrainConfig(**header["config"]).result_options()
     for name, value in config.result_options().items():
         if name == "epochs" and config.schedule == "constant":
             continue

@@ -12,6 +12,7 @@ different sets can never be mixed silently.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -142,6 +143,8 @@ def open_set(folder: Path) -> SetInfo:
     Raises UserError where there are no shards, one is missing or damaged, or shards of
     different sets lie together.
     """
+    if folder.is_file():
+        raise UserError(f"--data {folder} is a file; name a folder of shards")
     if not folder.is_dir():
         raise UserError(
             f"no data folder {folder}; make one with: python -m data_prep --out {folder}"
@@ -242,6 +245,7 @@ def _read_header(path: Path) -> SetInfo:
         with h5py.File(path, "r") as file:
             attributes = dict(file.attrs)
     except (OSError, RuntimeError) as error:
+        _refuse_unreadable(path, error)
         raise UserError(f"shard {path} is damaged or cut short; {_mend(path)}") from error
     schema = attributes.get("schema")
     if schema != SCHEMA:
@@ -258,5 +262,15 @@ def _read_header(path: Path) -> SetInfo:
     return info
 
 
+def _refuse_unreadable(path: Path, error: Exception) -> None:
+    """Raise UserError where the file may be whole but the system doesn't give it."""
+    number = getattr(error, "errno", None)
+    if number:
+        raise UserError(f"can't read {path}: {os.strerror(number)}") from error
+
+
 def _mend(path: Path) -> str:
-    return f"prepare {path.parent} anew with: python -m data_prep --out {path.parent} --overwrite"
+    return (
+        f"prepare {path.parent} anew with: python -m data_prep --out {path.parent} --overwrite, "
+        "and the options it was made with"
+    )

@@ -22,15 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dist_vgg import functional as F
-from dist_vgg import optim
+from dist_vgg import machine, optim
 from dist_vgg.batches import Batches, load_hosted
 from dist_vgg.checkpoint import Checkpoint, Weights, save_checkpoint, save_weights
 from dist_vgg.comm import add_up, barrier, gather_texts, run_command, share_text, together
 from dist_vgg.config import TrainConfig, read_toml, train_parser
-from dist_vgg.debug import Watcher, check_gradients, first_nonfinite_layer, nonfinite
+from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
 from dist_vgg.errors import UserError
 from dist_vgg.layers import StepKey
-from dist_vgg.machine import settle
 from dist_vgg.runlog import SPANS, Clock, RunLog
 from dist_vgg.runs import (
     check_resumed,
@@ -103,11 +102,11 @@ class Trainer:
         lr = optim.scaled_lr(config.base_lr, self.batches.global_size(0), config.lr_batch)
         self.lr = optim.schedule(config.schedule, lr, self.steps, config.warmup)
         self.clock = Clock()
-        self.spent = dict.fromkeys(SPANS, 0.0)  # seconds, the ranks' mean
+        self.spent = dict.fromkeys(SPANS, 0.0)  # seconds of this rank
         self.trained = 0  # images, since this process started
         self.watcher: Watcher | None = None
-        self.stop_signal = 0
-        self._mistake = ""
+        self.signal = 0  # what this rank has received, at any moment
+        self.stop_signal = 0  # what all ranks have agreed on, in the step just done
 
     def _slices(self) -> list[tuple[slice, slice, float]]:
         """(place in the vector, place in the state, decay) of all that this rank updates."""
@@ -125,9 +124,9 @@ class Trainer:
 
     def start(self) -> None:
         """Begin with fresh weights."""
-        if self.route.is_leader:
+        if self.comm.rank == 0:
             initialise(self.net, self.route.params, self.config.seed)
-        barrier(self.comm)
+        self.route.broadcast()
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
         """Begin where a checkpoint ended; rank 0 has it."""
@@ -144,6 +143,8 @@ class Trainer:
     def train_step(self) -> dict[str, Any]:
         """One step: batch -> forward -> loss -> backward -> sum -> update -> record."""
         clock, route, started = self.clock, self.route, time.perf_counter()
+        if self.watcher:
+            self.watcher.step = self.step + 1
         total = self.batches.global_size(self.step)
         losses = np.zeros(self.info.shards)
         correct = np.zeros(self.info.shards)
@@ -175,8 +176,6 @@ class Trainer:
         key = StepKey(self.config.seed, self.step, samples.ids)
         logits = self.net.forward(x, key, self.watcher)
         losses, dlogits = F.cross_entropy(logits, samples.labels, total)
-        if not np.isfinite(losses).all():
-            self._mistake = self._mistake or first_nonfinite_layer(self.net, x, key)
         self.net.backward(dlogits, watch=self.watcher)
         right = int((logits.argmax(axis=1) == samples.labels).sum())
         return float(losses.sum(dtype=np.float64)), right
@@ -189,38 +188,38 @@ class Trainer:
         Each number comes from one rank; only then are they added, in one order. Raises
         UserError on every rank, before the update, where a number is not finite.
         """
-        parts = [losses, correct, squares, np.array(self.clock.lap()), np.zeros(self.comm.size)]
-        parts[-1][self.comm.rank] = self.stop_signal
-        # Times are only added up to be shown.
-        parts[-2] /= self.comm.size
+        parts = [losses, correct, squares, np.zeros(self.comm.size)]
+        parts[-1][self.comm.rank] = self.signal
         ends = np.cumsum([len(part) for part in parts])
         everything = np.split(add_up(self.comm, np.concatenate(parts)), ends[:-1])
-        losses, correct, squares, seconds, stops = everything
+        losses, correct, squares, signals = everything
         sums = dict(
             loss=float(losses.sum()),
             correct=int(correct.sum()),
             norm=float(squares.sum()) ** 0.5,
-            seconds=dict(zip(SPANS, seconds.round(6).tolist(), strict=True)),
-            stop=int(stops.max()),
         )
         if not np.isfinite([sums["loss"], sums["norm"]]).all():
             self._blame()
-        self.stop_signal = sums["stop"]
+        self.stop_signal = int(signals.max())
         return sums
 
     def _blame(self) -> None:
         """Say on every rank which step, layer and rank brought numbers that are not finite."""
-        if not self._mistake:
-            for part, _, _ in self.slices:
-                if nonfinite(self.route.total[part]):
-                    slot = next(s for s in self.net.slots if s.lo <= part.start < s.hi)
-                    self._mistake = f"the gradient of {slot.name}"
-                    break
-        found = gather_texts(self.comm, self._mistake)
-        rank, place = next((r, text) for r, text in enumerate(found) if text)
+        found = ""
+        for shard in self.route.mine:
+            # The parameters are still those that the step began with, so it can be repeated.
+            samples = self.batches.micro_batch(shard, self.step)
+            if len(samples) and not found:
+                grad = self.route.gradient()
+                self.net.bind(self.route.params, grad)
+                x = normalise(samples.pixels, self.info.mean, self.info.std)
+                key = StepKey(self.config.seed, self.step, samples.ids)
+                found = first_nonfinite(self.net, grad, x, samples.labels, key)
+        places = gather_texts(self.comm, found)
+        first = next((f"{text} on rank {r}" for r, text in enumerate(places) if text), "the sum")
         raise UserError(
-            f"step {self.step + 1}: NaN or Inf first seen in {place} on rank {rank}; lower --lr, "
-            "lengthen --warmup, or look closer with --debug (weights are those of the step before)"
+            f"step {self.step + 1}: NaN or Inf first seen in {first}; lower --lr, "
+            "lengthen --warmup, or look closer with --debug"
         )
 
     def _update(self, norm: float) -> None:
@@ -232,13 +231,15 @@ class Trainer:
             self.watcher.before_update(self.route.params)
         for where, place, decay in self.slices:
             # The optimizer uses its gradient up, and debug mode still wants to see it.
-            g = self.route.total[where] * scale if scale else self.route.total[where].copy()
+            total = self.route.total[where]
+            g = total.copy() if scale is None else total * scale
             state = tuple(vector[place] for vector in self.state.values())
             self.optimizer.update(self.route.params[where], g, state, lr, self.step + 1, decay)
 
     def _record(self, sums: dict[str, Any], total: int, seconds: float) -> dict[str, Any]:
         """Count the step as done; what metrics.jsonl has of it."""
         epoch, _ = self.batches.place(self.step)
+        spent = self.clock.lap()
         record = dict(
             step=self.step + 1,
             epoch=epoch + 1,
@@ -247,9 +248,9 @@ class Trainer:
             lr=self.lr(self.step),
             gradient_norm=sums["norm"],
             images_per_s=total / seconds,
-            seconds=sums["seconds"],
+            seconds={name: round(value, 6) for name, value in spent.items()},
         )
-        for name, value in sums["seconds"].items():
+        for name, value in spent.items():
             self.spent[name] += value
         self.trained += total
         self.step += 1
@@ -282,10 +283,26 @@ class Trainer:
             config=self.config.as_dict(),
             network=self.network,
             dataset=self.info.digest,
+            request=self.info.request,
+            shards=self.info.shards,
             epoch=vars(self.epoch),
             params=self.route.params,
             state={name: vector for name, vector in state.items() if vector is not None},
         )
+
+    def mean_seconds(self) -> dict[str, float]:
+        """Seconds in each part of the steps, since this process started; the ranks' mean."""
+        sums = add_up(self.comm, np.array(list(self.spent.values())))
+        return dict(zip(SPANS, (sums / self.comm.size).tolist(), strict=True))
+
+    def memory(self) -> tuple[float, float]:
+        """Peak memory in GiB: of the largest rank, and of all, what a node shares once."""
+        peak, shared = machine.memory()
+        parts = np.zeros((self.comm.size, 2))
+        # Of all that a node shares a rank has touched only some.
+        parts[self.comm.rank] = peak, peak - shared + self.route.is_leader * self.route.shared_bytes
+        peaks, own = add_up(self.comm, parts).T / 2**30
+        return float(peaks.max()), float(own.sum())
 
     def weights(self, sha256: str) -> Weights:
         """The network as it is now, ready to be used."""
@@ -365,7 +382,7 @@ def catch_signals(trainer: Trainer) -> None:
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        trainer.stop_signal = number
+        trainer.signal = number
         # Python's own handler lets what is half written be cleaned up.
         again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, again)
@@ -399,6 +416,8 @@ def head(trainer: Trainer, folder: Path) -> str:
 
 def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
     """The short table at the end of a run, or how to go on with one that was stopped."""
+    largest, together = trainer.memory()
+    parts = ", ".join(f"{name} {value:.1f}" for name, value in trainer.mean_seconds().items())
     run_again = "python -m dist_vgg.train --resume --out " + shlex.quote(str(folder))
     if trainer.comm.size > 1:
         run_again = f"mpirun -n {trainer.comm.size} {run_again}"
@@ -408,11 +427,11 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
             f"stopped by {name} after step {trainer.step} of {trainer.steps}, saved; "
             f"go on with: {run_again}"
         )
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in trainer.spent.items())
     rows = {
         "steps": f"{trainer.step}",
         "time": f"{seconds:.1f} s, {trainer.trained / seconds:.1f} images/s",
         "seconds": f"{parts} (mean of the ranks)",
+        "memory": f"{largest:.2f} GiB of the largest rank, {together:.2f} GiB of all",
         "parameters": sha256,
         "weights": str(folder / "weights.h5"),
         "evaluate": f"python -m dist_vgg.evaluate {shlex.quote(str(folder))} --data "
@@ -451,11 +470,11 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     checkpoint, header = load_checkpoint(folder, comm) if resume else (None, {})
     stored = header.get("config", {})
     config = TrainConfig(**{**stored, **given})
-    settle(config.blas_threads)
+    machine.settle(config.blas_threads)
     with together(comm):
         info = open_set(Path(config.data))
         if resume:
-            check_resumed(config, stored, info, header)
+            check_resumed(config, info, header)
     shards = load_hosted(Path(config.data), info, "train", config.limit, comm)
     trainer = Trainer(config, info, shards, comm)
     try:
@@ -469,7 +488,8 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         # Other errors are one rank's own: closing would wait for ranks that never come.
         raise
     trainer.route.close()
-    return 128 + trainer.stop_signal if trainer.stop_signal else 0
+    finished = trainer.step == trainer.steps
+    return 0 if finished else 128 + trainer.stop_signal
 
 
 def train(
@@ -490,20 +510,22 @@ def train(
         trainer.watcher = debug_checks(trainer)
     catch_signals(trainer)
     started = time.perf_counter()
-    log = RunLog(
-        folder if comm.rank == 0 else None,
-        trainer.step,
-        trainer.steps,
-        config.epochs,
-        config.progress,
-    )
+    with together(comm):
+        log = RunLog(
+            folder if comm.rank == 0 else None,
+            trainer.step,
+            trainer.steps,
+            config.epochs,
+            config.progress,
+        )
     try:
         # What overflows is found, and named, by the checks for finite numbers.
         with np.errstate(all="ignore"):
             sha256 = run(trainer, folder, log)
     finally:
         log.close()
-    print(tail(trainer, folder, sha256, time.perf_counter() - started), flush=True)
+    seconds = time.perf_counter() - started
+    print(tail(trainer, folder, sha256, seconds), flush=True)
 
 
 if __name__ == "__main__":

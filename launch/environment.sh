@@ -8,10 +8,16 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
     echo "error: '$PYTHON' is not Python 3.10 or newer; set PYTHON to one that is" >&2
     exit 2
 fi
-if [ ! -x .venv/bin/python ] && ! "$PYTHON" -m venv .venv; then
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     rm -rf .venv
-    echo "error: '$PYTHON -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2
-    exit 2
+    # Debian and Ubuntu keep a part of venv in a package of its own; virtualenv does without.
+    if ! "$PYTHON" -m venv .venv >/dev/null 2>&1; then
+        rm -rf .venv
+        bootstrap=$(mktemp -d)
+        "$PYTHON" -m pip install --quiet --disable-pip-version-check --target "$bootstrap" virtualenv
+        PYTHONPATH=$bootstrap "$PYTHON" -m virtualenv --quiet .venv
+        rm -rf "$bootstrap"
+    fi
 fi
 # The stamp is pyproject.toml itself, so that a new dependency is installed.
 stamp=.venv/installed-$1.toml

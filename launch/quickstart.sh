@@ -13,13 +13,14 @@ step() { printf '\n== %s (%d s so far)\n' "$*" $((SECONDS - started)); }
 run=quickstart/run-$(date +%Y%m%d-%H%M%S)
 
 step "1/3 shards from 1,000 training images"
-python -m data_prep --limit 1000 --out quickstart/data "${raw[@]}"
+# A folder of its own, which may be replaced: the source may be another this time.
+python -m data_prep --limit 1000 --out quickstart/data --overwrite "${raw[@]}"
 
 step "2/3 the full VGG16 on 8 ranks"
 mpirun -n 8 python -m dist_vgg.train --data quickstart/data --out "$run" \
     --optimizer adam --epochs 5
 
-step "3/3 evaluation on 2,000 of the 10,000 test images"
+step "3/3 evaluation on at most 2,000 test images"
 mpirun -n 8 python -m dist_vgg.evaluate "$run" --data quickstart/data --limit 2000
 
 step "done"
@@ -28,5 +29,5 @@ The trained weights are in $PWD/$run/weights.h5. To use them:
 
   cd $PWD && source .venv/bin/activate
   python -m dist_vgg.predict $run IMAGE.png
-  mpirun -n 8 python -m dist_vgg.evaluate $run --data quickstart/data   # all 10,000
+  mpirun -n 8 python -m dist_vgg.evaluate $run --data quickstart/data   # all of them
 EOF

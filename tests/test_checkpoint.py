@@ -35,6 +35,8 @@ def some(step: int = 7, state: tuple[str, ...] = ("momentum",)) -> Checkpoint:
         config=dict(lr=0.1, optimizer="sgd", nesterov=False),
         network=NETWORK,
         dataset="ab" * 32,
+        request="{}",
+        shards=8,
         epoch=dict(loss=0.1 + step, correct=3, seen=8, seconds=1.5),
         params=VECTOR + np.float32(step),
         state={name: VECTOR * k for k, name in enumerate(state)},
@@ -188,7 +190,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word(
     damage(newest)
     said: list[str] = []
     assert as_found(load_newest(tmp_path, said.append)) == as_found(some(10))
-    assert said == [f"checkpoint {newest} is damaged; trying the one before"]
+    assert said == [f"checkpoint {newest} is damaged or of another version; trying the one before"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -233,7 +235,9 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
 
 
 def test_where_nothing_is_whole(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no whole checkpoint in .*; start again without --resume"):
+    with pytest.raises(
+        UserError, match=r"no whole checkpoint in .*; start a new run without --resume"
+    ):
         load_newest(tmp_path, silent)
     with pytest.raises(UserError, match="no whole checkpoint"):
         load_newest(tmp_path / "gone", silent)

@@ -87,9 +87,13 @@ def test_mistakes_on_the_command_line(argv: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("epochs", 0, r"--epochs 0 is out of range: it must be at least 1$"),
+        ("epochs", 0, r"--epochs 0 is out of range: it must be at least 1 and at most 2147483647$"),
         ("epochs", -1, "--epochs -1 is out of range"),
-        ("micro_batch", 0, "--micro-batch 0 is out of range: it must be at least 1$"),
+        (
+            "micro_batch",
+            0,
+            "--micro-batch 0 is out of range: it must be at least 1 and at most 2147483647$",
+        ),
         ("width", 0.0, "--width 0.0 is out of range: it must be above 0 and at most 4$"),
         ("width", 4.1, "at most 4"),
         ("width", float("nan"), "--width nan is out of range"),

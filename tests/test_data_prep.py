@@ -352,9 +352,9 @@ def test_check_verifies_and_changes_nothing(run: Run, raw: Path, tmp_path: Path)
 
 
 MISTAKES = {
-    "--shard 4": "unknown option --shard, the nearest is --shards",
-    "--limits=4": "unknown option --limits, the nearest is --limit",
-    "--ovrwrite": "unknown option --ovrwrite, the nearest is --overwrite",
+    "--shard 4": "unknown option --shard; did you mean --shards?",
+    "--limits=4": "unknown option --limits; did you mean --limit?",
+    "--ovrwrite": "unknown option --ovrwrite; did you mean --overwrite?",
     "--xyzzy": "unknown option --xyzzy; see",
     "data": "unexpected argument data",
     "--shards": "argument --shards: expected one argument",
@@ -424,6 +424,6 @@ def test_the_command_itself() -> None:
     assert process.returncode == 2
     assert not out
     assert error == (
-        "data_prep: error: unknown option --shrads, the nearest is --shards; "
+        "data_prep: error: unknown option --shrads; did you mean --shards?; "
         "see python -m data_prep --help\n"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dist_vgg import functional as F
-from dist_vgg.debug import Watcher, check_gradients, first_nonfinite_layer, nonfinite
+from dist_vgg.debug import Watcher, check_gradients, first_nonfinite, nonfinite
 from dist_vgg.errors import UserError
 from dist_vgg.layers import Sequential, StepKey
 from dist_vgg.vgg import initialise, vgg16
@@ -48,12 +48,12 @@ def test_a_bad_parameter_is_traced_to_its_layer(value: float, word: str) -> None
 
 
 def test_a_bad_image_is_traced_to_the_first_layer() -> None:
-    net, _, _ = network()
+    net, _, grad = network()
     x = images()
     x[1, 5, 5] = np.nan
     with pytest.raises(UserError, match="NaN in the output of layer conv1_1; lower --lr or check"):
         net.forward(x, KEY, Watcher())
-    assert first_nonfinite_layer(net, x, KEY) == "layer conv1_1"
+    assert first_nonfinite(net, grad, x, LABELS, KEY) == "the output of layer conv1_1"
 
 
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "Inf")])
@@ -77,17 +77,18 @@ def test_a_bad_gradient_is_traced_to_the_layer_that_made_it(
         net.backward(F.cross_entropy(logits, LABELS, 2)[1], watch=watcher)
 
 
-def test_first_nonfinite_layer_is_the_first() -> None:
-    net, params, _ = network()
+def test_first_nonfinite_is_the_first() -> None:
+    net, params, grad = network()
     for name in ("conv5_2.weight", "fc7.bias"):
         slot = next(s for s in net.slots if s.name == name)
         params[slot.lo : slot.hi] = np.nan
-    assert first_nonfinite_layer(net, images(), KEY) == "layer conv5_2"
+    found = first_nonfinite(net, grad, images(), LABELS, KEY)
+    assert found == "the output of layer conv5_2"
 
 
-def test_where_all_layers_are_finite_it_was_the_loss() -> None:
-    net, _, _ = network()
-    assert first_nonfinite_layer(net, images(), KEY) == "the loss"
+def test_where_all_is_finite_nothing_is_named() -> None:
+    net, _, grad = network()
+    assert first_nonfinite(net, grad, images(), LABELS, KEY) == ""
 
 
 @pytest.mark.parametrize(

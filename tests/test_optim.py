@@ -163,12 +163,16 @@ def test_warmup_rises_in_a_line_to_the_rate(kind: str) -> None:
 
 
 @pytest.mark.parametrize("warmup", [5, 6, 1000])
-@pytest.mark.parametrize("kind", ["constant", "step", "cosine"])
+@pytest.mark.parametrize("kind", ["step", "cosine"])
 def test_warmup_as_long_as_the_run_or_longer_still_reaches_the_rate(kind: str, warmup: int) -> None:
     assert rates(kind, 5, warmup) == pytest.approx([LR * k / 5 for k in range(1, 6)])
 
 
-@pytest.mark.parametrize("kind", ["constant", "step", "cosine"])
+def test_a_constant_rate_does_not_depend_on_the_runs_length() -> None:
+    assert rates("constant", 5, 8) == rates("constant", 100, 8)[:5]
+
+
+@pytest.mark.parametrize("kind", ["step", "cosine"])
 def test_a_run_of_one_step(kind: str) -> None:
     assert rates(kind, 1, 0) == rates(kind, 1, 20) == [LR]
 

@@ -59,7 +59,8 @@ def test_same_bits_at_any_ranks_and_route(
 @pytest.mark.parametrize(
     "recipe",
     [
-        ("--optimizer", "adam", "--lr", 1e-3, "--clip", 0.5, "--schedule", "step"),
+        # Wide enough for several buckets, and for several slices to update in each.
+        ("--optimizer", "adam", "--lr", 1e-3, "--clip", 0.5, "--schedule", "step", "--width", 0.15),
         ("--optimizer", "adagrad", "--dropout", 0, "--schedule", "constant", "--seed", 7),
         ("--nesterov", "--limit", 11, "--lr-batch", 48, "--weight-decay", 0.01, "--clip", 0.1),
     ],
@@ -108,6 +109,17 @@ def test_stopped_and_resumed_is_never_stopped(
     assert outcome(folder) == outcome(reference)
 
 
+@pytest.mark.parametrize("moment", ["agree", "share"])
+def test_signal_to_one_rank_stops_all_at_the_same_step(
+    moment: str, data: Path, tmp_path: Path
+) -> None:
+    script = launcher.ROOT / "tests" / "inside_ranks" / "signalled_train.py"
+    options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    status, output, errors = launcher.run(3, script, moment, *options)
+    assert status == 128 + signal.SIGUSR1, errors
+    assert "stopped by SIGUSR1 after step 3 of 6" in output
+
+
 def test_killed_rank_ends_the_job_and_resume_works(
     data: Path, tmp_path: Path, reference: Path
 ) -> None:
@@ -151,7 +163,16 @@ def test_nan_names_step_layer_and_rank(data: Path, tmp_path: Path) -> None:
     assert status == 2
     line = one_line(errors)
     assert "step 2" in line
-    assert "layer conv1_1 on rank 0" in line or "layer conv1_2 on rank 0" in line, line
+    assert "the output of layer conv1_" in line
+    assert "on rank 0" in line
+
+
+def test_nan_of_one_rank_names_that_rank(data: Path, tmp_path: Path) -> None:
+    script = launcher.ROOT / "tests" / "inside_ranks" / "poisoned_train.py"
+    options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    status, _, errors = launcher.run(3, script, *options)
+    assert status == 2
+    assert "step 1: NaN or Inf first seen in the output of layer conv1_1 on rank 2" in errors
 
 
 def test_debug_computes_what_ranks_do_and_shows_layers(
@@ -247,6 +268,46 @@ def test_other_data_set_on_resume(data: Path, tmp_path: Path, reference: Path) -
     status, _, errors = train(2, "--resume", "--out", reference, "--data", other)
     assert status == 2
     assert "another data set" in one_line(errors)
+
+
+def test_other_shards_of_the_same_images_on_resume(
+    data: Path, tmp_path: Path, reference: Path
+) -> None:
+    other = shutil.copytree(data, tmp_path / "other")
+    for path in other.iterdir():
+        with h5py.File(path, "r+") as file:
+            file.attrs["request"] = '{"seed": 1}'
+    status, _, errors = train(2, "--resume", "--out", reference, "--data", other)
+    assert status == 2
+    assert "the same images in 8 others" in one_line(errors)
+
+
+def test_longer_constant_run_is_the_one_never_stopped(data: Path, tmp_path: Path) -> None:
+    options = ("--data", data, *SMALL, "--schedule", "constant", "--warmup", 10)
+    for name, epochs in (("short", 1), ("long", 2)):
+        status, _, errors = train(2, *options, "--out", tmp_path / name, "--epochs", epochs)
+        assert status == 0, errors
+    status, _, errors = train(3, "--resume", "--out", tmp_path / "short", "--epochs", 2)
+    assert status == 0, errors
+    assert outcome(tmp_path / "short") == outcome(tmp_path / "long")
+    stored = json.loads((tmp_path / "short" / "config.json").read_text())
+    assert [start["ranks"] for start in (stored, *stored["resumed"])] == [2, 3]
+
+
+def test_run_that_never_came_to_a_checkpoint_may_be_started_again(
+    data: Path, tmp_path: Path
+) -> None:
+    options = ("--data", data, "--out", tmp_path / "run", *SMALL, "--epochs", 1)
+    status, _, _ = train(1, *options, "--lr", 1e30, "--clip", 0, "--warmup", 0)
+    assert status == 2
+    status, _, errors = train(1, *options)
+    assert status == 0, errors
+    assert len(read_metrics(tmp_path / "run", "step")) == 3
+
+
+def test_seconds_of_each_step_are_its_own(reference: Path) -> None:
+    for record in read_metrics(reference, "step"):
+        assert all(record["seconds"][name] > 0 for name in ("compute", "exchange", "update"))
 
 
 @pytest.mark.parametrize("harm", ["missing", "short", "flipped"])

@@ -1,0 +1,19 @@
+"""dist_vgg.train whose last rank reads images that are not numbers; run under mpirun."""
+
+import numpy as np
+
+from dist_vgg import train
+from dist_vgg.comm import run_command
+
+normalise = train.normalise
+
+
+def poisoned(pixels: np.ndarray, mean: float, std: float) -> np.ndarray:
+    from mpi4py import MPI
+
+    x = normalise(pixels, mean, std)
+    return x * np.nan if MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1 else x
+
+
+train.normalise = poisoned
+run_command("dist_vgg.train", train.main)

@@ -1,0 +1,41 @@
+"""dist_vgg.train whose last rank alone gets a signal at a delicate moment; run under mpirun.
+
+The first argument says when: "agree", after this step's signals were collected, or "share".
+"""
+
+import os
+import signal
+import sys
+from typing import Any
+
+from dist_vgg import allreduce, train
+from dist_vgg.comm import run_command
+
+moment = sys.argv.pop(1)
+agree, share = train.Trainer._agree, allreduce.Route.share
+calls = 0
+
+
+def strike(comm: Any) -> None:
+    global calls
+    calls += 1
+    if calls == 2 and comm.rank == comm.size - 1:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def agree_then_signal(self: train.Trainer, *sums: Any) -> dict[str, Any]:
+    agreed = agree(self, *sums)
+    strike(self.comm)
+    return agreed
+
+
+def signal_then_share(self: allreduce.Route) -> None:
+    strike(self.comm)
+    share(self)
+
+
+if moment == "agree":
+    train.Trainer._agree = agree_then_signal  # type: ignore[method-assign]
+else:
+    allreduce.Route.share = signal_then_share  # type: ignore[method-assign]
+run_command("dist_vgg.train", train.main)
