@@ -28,7 +28,6 @@ from dist_vgg.errors import UserError
 T = TypeVar("T")
 Block = tuple[int, int]  # (level, i): the sum over shards i*2**level ... (i+1)*2**level - 1
 
-ROUTES = ("auto", "flat", "node")
 CACHED = 1 << 15  # numbers to add at a time: eight such slices fit a core's L2 cache
 LINE = 16  # float32 numbers in a cache line
 SHM = "/dev/shm"

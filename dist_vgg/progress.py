@@ -8,7 +8,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-MODES = ("auto", "live", "plain", "none")
 PLAIN_SECONDS = 15  # between two plain lines
 LAUNCHERS = ("mpirun", "mpiexec", "mpiexec.hydra", "orterun", "prterun", "prte", "srun")
 

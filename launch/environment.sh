@@ -8,7 +8,8 @@ if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
     echo "error: '$PYTHON' is not Python 3.10 or newer; set PYTHON to one that is" >&2
     exit 2
 fi
-if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+# Half a .venv, of a start that was interrupted, is made anew.
+if ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null; then
     rm -rf .venv
     # Debian and Ubuntu keep a part of venv in a package of its own; virtualenv does without.
     if ! "$PYTHON" -m venv .venv >/dev/null 2>&1; then
