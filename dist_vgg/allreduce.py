@@ -10,10 +10,15 @@ A route only decides where memory lies and what crosses between processes. `flat
 collectives alone and gives each rank a replica. `node` keeps one replica and all gradients of
 a node in MPI-3 shared memory, where nothing is sent at all, and is `flat` between nodes.
 Both are one algorithm: `flat` is `node` with nodes of one rank.
+
+Between nodes the first half is hidden behind the computation: a thread sums and sends each
+bucket of the gradient as soon as backward has finished it, while backward goes on with the
+layers before.
 """
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,13 +88,18 @@ class LocalTree:
         fold(self.blocks, self.shards, add_and_free)
 
 
-def _plan(mine: Iterable[int], shards: int) -> LocalTree:
-    """The tree of a rank after a step: which vectors it needs, and where its sums end."""
+def _plan(mine: Iterable[int], shards: int) -> tuple[LocalTree, list[tuple[int, int]]]:
+    """The tree of a rank after a step: which vectors it needs, and where its sums end.
+
+    Also the vectors, left and right, that are to be added once the last shard's is there.
+    """
     tree = LocalTree(shards)
+    last: list[tuple[int, int]] = []
     for shard in mine:
+        last.clear()
         tree.next()
-        tree.add(shard, lambda left, right: None)
-    return tree
+        tree.add(shard, lambda left, right: last.append((left, right)))
+    return tree, last
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,9 @@ class Cut:
 class Route:
     """One step's way: `gradient` and `add` for each micro-batch, then `reduce` and `share`.
 
+    Backward may tell `ready` of each slice of a gradient that it has finished, from the end of
+    the vector to its start.
+
     `params` is this node's replica. After `reduce`, `total[lo:hi]` is the summed gradient for
     each (lo, hi) in `pieces`, the slices that this rank owns and updates in `params`; `share`
     then brings everyone's updated slices to every replica.
@@ -150,7 +163,7 @@ class Route:
         self.mine = homes[comm.rank]
         self.pieces = [self.cut.piece(bucket, comm.rank) for bucket in self.cut.buckets]
 
-        trees = [_plan(mine, shards) for mine in homes]
+        trees = [_plan(mine, shards)[0] for mine in homes]
         nodes = _nodes(comm, self.node)
         self.home = next(ranks for ranks in nodes if comm.rank in ranks)
         self._allocate(count, [trees[rank].vectors for rank in self.home])
@@ -165,8 +178,9 @@ class Route:
             for local, rank in enumerate(self.home)
             for block, vector in trees[rank].blocks.items()
         }
-        self._tree = trees[comm.rank]
+        self._tree, self._last_additions = _plan(self.mine, shards)
         self._tree.clear()
+        self._to_come = len(self.mine)  # micro-batches of this step
         # ... and what remains of them, and where, when the node has added those.
         self._sums = fold(dict(self._parts), shards, lambda left, right: None)
         self.total = self._sums[_first(self._sums)]
@@ -178,6 +192,8 @@ class Route:
             for rank in ranks
             if _agent(self.home, rank) == comm.rank
         ]
+        self._sender: _Sender | None = None
+        self._overlaps = bool(self._elsewhere) and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
 
     def _allocate(self, count: int, vectors: Sequence[int]) -> None:
         """One replica for the node, and gradient vectors for each of its ranks."""
@@ -198,22 +214,62 @@ class Route:
         """The flat vector that the next micro-batch's gradient is to be written to."""
         return self._vectors[self.node.rank][self._tree.next()]
 
+    def ready(self, lo: int, hi: int) -> None:
+        """Take note that `gradient` is finished from `lo` on: other nodes can have the last."""
+        if self._overlaps and self._to_come == 1:
+            if self._sender is None:
+                self._sender = _Sender(self.cut.buckets, self._finish)
+            self._sender.finished(lo)
+
     def add(self, shard: int) -> None:
         """Take the vector given out last as the gradient of this shard's micro-batch."""
+        self.ready(0, self.cut.count)
+        if self._sender:
+            self._tree.add(shard, lambda left, right: None)  # the sender does it
+        else:
+            self._tree.add(shard, lambda left, right: self._add(left, right, slice(None)))
+        self._to_come -= 1
+
+    def _add(self, left: int, right: int, part: slice) -> None:
+        """Add one of this rank's vectors to another."""
         mine = self._vectors[self.node.rank]
-        self._tree.add(shard, lambda left, right: np.add(mine[left], mine[right], out=mine[left]))
+        np.add(mine[left][part], mine[right][part], out=mine[left][part])
+
+    def wait(self) -> None:
+        """Wait for the slowest rank's gradients, and for what is still being sent."""
+        if self._sender:
+            self._sender.join()
+        else:
+            barrier(self.comm)
 
     def reduce(self) -> None:
         """Sum the gradients of all shards, each rank on the slices that it owns."""
         self._tree.clear()
+        self._to_come = len(self.mine)
+        if self._sender:
+            self._sender.join()
+            self._sender = None
+        else:
+            self._meet()
+            for bucket in self.cut.buckets:
+                self._sum(bucket)
+
+    def _finish(self, bucket: tuple[int, int]) -> None:
+        """Sum a bucket while backward is still at work on those before it."""
+        for left, right in self._last_additions:
+            self._add(left, right, slice(*bucket))
         self._meet()
-        for bucket, (lo, hi) in zip(self.cut.buckets, self.pieces, strict=True):
-            for rank in (self.comm.rank, *self._partners):
-                piece = slice(*self.cut.piece(bucket, rank))
-                _sum_along_tree({b: v[piece] for b, v in self._parts.items()}, self.shards)
-            if self._elsewhere:
-                sums = {b: v[lo:hi] for b, v in self._sums.items()} | self._trade(bucket)
-                self.total[lo:hi] = _sum_along_tree(sums, self.shards)
+        self._sum(bucket)
+
+    def _sum(self, bucket: tuple[int, int]) -> None:
+        """Sum a bucket: over the node's ranks each rank its share, then over the nodes."""
+        lo, hi = self.cut.piece(bucket, self.comm.rank)
+        for rank in (self.comm.rank, *self._partners):
+            piece = slice(*self.cut.piece(bucket, rank))
+            _sum_along_tree({b: v[piece] for b, v in self._parts.items()}, self.shards)
+        if self._elsewhere:
+            sums = {b: v[lo:hi] for b, v in self._sums.items()} | self._trade(bucket)
+            self.total[lo:hi] = _sum_along_tree(sums, self.shards)
 
     def _trade(self, bucket: tuple[int, int]) -> dict[Block, np.ndarray]:
         """Give other nodes this node's sums of their pieces; get theirs of the own piece."""
@@ -346,6 +402,47 @@ class Route:
             self._window = None
 
 
+class _Sender:
+    """A thread that deals with each bucket of a gradient once it is finished, the last first.
+
+    It waits for MPI politely (see `comm.wait`), so that the computation keeps the core; without
+    a thread nothing moves, since MPI libraries work on requests only while they are called.
+    """
+
+    def __init__(
+        self, buckets: Sequence[tuple[int, int]], deal: Callable[[tuple[int, int]], None]
+    ) -> None:
+        self._buckets, self._deal = buckets, deal
+        self._from: float = np.inf  # where the finished part begins
+        self._news = threading.Condition()
+        self._error: BaseException | None = None
+        # A daemon, so that a rank whose computation fails can end.
+        self._thread = threading.Thread(target=self._run, name="exchange", daemon=True)
+        self._thread.start()
+
+    def finished(self, lo: int) -> None:
+        """Say that all from `lo` on is finished."""
+        with self._news:
+            self._from = lo
+            self._news.notify()
+
+    def join(self) -> None:
+        """Wait for all buckets; raise what went wrong."""
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            for bucket in reversed(self._buckets):
+                with self._news:
+                    while self._from > bucket[0]:
+                        self._news.wait()
+                self._deal(bucket)
+        except BaseException as error:  # handed to the thread that joins
+            self._error = error
+
+
 def choose(comm: MPI.Intracomm, wanted: str, count: int, homes: Sequence[Sequence[int]]) -> str:
     """The route to take: "node" where ranks share a node whose shared memory suffices.
 
@@ -357,7 +454,7 @@ def choose(comm: MPI.Intracomm, wanted: str, count: int, homes: Sequence[Sequenc
     shards = sum(map(len, homes))
     for ranks in _nodes(comm, node):
         if comm.rank in ranks:
-            needed = sum(_plan(homes[r], shards).vectors for r in ranks)
+            needed = sum(_plan(homes[r], shards)[0].vectors for r in ranks)
     needed = (needed + 1) * count * 4
     free = _shared_memory_free()
     neighbours = add_up(comm, np.array([node.size > 1, node.size > 1 and free < needed], "i8"))

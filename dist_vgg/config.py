@@ -49,6 +49,7 @@ def option(
 # Learning rates that train the full network from its initialisation, by optimizer.
 RATES = {"sgd": 0.01, "adam": 1e-4, "adagrad": 1e-3}
 LARGEST = 2**31 - 1  # of whole numbers without a bound of their own
+CONVOLUTIONS = ("fast", "reference")
 FILES, NETWORK, OPTIMIZER, RUN = "input and output", "network", "optimizer", "running"
 
 
@@ -68,6 +69,10 @@ class TrainConfig:
 
     width: float = option(1.0, NETWORK, "factor on all hidden widths", low=0, high=4, open_low=True)
     dropout: float = option(0.5, NETWORK, "dropout rate after fc6 and fc7", low=0, high=0.95)
+
+    conv: str = option(
+        "fast", NETWORK, "convolution: Winograd's where it is faster, or direct", CONVOLUTIONS
+    )
 
     epochs: int = option(10, OPTIMIZER, "passes over the training set", low=1)
     micro_batch: int = option(4, OPTIMIZER, "samples of each shard in a step", low=1)

@@ -10,18 +10,27 @@ import numpy as np
 
 # A block of unfolded patches should stay in a core's share of the cache while BLAS reads it.
 PATCH_BYTES = 4 << 20
+POOL_BYTES = 1 << 20  # of images to pool at a time, for the same reason
 
 
-def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
-    """Convolve with 3x3 filters (any odd size), stride 1, zero padding that keeps the size."""
+def conv2d_forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool = False
+) -> np.ndarray:
+    """Convolve with 3x3 filters (any odd size), stride 1, zero padding that keeps the size.
+
+    With `relu` the output is rectified. `winograd` has the same function, and faster.
+    """
     # x is (N,H,W,C), w is (kh,kw,C,F), b is (F,), y is (N,H,W,F)
     kh, kw, _, filters = w.shape
     y = np.empty((*x.shape[:3], filters), x.dtype)
     matrix = w.reshape(-1, filters)
-    for block, patches in _patches(x, kh, kw):
-        np.matmul(patches, matrix, out=_rows(y, block))
-    if b is not None:
-        y += b
+    for block, patches in _patches(x, kh, kw, filters):
+        part = _rows(y, block)
+        np.matmul(patches, matrix, out=part)
+        if b is not None:
+            part += b
+        if relu:
+            relu_forward(part)
     return y
 
 
@@ -32,17 +41,22 @@ def conv2d_backward(
     dw: np.ndarray,
     db: np.ndarray,
     need_dx: bool = True,
+    y: np.ndarray | None = None,
 ) -> np.ndarray | None:
-    """Write the gradients of filters and bias into dw and db; return that of the input."""
-    # dy is (N,H,W,F), x is (N,H,W,C), w and dw are (kh,kw,C,F), db is (F,), dx is (N,H,W,C)
+    """Write the gradients of filters and bias into dw and db; return that of the input.
+
+    With y, the rectified output, dy is first set to zero, in place, where y is.
+    """
+    # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (kh,kw,C,F), db is (F,)
     kh, kw, _, filters = w.shape
     matrix = dw.reshape(-1, filters)
-    for first, (block, patches) in enumerate(_patches(x, kh, kw)):
-        if first == 0:
-            np.matmul(patches.T, _rows(dy, block), out=matrix)
-        else:
-            matrix += patches.T @ _rows(dy, block)
-    np.sum(dy.reshape(-1, filters), axis=0, out=db)
+    matrix[:], db[:] = 0, 0
+    for block, patches in _patches(x, kh, kw, filters):
+        part = _rows(dy, block)
+        if y is not None:
+            relu_backward(part, _rows(y, block))
+        matrix += patches.T @ part
+        db += np.ones(len(part), part.dtype) @ part
     if not need_dx:
         return None
     # The adjoint of a convolution is one with the filters turned by 180 degrees.
@@ -50,7 +64,9 @@ def conv2d_backward(
     return conv2d_forward(dy, turned, None)
 
 
-def _patches(x: np.ndarray, kh: int, kw: int) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+def _patches(
+    x: np.ndarray, kh: int, kw: int, filters: int
+) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
     """Unfold the input (im2col) block by block: (images and rows of y, patches as a matrix).
 
     The blocks depend on nothing but the shape, so that sums over them keep their order.
@@ -60,7 +76,7 @@ def _patches(x: np.ndarray, kh: int, kw: int) -> Iterator[tuple[tuple[slice, sli
     padded[:, kh // 2 : kh // 2 + height, kw // 2 : kw // 2 + width] = x
     windows = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(1, 2))
     windows = windows.transpose(0, 1, 2, 4, 5, 3)  # (N,H,W,kh,kw,C)
-    row_bytes = width * kh * kw * channels * x.itemsize
+    row_bytes = width * max(kh * kw * channels, filters) * x.itemsize
     rows = max(1, PATCH_BYTES // row_bytes)
     images = max(1, rows // height)
     rows = min(rows, height)
@@ -84,13 +100,22 @@ def _rows(y: np.ndarray, block: tuple[slice, slice]) -> np.ndarray:
 def maxpool_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Take the largest of each 2x2 window; also which of the four it was (the first, if equal)."""
     # x is (N,H,W,C) with H and W even, y and choice are (N,H/2,W/2,C)
-    a, b, c, d = (x[:, i::2, j::2] for i in (0, 1) for j in (0, 1))
-    upper = np.maximum(a, b)
-    lower = np.maximum(c, d)
-    below = lower > upper
-    # 0 or 1 in the upper row of the window, 2 or 3 in the lower.
-    choice = np.where(below, (d > c).view(np.uint8) + np.uint8(2), (b > a).view(np.uint8))
-    y = np.maximum(upper, lower, out=upper)
+    n, height, width, channels = x.shape
+    y = np.empty((n, height // 2, width // 2, channels), x.dtype)
+    choice = np.empty(y.shape, np.uint8)
+    images = max(1, POOL_BYTES // max(1, x[:1].nbytes))
+    for i in range(0, n, images):
+        block = slice(i, i + images)
+        a, b, c, d = (x[block, i::2, j::2] for i in (0, 1) for j in (0, 1))
+        upper = np.maximum(a, b, out=y[block])
+        lower = np.maximum(c, d)
+        below = lower > upper
+        right, lower_right = b > a, d > c
+        np.maximum(upper, lower, out=upper)
+        # Of bits, "lower_right where below, else right" is three operations and no branch.
+        right ^= (right ^ lower_right) & below
+        np.left_shift(below.view(np.uint8), 1, out=choice[block])
+        choice[block] |= right.view(np.uint8)
     return y, choice
 
 

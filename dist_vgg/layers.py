@@ -6,10 +6,12 @@ layers hold views. Layers know nothing of ranks, files or optimizers.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
 from dist_vgg import functional as F
+from dist_vgg import winograd
 from dist_vgg.streams import philox
 
 
@@ -45,18 +47,20 @@ GradReady = Callable[[int, int], None]  # the slice of the flat gradient that is
 class Layer:
     """The base of all layers: no parameters, nothing remembered."""
 
+    kind = "other"  # under which its time is counted
+
     def __init__(self, name: str) -> None:
         self.name = name
-        self._kept: np.ndarray | None = None
+        self._kept: tuple[np.ndarray, ...] = ()
 
-    def _keep(self, array: np.ndarray, key: StepKey | None) -> None:
+    def _keep(self, key: StepKey | None, *arrays: np.ndarray) -> None:
         """Remember what backward needs; in evaluation nothing, to save memory."""
-        self._kept = array if key else None
+        self._kept = arrays if key else ()
 
-    def _recall(self) -> np.ndarray:
+    def _recall(self) -> tuple[np.ndarray, ...]:
         """Hand over what forward remembered, and forget it."""
-        kept, self._kept = self._kept, None
-        assert kept is not None, f"{self.name}: backward without a forward pass of training"
+        kept, self._kept = self._kept, ()
+        assert kept, f"{self.name}: backward without a forward pass of training"
         return kept
 
     def parameter_shapes(self) -> dict[str, Shape]:
@@ -93,27 +97,53 @@ class _Affine(Layer):
 
 
 class Conv(_Affine):
-    """3x3 convolution that keeps the image's size."""
+    """3x3 convolution that keeps the image's size, and a rectifier if wanted.
 
-    def __init__(self, name: str, channels: int, filters: int, need_dx: bool = True) -> None:
+    The rectifier works on what the convolution has just written, while it is in the cache.
+    """
+
+    kind = "conv"
+
+    def __init__(
+        self,
+        name: str,
+        channels: int,
+        filters: int,
+        relu: bool = False,
+        need_dx: bool = True,
+        fast: bool = True,
+    ) -> None:
         super().__init__(name)
         self.weight_shape = (3, 3, channels, filters)
+        self.relu = relu
         self.need_dx = need_dx
+        self.fast = fast
 
     def output_shape(self, shape: Shape) -> Shape:
         return (*shape[:2], self.weight_shape[-1])
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
-        self._keep(x, key)
-        return F.conv2d_forward(x, self.w, self.b)
+        y: np.ndarray = self._kernel(x).conv2d_forward(x, self.w, self.b, self.relu)
+        self._keep(key, x, *[y] * self.relu)
+        return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray | None:
-        x = self._recall()
-        return F.conv2d_backward(dy, x, self.w, self.dw, self.db, self.need_dx)
+        x, *y = self._recall()
+        dx: np.ndarray | None = self._kernel(x).conv2d_backward(
+            dy, x, self.w, self.dw, self.db, self.need_dx, *y
+        )
+        return dx
+
+    def _kernel(self, x: np.ndarray) -> ModuleType:
+        """The module whose convolution serves an input: a rule of shapes, for equal bits."""
+        fast = self.fast and winograd.suits(x.shape, self.weight_shape[-1])
+        return winograd if fast else F
 
 
 class Linear(_Affine):
     """Fully connected layer."""
+
+    kind = "fc"
 
     def __init__(self, name: str, inputs: int, outputs: int) -> None:
         super().__init__(name)
@@ -123,11 +153,11 @@ class Linear(_Affine):
         return self.weight_shape[-1:]
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
-        self._keep(x, key)
+        self._keep(key, x)
         return F.linear_forward(x, self.w, self.b)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        x = self._recall()
+        (x,) = self._recall()
         return F.linear_backward(dy, x, self.w, self.dw, self.db)
 
 
@@ -136,27 +166,29 @@ class ReLU(Layer):
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
         y = F.relu_forward(x)
-        self._keep(y, key)
+        self._keep(key, y)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        y = self._recall()
+        (y,) = self._recall()
         return F.relu_backward(dy, y)
 
 
 class MaxPool(Layer):
     """2x2 max-pooling."""
 
+    kind = "pool"
+
     def output_shape(self, shape: Shape) -> Shape:
         return (shape[0] // 2, shape[1] // 2, shape[2])
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
         y, choice = F.maxpool_forward(x)
-        self._keep(choice, key)
+        self._keep(key, choice)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        choice = self._recall()
+        (choice,) = self._recall()
         return F.maxpool_backward(dy, choice)
 
 
@@ -183,14 +215,17 @@ class Dropout(Layer):
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
         if not key or not self.rate:
-            self._kept = None
+            self._kept = ()
             return x
         keep = np.stack([self._mask(key, int(i), x.shape[1]) for i in key.ids])
-        self._keep(keep, key)
+        self._keep(key, keep)
         return F.dropout_forward(x, keep, self.rate)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
-        return F.dropout_forward(dy, self._recall(), self.rate) if self.rate else dy
+        if not self.rate:
+            return dy
+        (keep,) = self._recall()
+        return F.dropout_forward(dy, keep, self.rate)
 
     def _mask(self, key: StepKey, sample_id: int, count: int) -> np.ndarray:
         """Which of `count` units a sample keeps: 16 random bits for each, against the rate."""

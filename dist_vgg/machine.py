@@ -1,26 +1,47 @@
 """What a rank asks of its machine before it computes, and what it has taken afterwards."""
 
 import ctypes
+import platform
 import resource
+import struct
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
-LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc takes no more
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
+
+
+# The system call sched_setattr, which the C library does not offer.
+SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
+TIME_SLICE = 100_000_000
 
 
 def settle(blas_threads: int) -> None:
-    """Set BLAS threads, and have freed memory kept for the next array.
+    """Set BLAS threads, keep freed memory for the next array, and ask for long time slices.
 
     glibc gives large arrays back to the system as they are freed, and fresh ones then cost a
-    page fault for each 4 KiB: 5 to 15% of a training step. Elsewhere nothing is changed.
+    page fault for each 4 KiB: 5 to 15% of a training step. Where this can't be had, nothing is
+    changed.
     """
     threadpool_limits(blas_threads, user_api="blas")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
-        mallopt(M_TRIM_THRESHOLD, 1 << 30)
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    _lengthen_time_slice()
+
+
+def _lengthen_time_slice() -> None:
+    """Ask Linux (6.12 and newer; before, it takes no notice) for the longest time slice.
+
+    Where ranks share a core, each turn begins with the cache full of another's numbers. At
+    8 ranks on 2 cores long turns make a step a sixth faster.
+    """
+    number = SCHED_SETATTR.get(platform.machine())
+    if platform.system() == "Linux" and number:
+        # struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period
+        attributes = struct.pack("=IIQiIQQQ", 48, 0, 0, 0, 0, TIME_SLICE, 0, 0)
+        ctypes.CDLL(None).syscall(number, 0, attributes, 0)
 
 
 def memory() -> tuple[int, int]:

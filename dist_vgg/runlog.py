@@ -6,34 +6,42 @@ A metrics line is one JSON object with "kind" "step" or "epoch".
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from dist_vgg.files import write_text
 from dist_vgg.progress import Progress
 
-SPANS = ("reading", "compute", "waiting", "exchange", "update")
+KINDS = ("conv", "pool", "fc", "other")  # of layers
+SPANS = (
+    "reading",
+    *(f"forward {kind}" for kind in KINDS),
+    *(f"backward {kind}" for kind in KINDS),
+    "waiting",
+    "exchange",
+    "update",
+)
 
 
 class Clock:
-    """Seconds spent in each part of the steps since `lap` was last called."""
+    """A stopwatch that counts every moment of a step for one of its parts."""
 
     def __init__(self) -> None:
-        self._seconds = dict.fromkeys(SPANS, 0.0)
-
-    @contextmanager
-    def span(self, name: str) -> Iterator[None]:
-        """Count the time inside for one of `SPANS`."""
-        start = time.perf_counter()
-        yield
-        self._seconds[name] += time.perf_counter() - start
+        self.lap()
 
     def lap(self) -> dict[str, float]:
-        """The seconds of each of `SPANS`, which then start from zero."""
-        seconds, self._seconds = self._seconds, dict.fromkeys(SPANS, 0.0)
+        """The seconds spent on each of `SPANS` until the last mark; they start from zero, now."""
+        seconds = getattr(self, "_seconds", {})
+        self._seconds = dict.fromkeys(SPANS, 0.0)
+        self._last = time.perf_counter()
         return seconds
+
+    def mark(self, name: str) -> None:
+        """Count the time since the last mark for one of `SPANS`."""
+        now = time.perf_counter()
+        self._seconds[name] += now - self._last
+        self._last = now
 
 
 class RunLog:

@@ -25,7 +25,7 @@ from dist_vgg import functional as F
 from dist_vgg import machine, optim
 from dist_vgg.batches import Batches, load_hosted
 from dist_vgg.checkpoint import Checkpoint, Weights, save_checkpoint, save_weights
-from dist_vgg.comm import add_up, barrier, gather_texts, run_command, share_text, together
+from dist_vgg.comm import add_up, gather_texts, run_command, share_text, together
 from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
 from dist_vgg.errors import UserError
@@ -82,7 +82,8 @@ class Trainer:
         self.network: dict[str, Any] = dict(
             size=info.size, channels=info.channels, classes=info.classes, width=config.width
         )
-        self.net = vgg16(**self.network, dropout=config.dropout)
+        self.net = vgg16(**self.network, dropout=config.dropout, conv=config.conv)
+        self.kinds = {layer.name: layer.kind for layer in self.net.layers}
         count = self.net.parameter_count
         homes = [hosted(info.shards, comm.size, rank) for rank in range(comm.size)]
         self.route = Route(comm, choose(comm, config.route, count, homes), count, homes)
@@ -142,29 +143,30 @@ class Trainer:
 
     def train_step(self) -> dict[str, Any]:
         """One step: batch -> forward -> loss -> backward -> sum -> update -> record."""
-        clock, route, started = self.clock, self.route, time.perf_counter()
+        clock, route = self.clock, self.route
+        clock.lap()
         if self.watcher:
             self.watcher.step = self.step + 1
         total = self.batches.global_size(self.step)
         losses = np.zeros(self.info.shards)
         correct = np.zeros(self.info.shards)
         for shard in route.mine:
-            with clock.span("reading"):
-                samples = self.batches.micro_batch(shard, self.step)
-                x = normalise(samples.pixels, self.info.mean, self.info.std)
-            with clock.span("compute"):
-                losses[shard], correct[shard] = self._micro_batch(samples, x, total)
-                route.add(shard)
-        with clock.span("waiting"):
-            barrier(self.comm)
-        with clock.span("exchange"):
-            route.reduce()
-            sums = self._agree(losses, correct, route.squares())
-        with clock.span("update"):
-            self._update(sums["norm"])
-        with clock.span("exchange"):
-            route.share()
-        return self._record(sums, total, time.perf_counter() - started)
+            samples = self.batches.micro_batch(shard, self.step)
+            x = normalise(samples.pixels, self.info.mean, self.info.std)
+            clock.mark("reading")
+            losses[shard], correct[shard] = self._micro_batch(samples, x, total)
+            route.add(shard)
+            clock.mark("exchange")
+        route.wait()
+        clock.mark("waiting")
+        route.reduce()
+        sums = self._agree(losses, correct, route.squares())
+        clock.mark("exchange")
+        self._update(sums["norm"])
+        clock.mark("update")
+        route.share()
+        clock.mark("exchange")
+        return self._record(sums, total)
 
     def _micro_batch(self, samples: Samples, x: np.ndarray, total: int) -> tuple[float, int]:
         """Forward and backward of one shard's part; its loss summed, and how many are right."""
@@ -174,11 +176,19 @@ class Trainer:
             return 0.0, 0
         self.net.bind(self.route.params, grad)
         key = StepKey(self.config.seed, self.step, samples.ids)
-        logits = self.net.forward(x, key, self.watcher)
+        logits = self.net.forward(x, key, self._watch)
         losses, dlogits = F.cross_entropy(logits, samples.labels, total)
-        self.net.backward(dlogits, watch=self.watcher)
+        self.net.backward(dlogits, self.route.ready, self._watch)
+        # The first layer has no gradient by its input, and so none to be watched.
+        self.clock.mark(f"backward {self.net.layers[0].kind}")
         right = int((logits.argmax(axis=1) == samples.labels).sum())
         return float(losses.sum(dtype=np.float64)), right
+
+    def _watch(self, direction: str, layer: str, array: np.ndarray) -> None:
+        """Count a layer's time, and let debug mode see what the layer has made."""
+        self.clock.mark(f"{direction} {self.kinds[layer]}")
+        if self.watcher:
+            self.watcher(direction, layer, array)
 
     def _agree(
         self, losses: np.ndarray, correct: np.ndarray, squares: np.ndarray
@@ -236,10 +246,11 @@ class Trainer:
             state = tuple(vector[place] for vector in self.state.values())
             self.optimizer.update(self.route.params[where], g, state, lr, self.step + 1, decay)
 
-    def _record(self, sums: dict[str, Any], total: int, seconds: float) -> dict[str, Any]:
+    def _record(self, sums: dict[str, Any], total: int) -> dict[str, Any]:
         """Count the step as done; what metrics.jsonl has of it."""
         epoch, _ = self.batches.place(self.step)
         spent = self.clock.lap()
+        seconds = sum(spent.values())
         record = dict(
             step=self.step + 1,
             epoch=epoch + 1,
@@ -417,7 +428,6 @@ def head(trainer: Trainer, folder: Path) -> str:
 def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
     """The short table at the end of a run, or how to go on with one that was stopped."""
     largest, together = trainer.memory()
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in trainer.mean_seconds().items())
     run_again = "python -m dist_vgg.train --resume --out " + shlex.quote(str(folder))
     if trainer.comm.size > 1:
         run_again = f"mpirun -n {trainer.comm.size} {run_again}"
@@ -430,7 +440,7 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
     rows = {
         "steps": f"{trainer.step}",
         "time": f"{seconds:.1f} s, {trainer.trained / seconds:.1f} images/s",
-        "seconds": f"{parts} (mean of the ranks)",
+        **_time_table(trainer.mean_seconds()),
         "memory": f"{largest:.2f} GiB of the largest rank, {together:.2f} GiB of all",
         "parameters": sha256,
         "weights": str(folder / "weights.h5"),
@@ -438,6 +448,16 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
         f"{shlex.quote(trainer.config.data)}",
     }
     return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+
+
+def _time_table(seconds: Mapping[str, float]) -> dict[str, str]:
+    """Where the time of the steps went: seconds and their share, in three rows."""
+    rows: dict[str, list[str]] = {"forward": [], "backward": [], "between": []}
+    total = sum(seconds.values()) or 1  # a run may have had no step left to do
+    for name, value in seconds.items():
+        row, _, kind = name.rpartition(" ")
+        rows[row or "between"].append(f"{kind} {value:.1f} s ({value / total:.1%})")
+    return {row: ", ".join(parts) for row, parts in rows.items()}
 
 
 def debug_checks(trainer: Trainer) -> Watcher:

@@ -117,6 +117,7 @@ def test_mistakes_on_the_command_line(argv: list[str], message: str) -> None:
         ("schedule", "", "--schedule : choose one of constant, step, cosine"),
         ("route", "ring", "--route ring: choose one of"),
         ("progress", "loud", "--progress loud: choose one of"),
+        ("conv", "direct", "--conv direct: choose one of fast, reference$"),
     ],
 )
 def test_values_out_of_range(name: str, value: Any, message: str) -> None:
@@ -201,4 +202,5 @@ def test_result_options_are_all_but_files_and_display() -> None:
     left_out = set(NAMES) - set(TrainConfig().result_options())
     assert left_out == {"data", "out", "keep", "checkpoint_every", "route", "progress"}
     assert TrainConfig(route="node").result_options() == TrainConfig().result_options()
-    assert TrainConfig(lr=0.5).result_options() != TrainConfig().result_options()
+    for other in (TrainConfig(lr=0.5), TrainConfig(conv="reference")):
+        assert other.result_options() != TrainConfig().result_options()

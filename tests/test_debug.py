@@ -38,12 +38,22 @@ def test_nonfinite(values: list[float], word: str) -> None:
     assert nonfinite(np.array(values)) == word
 
 
-@pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "Inf"), (-np.inf, "Inf")])
-def test_a_bad_parameter_is_traced_to_its_layer(value: float, word: str) -> None:
+@pytest.mark.parametrize(
+    ("layer", "value", "word"),
+    [
+        ("conv3_1", np.nan, "NaN"),
+        ("conv3_1", np.inf, "Inf"),
+        # The rectifier of other layers makes it 0; the last one of a block has none.
+        ("conv3_3", -np.inf, "Inf"),
+        ("conv3_3", np.nan, "NaN"),
+        ("fc7", -np.inf, "Inf"),
+    ],
+)
+def test_a_bad_parameter_is_traced_to_its_layer(layer: str, value: float, word: str) -> None:
     net, params, _ = network()
-    slot = next(s for s in net.slots if s.name == "conv3_1.bias")
+    slot = next(s for s in net.slots if s.name == f"{layer}.bias")
     params[slot.lo] = value
-    with pytest.raises(UserError, match=f"{word} in the output of layer conv3_1;"):
+    with pytest.raises(UserError, match=f"{word} in the output of layer {layer};"):
         net.forward(images(), KEY, Watcher())
 
 
@@ -189,7 +199,7 @@ def test_table_has_a_line_for_each_layer() -> None:
     assert head.split() == ["layer", "mean", "deviation", "zeros", "gradient", "update/weight"]
     assert [line.split()[0] for line in lines] == [layer.name for layer in net.layers]
     table = {line.split()[0]: line.split()[1:] for line in lines}
-    assert len(table["relu1_1"]) == 3
+    assert len(table["relu1"]) == 3
     assert len(table["conv1_1"]) == 5
     assert table["conv3_2"][-1] == "0.25"  # |update| / |weight|
     slot = next(s for s in net.slots if s.name == "fc7.weight")

@@ -52,12 +52,22 @@ def conv(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def conv_adjoint(
-    dy: np.ndarray, x: np.ndarray, w: np.ndarray, b: np.ndarray
+    dy: np.ndarray, x: np.ndarray, w: np.ndarray, b: np.ndarray, y: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, ...]:
     # Gradients are written over whatever was there, so start with what can't be overlooked.
     dw, db = np.full_like(w, np.nan), np.full_like(b, np.nan)
-    dx = F.conv2d_backward(dy, x, w, dw, db)
+    dx = F.conv2d_backward(dy, x, w, dw, db, y=y)
     return dx, dw, db
+
+
+def rectified_conv(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return F.conv2d_forward(x, w, b, relu=True)
+
+
+def rectified_conv_adjoint(
+    dy: np.ndarray, x: np.ndarray, w: np.ndarray, b: np.ndarray
+) -> tuple[np.ndarray | None, ...]:
+    return conv_adjoint(dy, x, w, b, rectified_conv(x, w, b))
 
 
 def linear_adjoint(
@@ -89,12 +99,36 @@ def patch_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_patch_bytes_sets_the_number_of_blocks(patch_bytes: int) -> None:
-    assert len(list(F._patches(X, 3, 3))) == BLOCKS[patch_bytes]
+    assert len(list(F._patches(X, 3, 3, 2))) == BLOCKS[patch_bytes]
+
+
+@pytest.mark.parametrize(("filters", "blocks"), [(27, 10), (28, 20), (54, 20)])
+def test_many_filters_make_smaller_blocks(
+    filters: int, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A patch has 27 numbers; where a pixel of the output has more, that counts.
+    monkeypatch.setattr(F, "PATCH_BYTES", 2 * ROW)
+    assert len(list(F._patches(X, 3, 3, filters))) == blocks
 
 
 @pytest.mark.usefixtures("patch_bytes")
 def test_conv_gradients_in_blocks() -> None:
     check_grads(conv, conv_adjoint, X, W, B)
+    check_grads(rectified_conv, rectified_conv_adjoint, X, W, B)
+
+
+@pytest.mark.usefixtures("patch_bytes")
+def test_rectified_conv_is_the_two_operations() -> None:
+    dy = normal(5, 4, 6, 2)
+    y = F.relu_forward(conv(X, W, B))
+    assert 0.2 < (y == 0).mean() < 0.8
+    np.testing.assert_array_equal(rectified_conv(X, W, B), y)
+    expected = conv_adjoint(F.relu_backward(dy.copy(), y), X, W, B)
+    found, kept = conv_adjoint(dy, X, W, B, y), y.copy()
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(dy == 0, y == 0)  # in place, and nothing else
+    np.testing.assert_array_equal(y, kept)
 
 
 KEEP = np.random.default_rng(7).random((4, 6)) < 0.5
@@ -216,6 +250,18 @@ def test_of_equal_pixels_maxpool_takes_the_first(window: tuple[float, ...], firs
     assert (y.item(), choice.item()) == (max(window), first)
     dx = F.maxpool_backward(np.full_like(y, 7), choice)
     assert dx.ravel().tolist() == [7 * (k == first) for k in range(4)]
+
+
+def test_rectifier_may_come_after_the_pooling() -> None:
+    x = np.random.default_rng(0).integers(-2, 2, (5, 8, 8, 3)).astype(np.float32)  # many ties
+    dy = normal(5, 4, 4, 3).astype(np.float32)
+    before, choice = F.maxpool_forward(F.relu_forward(x.copy()))
+    after, choice_after = F.maxpool_forward(x)
+    F.relu_forward(after)
+    np.testing.assert_array_equal(after, before)
+    dx_before = F.relu_backward(F.maxpool_backward(dy, choice), F.relu_forward(x.copy()))
+    dx_after = F.maxpool_backward(F.relu_backward(dy, after), choice_after)
+    np.testing.assert_array_equal(dx_after, dx_before)
 
 
 def test_softmax_and_cross_entropy_of_huge_logits() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dist_vgg import functional as F
+from dist_vgg import winograd
 from dist_vgg.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU, Sequential
 from dist_vgg.layers import StepKey as Key
 from dist_vgg.vgg import initialise, vgg16
@@ -123,12 +124,13 @@ def test_slices_of_vgg16_cover_the_vector() -> None:
 
 
 def remembered(net: Sequential) -> list[str]:
-    """Layers that hold an array which isn't a view of the flat vectors."""
+    """Layers that hold an array which isn't a view of the flat vectors, once for each array."""
     return [
         layer.name
         for layer in net.layers
         for name, value in vars(layer).items()
-        if isinstance(value, np.ndarray) and name not in ("w", "b", "dw", "db")
+        for array in (value if isinstance(value, tuple) else (value,))
+        if isinstance(array, np.ndarray) and name not in ("w", "b", "dw", "db")
     ]
 
 
@@ -142,6 +144,43 @@ def test_training_remembers_until_backward_and_evaluation_nothing() -> None:
     net.forward(images(), key(1, 2, 3))
     net.forward(images())
     assert remembered(net) == []
+
+
+def test_a_rectified_convolution_remembers_its_output_as_well() -> None:
+    net = Sequential([Conv("conv", 2, 3, relu=True)], (4, 4, 2))
+    bound(net)
+    y = net.forward(images(), key(1, 2, 3))
+    assert remembered(net) == ["conv", "conv"]
+    net.backward(np.ones_like(y))
+    assert remembered(net) == []
+
+
+@pytest.mark.parametrize("side", [4, 8])  # two images: the direct convolution, and the fast one
+def test_a_convolution_without_dx_has_the_same_other_gradients(side: int) -> None:
+    results = []
+    for need_dx in (True, False):
+        net = Sequential([Conv("conv", 16, 16, need_dx=need_dx)], (side, side, 16))
+        _, grads = bound(net)
+        y = net.layers[0].forward(images(2, side, 16), key(1, 2))
+        assert (net.layers[0].backward(np.ones_like(y)) is not None) == need_dx
+        results.append(grads)
+    assert np.isfinite(results[0]).all()
+    np.testing.assert_array_equal(*results)
+
+
+def test_a_rectified_convolution_is_a_convolution_and_a_rectifier() -> None:
+    results = []
+    for layers in ([Conv("conv", 2, 3, relu=True)], [Conv("conv", 2, 3), ReLU("relu")]):
+        net = Sequential(layers, (4, 4, 2))
+        _, grads = bound(net)
+        seen = {}
+        y = net.forward(images(), key(1, 2, 3)).copy()
+        dy = np.random.default_rng(3).standard_normal(y.shape)
+        net.backward(dy, watch=lambda _, layer, array, seen=seen: seen.update({layer: array}))
+        results.append((y, grads, seen["conv"]))
+    assert 0.2 < (results[0][0] == 0).mean() < 0.8
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 4, 5, 6])
@@ -231,9 +270,9 @@ def test_watch_sees_every_layer_in_order() -> None:
     assert seen == [("forward", n) for n in names] + [("backward", n) for n in reversed(names)]
 
 
-def narrow_vgg() -> tuple[Sequential, np.ndarray, np.ndarray]:
+def narrow_vgg(width: float) -> tuple[Sequential, np.ndarray, np.ndarray]:
     """VGG16 with dropout in float64, off the kinks that zero biases lie on."""
-    net = vgg16(size=32, width=0.05)
+    net = vgg16(size=32, width=width)
     params, grads = np.zeros((2, net.parameter_count))
     initialise(net, params, seed=3)
     params += 0.02 * np.random.default_rng(4).standard_normal(len(params))
@@ -250,8 +289,16 @@ def directions(net: Sequential) -> Iterator[tuple[str, np.ndarray]]:
         yield slot.name, direction / np.linalg.norm(direction)
 
 
-def test_gradient_of_a_whole_network() -> None:
-    net, params, grads = narrow_vgg()
+@pytest.mark.parametrize(("width", "fast"), [(0.05, 0), (0.1, 2)])
+def test_gradient_of_a_whole_network(
+    width: float, fast: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, params, grads = narrow_vgg(width)
+    taken: list[np.ndarray] = []
+    right = winograd.conv2d_backward
+    monkeypatch.setattr(
+        winograd, "conv2d_backward", lambda dy, *rest: taken.append(dy) or right(dy, *rest)
+    )
     x, labels = images(2, 32, 1), np.array([3, 7])
 
     def losses() -> tuple[float, np.ndarray]:
@@ -259,6 +306,7 @@ def test_gradient_of_a_whole_network() -> None:
         return each.sum() / 5, dlogits
 
     net.backward(losses()[1])
+    assert len(taken) == fast
     start, step = params.copy(), 1e-6
     for name, direction in directions(net):
         params[:] = start + step * direction

@@ -170,16 +170,18 @@ def test_the_live_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert max(map(len, drawn)) < 100
 
 
-def test_the_clock_counts_each_span_until_a_lap(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_clock_counts_every_moment_until_a_lap(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     clock = Clock()
-    for name in ("compute", "update", "compute"):
-        with clock.span(name):
-            now += 2
-        now += 50  # between spans nothing counts
-    assert list(clock.lap().values()) == [0, 4, 0, 0, 2]
-    assert clock.lap() == dict.fromkeys(SPANS, 0)
+    for name, seconds in (("reading", 2), ("update", 3), ("reading", 4)):
+        now += seconds
+        clock.mark(name)
+    now += 50  # after the last mark: nobody's
+    assert clock.lap() == {**dict.fromkeys(SPANS, 0), "reading": 6, "update": 3}
+    now += 1
+    clock.mark("update")
+    assert clock.lap() == {**dict.fromkeys(SPANS, 0), "update": 1}
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dist_vgg import functional as F
-from dist_vgg import optim
+from dist_vgg import optim, winograd
 from dist_vgg.layers import Conv, Linear, MaxPool, ReLU, Sequential, StepKey
 from dist_vgg.vgg import initialise, vgg16
 
@@ -46,15 +46,23 @@ def oihw(w: Any) -> Any:
     return w.permute(3, 2, 0, 1)
 
 
-def test_conv() -> None:
-    x, w, b, dy = normal(3, 8, 6, 5), normal(3, 3, 5, 4, seed=1), normal(4), normal(3, 8, 6, 4)
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "shape", "filters"), [(F, (3, 8, 6, 5), 4), (winograd, (3, 8, 12, 20), 24)]
+)
+def test_conv(kernel: Any, shape: tuple[int, ...], filters: int, relu: bool) -> None:
+    *_, channels = shape
+    x, w, b = normal(*shape), normal(3, 3, channels, filters, seed=1), normal(filters)
+    dy = normal(*shape[:3], filters, seed=2)
+    tx, tw, tb, tdy = nchw(x), leaf(w), leaf(b), torch.tensor(dy)
+    expected = nhwc(torch.nn.functional.conv2d(tx, oihw(tw), tb, padding=1))
+    if relu:
+        expected = torch.relu(expected)
+    expected.backward(tdy)
+    y = kernel.conv2d_forward(x, w, b, relu)
     dw, db = np.empty_like(w), np.empty_like(b)
-    dx = F.conv2d_backward(dy, x, w, dw, db)
-    assert dx is not None
-    tx, tw, tb = nchw(x), leaf(w), leaf(b)
-    y = nhwc(torch.nn.functional.conv2d(tx, oihw(tw), tb, padding=1))
-    y.backward(torch.tensor(dy))
-    close(F.conv2d_forward(x, w, b), y)
+    dx = kernel.conv2d_backward(dy, x, w, dw, db, y=y if relu else None)
+    close(y, expected)
     close(dx, nhwc(tx.grad))
     close(dw, tw.grad)
     close(db, tb.grad)
@@ -128,6 +136,7 @@ def torch_logits(
             w, b = leaves[f"{layer.name}.weight"], leaves[f"{layer.name}.bias"]
         if isinstance(layer, Conv):
             y = torch.nn.functional.conv2d(y, oihw(w), b, padding=1)
+            y = torch.relu(y) if layer.relu else y
         elif isinstance(layer, Linear):
             if layer.name == "fc6":
                 # Its rows are in our order (H,W,C); PyTorch flattens (C,H,W).
@@ -145,11 +154,14 @@ def torch_logits(
     return y
 
 
+@pytest.mark.parametrize("conv", ["fast", "reference"])
 @pytest.mark.parametrize(
     ("size", "channels", "width", "dropout"), [(64, 1, 0.125, 0.5), (96, 3, 0.06, 0.0)]
 )
-def test_logits_and_all_gradients(size: int, channels: int, width: float, dropout: float) -> None:
-    net = vgg16(size, channels, 10, width, dropout)
+def test_logits_and_all_gradients(
+    size: int, channels: int, width: float, dropout: float, conv: str
+) -> None:
+    net = vgg16(size, channels, 10, width, dropout, conv)
     params, grads = np.zeros((2, net.parameter_count), np.float32)
     initialise(net, params, seed=1)
     # Fresh biases are zero: one that is used wrongly would not show.

@@ -5,27 +5,43 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from dist_vgg.layers import StepKey
+from dist_vgg.layers import Conv, MaxPool, ReLU, StepKey
 from dist_vgg.vgg import initialise, vgg16
 
 
 def test_layers_in_order() -> None:
     net = vgg16()
-    names = "".join(layer.name + " " for layer in net.layers if layer.name[:4] in ("conv", "pool"))
+    names = "".join(layer.name + " " for layer in net.layers)
     assert names == (
-        "conv1_1 conv1_2 pool1 "
-        "conv2_1 conv2_2 pool2 "
-        "conv3_1 conv3_2 conv3_3 pool3 "
-        "conv4_1 conv4_2 conv4_3 pool4 "
-        "conv5_1 conv5_2 conv5_3 pool5 "
+        "conv1_1 conv1_2 pool1 relu1 "
+        "conv2_1 conv2_2 pool2 relu2 "
+        "conv3_1 conv3_2 conv3_3 pool3 relu3 "
+        "conv4_1 conv4_2 conv4_3 pool4 relu4 "
+        "conv5_1 conv5_2 conv5_3 pool5 relu5 "
+        "flatten fc6 relu6 drop6 fc7 relu7 drop7 fc8 "
     )
-    tail = [layer.name for layer in net.layers][-8:]
-    assert tail == ["flatten", "fc6", "relu6", "drop6", "fc7", "relu7", "drop7", "fc8"]
-    convolutions = [k for k, layer in enumerate(net.layers) if layer.name.startswith("conv")]
-    assert [net.layers[k + 1].name for k in convolutions] == [
-        net.layers[k].name.replace("conv", "relu") for k in convolutions
-    ]
     assert len({layer.name for layer in net.layers}) == len(net.layers)
+
+
+def test_each_convolution_is_rectified_once() -> None:
+    # In it, or for the last one of a block after the pooling.
+    net = vgg16()
+    for layer, *following in zip(net.layers, net.layers[1:], net.layers[2:], strict=False):
+        if isinstance(layer, Conv):
+            kinds = [type(other) for other in following]
+            assert layer.relu == (kinds != [MaxPool, ReLU]), layer.name
+            assert layer.relu == (kinds[0] is Conv), layer.name
+
+
+def test_only_the_first_layer_has_no_gradient_to_hand_on() -> None:
+    needs = [layer.need_dx for layer in vgg16().layers if isinstance(layer, Conv)]
+    assert needs == [False] + [True] * 12
+
+
+@pytest.mark.parametrize(("conv", "fast"), [("fast", True), ("reference", False)])
+def test_all_convolutions_are_of_the_kind_asked_for(conv: str, fast: bool) -> None:
+    kinds = [layer.fast for layer in vgg16(conv=conv).layers if isinstance(layer, Conv)]
+    assert kinds == [fast] * 13
 
 
 def test_filters_of_configuration_d() -> None:
@@ -84,10 +100,10 @@ def test_activations_keep_their_variance() -> None:
     x = np.random.default_rng(0).standard_normal((2, 64, 64, 1)).astype(np.float32)
 
     def note(direction: str, layer: str, array: np.ndarray) -> None:
-        sizes[layer] = float((array**2).mean())
+        sizes[layer] = float((np.maximum(array, 0) ** 2).mean())  # as the next layer sees it
 
     logits = net.forward(x, watch=note)
-    assert 0.1 < sizes["relu5_3"] / sizes["relu1_1"] < 10
+    assert 0.1 < sizes["conv5_3"] / sizes["conv1_1"] < 10
     assert np.abs(logits).max() < 1  # first predictions are nearly uniform
 
 

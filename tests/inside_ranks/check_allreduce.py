@@ -1,7 +1,9 @@
 """The routes on real ranks, against the plain sum along the tree; under mpirun with pytest-mpi."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -78,6 +80,51 @@ def test_steps_leave_every_replica_with_the_plain_result(kind: str, homes: Homes
             expected -= plain_sum(step)
             assert np.array_equal(route.params, expected)
         assert route.digest() == allreduce.parameter_digest(expected)
+
+
+def test_what_is_finished_may_be_sent_while_backward_goes_on(kind: str) -> None:
+    cut = allreduce.Cut(COUNT, comm.size)
+    # As backward does: slices of any size, from the end to the start, at each rank's own pace.
+    edges = sorted({0, *cut.buckets[-1], 5, COUNT // 3, COUNT - 7})
+    with opened(kind) as route:
+        for step in range(2):
+            for shard in route.mine:
+                grad = route.gradient()
+                grad[:] = np.nan
+                for lo, hi in reversed(list(pairwise(edges))):
+                    grad[lo:hi] = gradient(step, shard)[lo:hi]
+                    route.ready(lo, hi)
+                    time.sleep(0.001 * (comm.rank % 3))
+                route.add(shard)
+            route.wait()
+            route.reduce()
+            for lo, hi in route.pieces:
+                assert np.array_equal(route.total[lo:hi], plain_sum(step)[lo:hi])
+            route.share()  # nobody may write the next gradients before all have looked
+
+
+def test_senders_work_only_between_nodes(kind: str) -> None:
+    with opened(kind) as route:
+        shards, several = list(route.mine), len(allreduce._nodes(comm, route.node)) > 1
+        for shard in shards:
+            route.gradient()[:] = gradient(0, shard)
+            assert route._sender is None  # no gradient but the last is part of the result
+            route.ready(COUNT // 2, COUNT)
+            assert (route._sender is not None) == (several and shard == shards[-1])
+            route.add(shard)
+        route.reduce()
+
+
+def test_an_error_in_the_sender_is_raised_where_the_step_waits(kind: str) -> None:
+    with opened(kind) as route:
+        if len(allreduce._nodes(comm, route.node)) == 1:
+            return
+        route._sum = lambda bucket: 1 // 0  # type: ignore[method-assign]
+        for shard in route.mine:
+            route.gradient()[:] = 0
+            route.add(shard)
+        with pytest.raises(ZeroDivisionError):
+            route.wait()
 
 
 def test_norm_has_the_same_bits_everywhere(kind: str) -> None:
