@@ -10,6 +10,7 @@ import numpy as np
 
 # A block of unfolded patches should stay in a core's share of the cache while BLAS reads it.
 PATCH_BYTES = 4 << 20
+PIECE, FEW_SAMPLES = 128, 32  # sides of a piece of a large matrix, see `_in_pieces`
 POOL_BYTES = 1 << 20  # of images to pool at a time, for the same reason
 
 
@@ -28,7 +29,7 @@ def conv2d_forward(
         part = _rows(y, block)
         np.matmul(patches, matrix, out=part)
         if b is not None:
-            part += b
+            add_bias(part, b, x.shape[2])
         if relu:
             relu_forward(part)
     return y
@@ -97,6 +98,16 @@ def _rows(y: np.ndarray, block: tuple[slice, slice]) -> np.ndarray:
     return part.reshape(-1, part.shape[-1])
 
 
+def add_bias(y: np.ndarray, b: np.ndarray, width: int) -> None:
+    """Add b, (F,), to all pixels of whole lines of images, in place.
+
+    A line at a time: for the few numbers of one pixel NumPy's loop would take longer to start
+    than to run.
+    """
+    lines = y.reshape(-1, width * len(b))
+    lines += np.tile(b, width)
+
+
 def maxpool_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Take the largest of each 2x2 window; also which of the four it was (the first, if equal)."""
     # x is (N,H,W,C) with H and W even, y and choice are (N,H/2,W/2,C)
@@ -143,7 +154,12 @@ def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
 def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Multiply by a matrix and add a bias."""
     # x is (N,C), w is (C,F), b is (F,), y is (N,F)
-    y = x @ w
+    if _in_pieces(len(x), w):
+        pieces = w.reshape(-1, PIECE, w.shape[1] // PIECE, PIECE).swapaxes(1, 2)
+        products = x.reshape(len(x), -1, 1, PIECE).transpose(1, 2, 0, 3) @ pieces
+        y = products.sum(axis=0).swapaxes(0, 1).reshape(len(x), -1)
+    else:
+        y = x @ w
     y += b
     return y
 
@@ -153,9 +169,21 @@ def linear_backward(
 ) -> np.ndarray:
     """Write the gradients of matrix and bias into dw and db; return that of the input."""
     # dy is (N,F), x and dx are (N,C), w and dw are (C,F), db is (F,)
-    np.matmul(x.T, dy, out=dw)
+    rows = 4 if _in_pieces(len(x), w) else len(w)
+    np.matmul(x.T.reshape(-1, rows, len(x)), dy, out=dw.reshape(-1, rows, dw.shape[1]))
     np.sum(dy, axis=0, out=db)
-    return dy @ w.T
+    # (w dy')' and not dy w': BLAS then reads w, by far the largest, in the order of memory.
+    return np.ascontiguousarray((w @ np.ascontiguousarray(dy.T)).T)
+
+
+def _in_pieces(samples: int, w: np.ndarray) -> bool:
+    """Whether to multiply by pieces of a large matrix: a rule of shapes alone, for equal bits.
+
+    OpenBLAS copies a large matrix into its own order first, and adds to a result that it has
+    set to zero. With few samples that takes longer than the product; small matrices are
+    multiplied where they lie.
+    """
+    return 1 < samples <= FEW_SAMPLES and all(side % PIECE == 0 for side in w.shape)
 
 
 def dropout_forward(x: np.ndarray, keep: np.ndarray, rate: float) -> np.ndarray:

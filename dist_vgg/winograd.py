@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from dist_vgg.functional import add_bias, relu_backward, relu_forward
+
 TILE, STEP = 6, 4  # pixels of a tile, and of its part of the output
 
 # Interpolation at the points 0, p, -p, q, -q and infinity. Lavin and Gray have p = 1, q = 2;
@@ -80,20 +82,21 @@ def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, relu: bool = Fal
         lines = np.empty((n, rows, TILE, width * channels), x.dtype)
         _cut(x[block].reshape(n, height, -1), lines)
         sums = np.empty((n, rows, TILE, width * filters), x.dtype)
+        pixels = lines.reshape(n * rows, TILE, width, channels).swapaxes(0, 1)
+        groups = sums.reshape(n * rows, TILE, columns, STEP, filters).swapaxes(0, 1)
         for places in u.places:
-            v = np.empty((len(places), n * rows, columns, TILE, channels), x.dtype)
-            m = np.empty((len(places), n * rows, columns, TILE, filters), x.dtype)
-            for i, v_i in zip(places, v, strict=True):
-                _cut(lines[:, :, i].reshape(-1, width, channels), v_i)
+            tiles = (len(pixels[places]), n * rows, columns)
+            v = _placewise(tiles, channels, x.dtype)
+            m = _placewise(tiles, filters, x.dtype)
+            _cut(pixels[places], v)
             for part in u.parts:
                 _multiply(v, u.at(places, part), m[..., part])
-            for i, m_i in zip(places, m, strict=True):
-                np.matmul(at, m_i, out=sums[:, :, i].reshape(-1, columns, STEP, filters))
+            np.matmul(at, m, out=groups[places])
         y_block = y[block]
         np.matmul(at, sums, out=y_block.reshape(n, rows, STEP, -1))
-        y_block += b
+        add_bias(y_block, b, width)
         if relu:
-            np.maximum(y_block, 0, out=y_block)
+            relu_forward(y_block)
     return y
 
 
@@ -122,7 +125,7 @@ def conv2d_backward(
         n, first = len(x[block]), block.start == 0
         dy_block = dy[block]
         if y is not None:
-            dy_block *= y[block] > 0
+            relu_backward(dy_block, y[block])
         _add_product(
             np.ones(dy_block.size // filters, x.dtype), dy_block.reshape(-1, filters), db, first
         )
@@ -130,29 +133,35 @@ def conv2d_backward(
         _cut(x[block].reshape(n, height, -1), lines)
         sums = np.empty((n, rows, TILE, width * filters), x.dtype)
         np.matmul(a, dy_block.reshape(n, rows, STEP, -1), out=sums)
+        pixels = lines.reshape(n * rows, TILE, width, channels).swapaxes(0, 1)
+        groups = sums.reshape(n * rows, TILE, columns, STEP, filters).swapaxes(0, 1)
         for places in u.places:
-            v = np.empty((len(places), n * rows, columns, TILE, channels), x.dtype)
-            m = np.empty((len(places), n * rows, columns, TILE, filters), x.dtype)
-            for i, v_i, m_i in zip(places, v, m, strict=True):
-                _cut(lines[:, :, i].reshape(-1, width, channels), v_i)
-                np.matmul(a, sums[:, :, i].reshape(-1, columns, STEP, filters), out=m_i)
+            tiles = (len(pixels[places]), n * rows, columns)
+            v = np.empty((*tiles, TILE, channels), x.dtype)  # so that `_join` finds neighbours
+            m = _placewise(tiles, filters, x.dtype)
+            _cut(pixels[places], v)
+            np.matmul(a, groups[places], out=m)
             for part in u.parts:
                 vt, by_place = _by_place(v[..., part]).swapaxes(-1, -2), _by_place(m)
                 if du is None:
                     _transform_back(vt @ by_place, dw[:, :, part], first)
                 else:
-                    _add_product(vt, by_place, du[places.start : places.stop], first)
+                    _add_product(vt, by_place, du[places], first)
                 if need_dx:
                     # The input's transform has served, and becomes the input's gradient.
                     _multiply(m, u.at(places, part), v[..., part])
             if need_dx:
-                for i, v_i in zip(places, v, strict=True):
-                    _join(v_i, lines[:, :, i].reshape(-1, width, channels))
+                _join(v, pixels[places])
         if dx is not None:
             _join(lines, dx[block].reshape(n, height, -1))
     if du is not None:
         _transform_back(du, dw, True)
     return dx
+
+
+def _placewise(tiles: tuple[int, int, int], channels: int, dtype: np.dtype) -> np.ndarray:
+    """(P,M,T,6,C), in memory (P,6,M,T,C): a whole matrix for each place, as BLAS likes it."""
+    return np.empty((tiles[0], TILE, *tiles[1:], channels), dtype).transpose(0, 2, 3, 1, 4)
 
 
 def _blocks(images: int, tiles: int) -> list[slice]:
@@ -179,28 +188,32 @@ class _Filters:
         self.parts = [slice(i, min(i + step, size)) for i in range(0, size, step)]
         self.whole = len(self.parts) == 1
         if self.whole:
-            self._u = self._transform(self.parts[0])
-            self.places = [range(i, i + 1) for i in range(TILE)]
-            if others * size * FEWEST_ROWS <= SMALL:
-                self._u = np.ascontiguousarray(self._u)
+            # U' is the transform of w'. Products with it as a mere view of U would be slower.
+            whole = np.ascontiguousarray(w.swapaxes(-1, -2)) if backward else w
+            self._u = _transform(whole)
+            self.places = [slice(i, i + 1) for i in range(TILE)]
         else:
-            self.places = [range(TILE)]
+            self.places = [slice(0, TILE)]
 
-    def at(self, places: range, part: slice) -> np.ndarray:
+    def at(self, places: slice, part: slice) -> np.ndarray:
         """(P,6,C,F') at a row or all rows of places, for a part of the filters."""
-        return self._u[places.start : places.stop] if self.whole else self._transform(part)
+        if self.whole:
+            return self._u[places]
+        if self._backward:
+            return _transform(self._w[:, :, part]).swapaxes(-1, -2)
+        return _transform(self._w[..., part])
 
-    def _transform(self, part: slice) -> np.ndarray:
-        w = self._w[:, :, part] if self._backward else self._w[..., part]
-        # w is (3,3,C,F), u is (6,6,C,F)
-        _, _, channels, filters = w.shape
-        u = np.empty((TILE, TILE, channels, filters), w.dtype)
-        np.matmul(_matrices(w.dtype).gg, _by_channel(w), out=_by_channel(u))
-        return u.swapaxes(-1, -2) if self._backward else u
+
+def _transform(w: np.ndarray) -> np.ndarray:
+    """U = G w G' of each channel and filter."""
+    # w is (3,3,C,F), u is (6,6,C,F)
+    u = np.empty((TILE, TILE, *w.shape[2:]), w.dtype)
+    np.matmul(_matrices(w.dtype).gg, _by_channel(w), out=_by_channel(u))
+    return u
 
 
 def _transform_back(du: np.ndarray, dw: np.ndarray, first: bool) -> None:
-    """The adjoint of the filters' transform."""
+    """The adjoint of `_transform`."""
     # du is (6,6,C,F), dw is (3,3,C,F)
     _add_product(_matrices(dw.dtype).gg.T, _by_channel(du), _by_channel(dw), first)
 
@@ -237,40 +250,41 @@ def _multiply(v: np.ndarray, u: np.ndarray, m: np.ndarray) -> None:
 
 
 def _cut(x: np.ndarray, tiles: np.ndarray) -> None:
-    """Cut an axis into overlapping tiles, and transform each by B'."""
-    # x is (M,L,K), tiles is (M,L/4,6,K)
-    bt, count = _matrices(x.dtype).bt, tiles.shape[1]
+    """Cut the last axis but one into overlapping tiles, and transform each by B'."""
+    # x is (...,L,K), tiles is (...,L/4,6,K)
+    bt, count = _matrices(x.dtype).bt, tiles.shape[-3]
     if count == 1:
-        np.matmul(bt[:, 1:5], x, out=tiles[:, 0])
+        np.matmul(bt[:, 1:5], x, out=tiles[..., 0, :, :])
         return
     # The first and the last tile reach into the padding, whose zeros are not there to read.
-    np.matmul(bt[:, 1:], x[:, :5], out=tiles[:, 0])
+    np.matmul(bt[:, 1:], x[..., :5, :], out=tiles[..., 0, :, :])
     if count > 2:
-        np.matmul(bt, _windows(x[:, 3:], count - 2, TILE, STEP), out=tiles[:, 1:-1])
-    np.matmul(bt[:, :5], x[:, -5:], out=tiles[:, -1])
+        inner = _windows(x[..., 3:, :], count - 2, TILE, STEP)
+        np.matmul(bt, inner, out=tiles[..., 1:-1, :, :])
+    np.matmul(bt[:, :5], x[..., -5:, :], out=tiles[..., -1, :, :])
 
 
 def _join(tiles: np.ndarray, x: np.ndarray) -> None:
     """The adjoint of `_cut`: transform each tile by B, and add them where they overlap."""
-    # tiles is (M,L/4,6,K), x is (M,L,K)
-    matrices, count = _matrices(x.dtype), tiles.shape[1]
+    # tiles is (...,L/4,6,K), x is (...,L,K)
+    matrices, count = _matrices(x.dtype), tiles.shape[-3]
     b = matrices.bt.T
     if count == 1:
-        np.matmul(b[1:5], tiles[:, 0], out=x)
+        np.matmul(b[1:5], tiles[..., 0, :, :], out=x)
         return
     # Four pixels each come from two tiles; three at the left and one at the right, from one.
-    np.matmul(b[1:4], tiles[:, 0], out=x[:, :3])
-    pairs = _windows(tiles.reshape(len(x), count * TILE, -1), count - 1, 2 * TILE, TILE)
-    inner = x[:, 3:-1].reshape(len(x), count - 1, STEP, -1)
-    np.matmul(matrices.pair, pairs, out=inner)
-    np.matmul(b[4:5], tiles[:, -1], out=x[:, -1:])
+    np.matmul(b[1:4], tiles[..., 0, :, :], out=x[..., :3, :])
+    rows = tiles.reshape(*tiles.shape[:-3], count * TILE, -1)
+    inner = x[..., 3:-1, :].reshape(*x.shape[:-2], count - 1, STEP, -1)
+    np.matmul(matrices.pair, _windows(rows, count - 1, 2 * TILE, TILE), out=inner)
+    np.matmul(b[4:5], tiles[..., -1, :, :], out=x[..., -1:, :])
 
 
 def _windows(x: np.ndarray, count: int, size: int, step: int) -> np.ndarray:
-    """A view of `count` windows along axis 1: (M,L,K) as (M,count,size,K)."""
-    m, line, k = x.strides
-    shape = (len(x), count, size, x.shape[2])
-    return as_strided(x, shape, (m, step * line, line, k), writeable=False)
+    """A view of `count` windows along the last axis but one: (...,L,K) as (...,count,size,K)."""
+    shape = (*x.shape[:-2], count, size, x.shape[-1])
+    strides = (*x.strides[:-2], step * x.strides[-2], *x.strides[-2:])
+    return as_strided(x, shape, strides, writeable=False)
 
 
 class _Matrices(NamedTuple):

@@ -285,3 +285,17 @@ def test_everything_stays_float32() -> None:
     losses, dlogits = F.cross_entropy(y, LABELS, 7)
     for array in (y, losses, dlogits, F.softmax(y), linear_adjoint(dlogits, x, w, b)[0]):
         assert array.dtype == np.float32
+
+
+@pytest.mark.parametrize("samples", [1, 2, 5, F.FEW_SAMPLES, F.FEW_SAMPLES + 1])
+@pytest.mark.parametrize("sides", [(256, 384), (128, 128), (256, 100), (100, 256)])
+def test_linear_in_pieces_and_as_a_whole(samples: int, sides: tuple[int, int]) -> None:
+    x, w, b = normal(samples, sides[0]), normal(*sides, seed=1), normal(sides[1], seed=2)
+    dy = normal(samples, sides[1], seed=3)
+    pieces = sides in ((256, 384), (128, 128)) and 1 < samples <= F.FEW_SAMPLES
+    assert F._in_pieces(samples, w) == pieces
+    np.testing.assert_allclose(F.linear_forward(x, w, b), x @ w + b, rtol=0, atol=1e-12)
+    dx, dw, db = linear_adjoint(dy, x, w, b)
+    for found, expected in ((dx, dy @ w.T), (dw, x.T @ dy), (db, dy.sum(axis=0))):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+        assert found.flags.c_contiguous
