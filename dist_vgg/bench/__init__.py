@@ -1,0 +1,1 @@
+"""Benchmarks of the kernels, the step, evaluation, the exchange and memory."""
