@@ -87,19 +87,21 @@ class LocalTree:
 
         fold(self.blocks, self.shards, add_and_free)
 
+    def leave(self, shard: int) -> None:
+        """Take it as well, but add nothing: what remains is added in the exchange, in one go."""
+        self.blocks[0, shard] = self._free.pop(0)
 
-def _plan(mine: Iterable[int], shards: int) -> tuple[LocalTree, list[tuple[int, int]]]:
-    """The tree of a rank after a step: which vectors it needs, and where its sums end.
 
-    Also the vectors, left and right, that are to be added once the last shard's is there.
-    """
+def _plan(mine: Sequence[int], shards: int) -> LocalTree:
+    """The tree of a rank after a step: which vectors it needs, and where its sums are."""
     tree = LocalTree(shards)
-    last: list[tuple[int, int]] = []
     for shard in mine:
-        last.clear()
         tree.next()
-        tree.add(shard, lambda left, right: last.append((left, right)))
-    return tree, last
+        if shard == mine[-1]:
+            tree.leave(shard)
+        else:
+            tree.add(shard, lambda left, right: None)
+    return tree
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class Route:
         self.mine = homes[comm.rank]
         self.pieces = [self.cut.piece(bucket, comm.rank) for bucket in self.cut.buckets]
 
-        trees = [_plan(mine, shards)[0] for mine in homes]
+        trees = [_plan(mine, shards) for mine in homes]
         nodes = _nodes(comm, self.node)
         self.home = next(ranks for ranks in nodes if comm.rank in ranks)
         self._allocate(count, [trees[rank].vectors for rank in self.home])
@@ -178,9 +180,8 @@ class Route:
             for local, rank in enumerate(self.home)
             for block, vector in trees[rank].blocks.items()
         }
-        self._tree, self._last_additions = _plan(self.mine, shards)
+        self._tree = trees[comm.rank]
         self._tree.clear()
-        self._to_come = len(self.mine)  # micro-batches of this step
         # ... and what remains of them, and where, when the node has added those.
         self._sums = fold(dict(self._parts), shards, lambda left, right: None)
         self.total = self._sums[_first(self._sums)]
@@ -192,6 +193,7 @@ class Route:
             for rank in ranks
             if _agent(self.home, rank) == comm.rank
         ]
+        self._taken = 0  # micro-batches, in this step
         self._sender: _Sender | None = None
         self._overlaps = bool(self._elsewhere) and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
 
@@ -216,7 +218,7 @@ class Route:
 
     def ready(self, lo: int, hi: int) -> None:
         """Take note that `gradient` is finished from `lo` on: other nodes can have the last."""
-        if self._overlaps and self._to_come == 1:
+        if self._overlaps and self._at_last:
             if self._sender is None:
                 self._sender = _Sender(self.cut.buckets, self._finish)
             self._sender.finished(lo)
@@ -224,16 +226,17 @@ class Route:
     def add(self, shard: int) -> None:
         """Take the vector given out last as the gradient of this shard's micro-batch."""
         self.ready(0, self.cut.count)
-        if self._sender:
-            self._tree.add(shard, lambda left, right: None)  # the sender does it
+        if self._at_last:
+            self._tree.leave(shard)
         else:
-            self._tree.add(shard, lambda left, right: self._add(left, right, slice(None)))
-        self._to_come -= 1
+            mine = self._vectors[self.node.rank]
+            self._tree.add(shard, lambda a, b: np.add(mine[a], mine[b], out=mine[a]))
+        self._taken += 1
 
-    def _add(self, left: int, right: int, part: slice) -> None:
-        """Add one of this rank's vectors to another."""
-        mine = self._vectors[self.node.rank]
-        np.add(mine[left][part], mine[right][part], out=mine[left][part])
+    @property
+    def _at_last(self) -> bool:
+        """Whether the step's last micro-batch of this rank is being worked on."""
+        return self._taken == len(self.mine) - 1
 
     def wait(self) -> None:
         """Wait for the slowest rank's gradients, and for what is still being sent."""
@@ -245,7 +248,7 @@ class Route:
     def reduce(self) -> None:
         """Sum the gradients of all shards, each rank on the slices that it owns."""
         self._tree.clear()
-        self._to_come = len(self.mine)
+        self._taken = 0
         if self._sender:
             self._sender.join()
             self._sender = None
@@ -256,8 +259,6 @@ class Route:
 
     def _finish(self, bucket: tuple[int, int]) -> None:
         """Sum a bucket while backward is still at work on those before it."""
-        for left, right in self._last_additions:
-            self._add(left, right, slice(*bucket))
         self._meet()
         self._sum(bucket)
 
@@ -454,7 +455,7 @@ def choose(comm: MPI.Intracomm, wanted: str, count: int, homes: Sequence[Sequenc
     shards = sum(map(len, homes))
     for ranks in _nodes(comm, node):
         if comm.rank in ranks:
-            needed = sum(_plan(homes[r], shards)[0].vectors for r in ranks)
+            needed = sum(_plan(homes[r], shards).vectors for r in ranks)
     needed = (needed + 1) * count * 4
     free = _shared_memory_free()
     neighbours = add_up(comm, np.array([node.size > 1, node.size > 1 and free < needed], "i8"))
