@@ -27,7 +27,7 @@ from dist_vgg.vgg import vgg16
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-BATCH = 16  # images at a time; fixed, since BLAS may round differently for other shapes
+BATCH = 32  # images at a time; fixed, since BLAS may round differently for other shapes
 
 
 def load_network(weights: Weights) -> Sequential:

@@ -18,10 +18,10 @@ python -m data_prep --limit 1000 --out quickstart/data --overwrite "${raw[@]}"
 
 step "2/3 the full VGG16 on 8 ranks"
 mpirun -n 8 python -m dist_vgg.train --data quickstart/data --out "$run" \
-    --optimizer adam --epochs 5
+    --optimizer adam --epochs 6
 
-step "3/3 evaluation on at most 2,000 test images"
-mpirun -n 8 python -m dist_vgg.evaluate "$run" --data quickstart/data --limit 2000
+step "3/3 evaluation on the test images"
+mpirun -n 8 python -m dist_vgg.evaluate "$run" --data quickstart/data
 
 step "done"
 cat <<EOF
@@ -29,5 +29,4 @@ The trained weights are in $PWD/$run/weights.h5. To use them:
 
   cd $PWD && source .venv/bin/activate
   python -m dist_vgg.predict $run IMAGE.png
-  mpirun -n 8 python -m dist_vgg.evaluate $run --data quickstart/data   # all of them
 EOF
