@@ -170,7 +170,8 @@ def linear_backward(
     """Write the gradients of matrix and bias into dw and db; return that of the input."""
     # dy is (N,F), x and dx are (N,C), w and dw are (C,F), db is (F,)
     rows = 4 if _in_pieces(len(x), w) else len(w)
-    np.matmul(x.T.reshape(-1, rows, len(x)), dy, out=dw.reshape(-1, rows, dw.shape[1]))
+    blocks = len(w) // rows
+    np.matmul(x.T.reshape(blocks, rows, len(x)), dy, out=dw.reshape(blocks, rows, -1))
     np.sum(dy, axis=0, out=db)
     # (w dy')' and not dy w': BLAS then reads w, by far the largest, in the order of memory.
     return np.ascontiguousarray((w @ np.ascontiguousarray(dy.T)).T)

@@ -13,6 +13,8 @@ from typing import Any, TextIO
 from dist_vgg.files import write_text
 from dist_vgg.progress import Progress
 
+# Where gradients travel during backward, between nodes, "waiting" is also for what is still on
+# its way; "exchange" is all adding of gradients, and bringing the parameters to every replica.
 KINDS = ("conv", "pool", "fc", "other")  # of layers
 SPANS = (
     "reading",
@@ -28,12 +30,12 @@ class Clock:
     """A stopwatch that counts every moment of a step for one of its parts."""
 
     def __init__(self) -> None:
-        self.lap()
+        self._seconds = dict.fromkeys(SPANS, 0.0)
+        self._last = time.perf_counter()
 
     def lap(self) -> dict[str, float]:
         """The seconds spent on each of `SPANS` until the last mark; they start from zero, now."""
-        seconds = getattr(self, "_seconds", {})
-        self._seconds = dict.fromkeys(SPANS, 0.0)
+        seconds, self._seconds = self._seconds, dict.fromkeys(SPANS, 0.0)
         self._last = time.perf_counter()
         return seconds
 

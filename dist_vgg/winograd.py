@@ -25,7 +25,7 @@ from dist_vgg.functional import add_bias, relu_backward, relu_forward
 TILE, STEP = 6, 4  # pixels of a tile, and of its part of the output
 
 # Interpolation at the points 0, p, -p, q, -q and infinity. Lavin and Gray have p = 1, q = 2;
-# with these, which float32 holds exactly, rounding errors are a quarter as large. Barabasz,
+# with these, which float32 holds exactly, rounding errors are a third as large. Barabasz,
 # Anderson, Soodhalter and Gregg, "Error analysis and improving the accuracy of Winograd
 # convolution for deep neural networks", ACM TOMS 46 (2020), say why points matter.
 p, q = 5 / 8, 3 / 2

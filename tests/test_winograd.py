@@ -103,7 +103,7 @@ def test_layers_in_float32_against_the_direct_convolution_in_float64(
         wanted = expected[name]
         assert wanted is not None
         error = np.abs(found - wanted).max() / np.abs(wanted).max()
-        assert error <= 2e-5, name
+        assert error <= 8e-6, name  # with points 1 and 2 it would be 1.1e-5
 
 
 # ---- All its ways through blocks, parts and tiles, in float64

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from dist_vgg.bench import benchmarks
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(argv: Sequence[str]) -> None:
     """Measure what the command line asks for; print it, and write it where that is wished."""
     options = parser().parse_args(argv)
-    if any(os.environ.get(name, "1") != "1" for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")):
+    if {"PMI_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
         raise UserError("start it without mpirun: it starts its own ranks (see --ranks)")
     check_outputs(options.json, options.plot)
     versions = {}
@@ -130,7 +131,9 @@ def parser() -> Parser:
     _numbers(sub, "--ranks", [2, 4, 8], "ranks")
     _numbers(sub, "--sizes", [1_000_000, 10_000_000, 39_928_522], "numbers in the vector")
     _number(sub, "--repeat", 10, "readings of each")
-    _number(sub, "--stream", 256 << 20, "bytes of each array that shows the memory's bandwidth")
+    _number(
+        sub, "--stream", 1 << 30, "bytes of all arrays together that show the memory's bandwidth"
+    )
 
     sub = benchmark(benchmarks.memory)
     _number(sub, "--ranks", 8, "ranks")
@@ -169,7 +172,7 @@ def _compared(sub: argparse.ArgumentParser) -> None:
 
 def _products(sub: argparse.ArgumentParser) -> None:
     help = "sides of the square matrices whose product's best rate is the peak"
-    _numbers(sub, "--products", [2048, 4096], help)
+    _numbers(sub, "--products", [2048, 4096], help, high=1 << 15)
 
 
 def _choice(sub: argparse.ArgumentParser, flag: str, choices: Sequence[str], help: str) -> None:
@@ -183,25 +186,28 @@ def _number(sub: argparse.ArgumentParser, flag: str, default: int, help: str) ->
     sub.add_argument(flag, type=_count, default=default, metavar="N", help=help)
 
 
-def _numbers(sub: argparse.ArgumentParser, flag: str, default: list[int], help: str) -> None:
+def _numbers(
+    sub: argparse.ArgumentParser, flag: str, default: list[int], help: str, high: int = LARGEST
+) -> None:
     help = f"{help} (default: {','.join(map(str, default))})"
-    sub.add_argument(flag, type=_counts, default=default, metavar="N,N", help=help)
+    counts = partial(_counts, high=high)
+    sub.add_argument(flag, type=counts, default=default, metavar="N,N", help=help)
 
 
-def _count(text: str) -> int:
+def _count(text: str, high: int = LARGEST) -> int:
     """A whole number above 0; also one such as 1e6."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (1 <= value <= LARGEST and value.is_integer()):
-        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 to {LARGEST}")
+    if not (1 <= value <= high and value.is_integer()):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 to {high}")
     return int(value)
 
 
-def _counts(text: str) -> list[int]:
+def _counts(text: str, high: int) -> list[int]:
     """Whole numbers above 0 with commas between them, each once."""
-    return list(dict.fromkeys(map(_count, text.split(","))))
+    return list(dict.fromkeys(_count(part, high) for part in text.split(",")))
 
 
 def _seconds(text: str) -> float:

@@ -3,9 +3,9 @@
 It needs PyTorch and nothing else, so any Python that has torch can run it by its path.
 `python -m dist_vgg.bench` starts it; by hand, it prints one line of JSON:
 
-python dist_vgg/against_torch.py train --batch 32 --threads 8
-python dist_vgg/against_torch.py train --batch 32 --ranks 8       DDP over gloo, a thread each
-python dist_vgg/against_torch.py infer --batch 64 --threads 8
+python dist_vgg/bench/against_torch.py train --batch 32 --threads 8
+python dist_vgg/bench/against_torch.py train --batch 32 --ranks 8       DDP over gloo, a thread each
+python dist_vgg/bench/against_torch.py infer --batch 64 --threads 8
 
 PyTorch gets what suits it best: channels last, fused optimizers, gradients as views of DDP's
 buckets, a batch that is ready in memory; no clipping and no weight decay.

@@ -270,7 +270,11 @@ def exchange(options: argparse.Namespace) -> Report:
             settings = dict(
                 count=count, repeat=options.repeat, stream=options.stream, cores=cores()
             )
-            found = measure(name, worker(ranks, "exchange", **settings))
+            try:
+                found = measure(name, worker(ranks, "exchange", **settings))
+            except BaseException:
+                progress.close()
+                raise
             progress.update(1, name)
             bandwidth = spread(value / 1e9 for value in found["bandwidth"])
             # What each rank must send, on whatever route: its share of the sum, twice.

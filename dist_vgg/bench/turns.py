@@ -22,6 +22,7 @@ from typing import Any
 from dist_vgg.errors import UserError
 
 GRACE = 3.0  # seconds that a command has to end its own children
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # what ends us from outside, besides Ctrl-C
 TAIL = 15  # lines of what a failed command said
 PACKAGE = Path(__file__).parent
 NO_MPI = "pip install 'dist_vgg[mpich]', or load your cluster's MPI module"
@@ -110,15 +111,17 @@ def _ended(process: "subprocess.Popen[str]") -> Iterator[None]:
     try:
         yield
     finally:
-        # A second Ctrl-C must not keep us from it.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A second Ctrl-C or SIGTERM must not keep us from it.
+        numbers = (signal.SIGINT, *ENDING)
+        before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
         if process.poll() is None:
             _signal_all(process, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE)
         _signal_all(process, signal.SIGKILL)
         process.wait()
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _signal_all(process: "subprocess.Popen[str]", number: int) -> None:
@@ -133,7 +136,8 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    # What is ignored stays so, as under nohup.
+    numbers = [n for n in ENDING if signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield

@@ -169,8 +169,8 @@ def exchange(
     """Seconds to bring the sum of a vector from each rank to all ranks, on each route in turns.
 
     `mpi` is MPI's own allreduce, to compare with. Also the memory's bandwidth, in bytes a
-    second, of as many ranks at once as there are cores: each adds two arrays of `stream` bytes
-    into a third.
+    second, of as many ranks at once as there are cores: each adds two arrays into a third. All
+    these arrays together have `stream` bytes.
     """
     from dist_vgg.allreduce import choose
 
@@ -181,12 +181,14 @@ def exchange(
     ways: dict[str, _Plain] = {kind: _Routed(comm, pattern, kind) for kind in kinds}
     ways["mpi"] = _Plain(comm, pattern)
     seconds: dict[str, list[float]] = {kind: [] for kind in ways}
-    arrays = np.ones((3, stream // 4 if comm.rank < cores else 0), np.float32)
+    adding = min(cores, comm.size)
+    numbers = max(1, stream // (3 * 4 * adding))
+    arrays = np.ones((3, numbers if comm.rank < adding else 0), np.float32)
     bandwidth = []
     for turn in range(repeat + 1):
         barrier(comm)
         rates = np.zeros(comm.size)
-        if comm.rank < cores:
+        if comm.rank < adding:
             rates[comm.rank] = arrays.nbytes * _rate(0, np.add, *arrays)
         add_up(comm, rates)
         spent = {kind: way.go(turn) for kind, way in ways.items()}
@@ -208,7 +210,7 @@ class _Plain:
 
     def go(self, turn: int) -> float:
         """Sum the ranks' vectors of this turn, and see that it is right; the seconds it took."""
-        ranks = self.comm.size
+        ranks, turn = self.comm.size, turn % 8  # small numbers, whose sums are exact
         np.multiply(self.pattern, np.float32(self.comm.rank + turn), out=self.vector)
         seconds = self._sum()
         expected = self.pattern * np.float32(ranks * (ranks - 1) // 2 + ranks * turn)
