@@ -69,7 +69,6 @@ class TrainConfig:
 
     width: float = option(1.0, NETWORK, "factor on all hidden widths", low=0, high=4, open_low=True)
     dropout: float = option(0.5, NETWORK, "dropout rate after fc6 and fc7", low=0, high=0.95)
-
     conv: str = option(
         "fast", NETWORK, "convolution: Winograd's where it is faster, or direct", CONVOLUTIONS
     )

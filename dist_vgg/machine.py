@@ -10,11 +10,9 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
-
-
 # The system call sched_setattr, which the C library does not offer.
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
-TIME_SLICE = 100_000_000
+TIME_SLICE = 100_000_000  # nanoseconds; the longest that Linux grants
 
 
 def settle(blas_threads: int) -> None:
@@ -36,7 +34,7 @@ def _lengthen_time_slice() -> None:
     """Ask Linux for the longest time slice (6.12 and newer grant it, others change nothing).
 
     Where ranks share a core, each turn begins with the cache full of another's numbers. At
-    8 ranks on 2 cores long turns make a step a sixth faster.
+    8 ranks on 2 cores long turns made forward and backward a sixth faster.
     """
     number = SCHED_SETATTR.get(platform.machine())
     # A rank that was started with `nice`, `chrt` or the like keeps what it was given.
