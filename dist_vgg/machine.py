@@ -34,7 +34,7 @@ def _lengthen_time_slice() -> None:
     """Ask Linux for the longest time slice (6.12 and newer grant it, others change nothing).
 
     Where ranks share a core, each turn begins with the cache full of another's numbers. At
-    8 ranks on 2 cores long turns made forward and backward a sixth faster.
+    8 ranks on 2 cores long turns make a step of micro-batch 16 about 6% faster.
     """
     number = SCHED_SETATTR.get(platform.machine())
     # A rank that was started with `nice`, `chrt` or the like keeps what it was given.
