@@ -28,6 +28,7 @@ from data_prep import deal, mnist
 from dist_vgg.errors import UserError
 from dist_vgg.files import fsync
 from dist_vgg.shards import (
+    MAX_BYTES,
     SCHEMA,
     Samples,
     SetInfo,
@@ -80,6 +81,12 @@ def prepare(args: argparse.Namespace) -> None:
         if args.shards > len(order):
             raise UserError(
                 f"--shards {args.shards} is more than the {len(order):,} {split} images"
+            )
+        # A shard that `write_shard` will refuse is better refused before the work.
+        fewest = -(-len(order) // (MAX_BYTES // args.size**2))
+        if args.shards < fewest:
+            raise UserError(
+                f"--size {args.size} needs at least --shards {fewest} for {len(order):,} images"
             )
 
     request = {

@@ -4,7 +4,6 @@ The data set is by Y. LeCun, C. Cortes and C. Burges, "The MNIST database of han
 digits". Nothing in this file knows how the images will be stored or shared out.
 """
 
-import gzip
 import hashlib
 import math
 import os
@@ -101,31 +100,37 @@ def read_idx(path: Path, ndim: int, called: str | None = None) -> np.ndarray:
     """
     called = called or str(path)
     try:
-        with path.open("rb") as plain:
-            zipped = plain.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if zipped else path.open("rb") as file:
-            magic = file.read(4)
-            if magic != bytes((0, 0, 8, ndim)):
-                raise UserError(
-                    f"{called} is not an IDX file of {ndim}-dimensional bytes: "
-                    f"it begins with {magic.hex() or 'nothing'} instead of 0000080{ndim}"
-                )
-            header = file.read(4 * ndim)
-            if len(header) < 4 * ndim:
-                raise UserError(f"{called} is cut short: it ends within its header")
-            shape = struct.unpack(f">{ndim}I", header)
-            size = math.prod(shape)
-            if size > MAX_BYTES:
-                raise UserError(
-                    f"{called} is not of MNIST: its header announces {size:,} bytes, "
-                    f"more than {MAX_BYTES:,}"
-                )
-            # One byte more than announced tells a longer file, however far a gzip would swell.
-            data = file.read(size + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{called} is a damaged or cut-short gzip file") from error
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{called} is not of MNIST: it has more than {MAX_BYTES:,} bytes")
+        stored = path.read_bytes()
     except OSError as error:
         raise UserError(f"can't read {called}: {error.strerror or error}") from error
+    unzip = _Plain() if stored[:2] != b"\x1f\x8b" else zlib.decompressobj(wbits=31)
+    try:
+        header = unzip.decompress(stored, 4 + 4 * ndim)
+        if len(header) < 4 + 4 * ndim and not unzip.eof:
+            raise UserError(f"{called} is a damaged or cut-short gzip file")
+        if header[:4] != bytes((0, 0, 8, ndim)):
+            raise UserError(
+                f"{called} is not an IDX file of {ndim}-dimensional bytes: "
+                f"it begins with {header[:4].hex() or 'nothing'} instead of 0000080{ndim}"
+            )
+        if len(header) < 4 + 4 * ndim:
+            raise UserError(f"{called} is cut short: it ends within its header")
+        shape = struct.unpack(f">{ndim}I", header[4:])
+        size = math.prod(shape)
+        if max(size, *shape) > MAX_BYTES:  # a side may be huge beside one of 0
+            raise UserError(
+                f"{called} is not of MNIST: its header announces {' x '.join(map(str, shape))} "
+                f"bytes, more than {MAX_BYTES:,}"
+            )
+        # One byte more than announced tells a longer file, however far a gzip would swell.
+        data = unzip.decompress(unzip.unconsumed_tail, size + 1)
+    except zlib.error as error:
+        raise UserError(f"{called} is a damaged or cut-short gzip file") from error
+    # One gzip, as MNIST's are, and zeros behind it at most: millions of empty ones take minutes.
+    if len(data) <= size and (not unzip.eof or unzip.unused_data.strip(b"\0")):
+        raise UserError(f"{called} is a damaged or cut-short gzip file")
     if len(data) != size:
         found = f"more than {size:,}" if len(data) > size else f"{len(data):,}"
         raise UserError(
@@ -133,6 +138,18 @@ def read_idx(path: Path, ndim: int, called: str | None = None) -> np.ndarray:
             f"{found} bytes of data instead of {size:,}"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+class _Plain:
+    """What zlib's decompressobj is, for bytes that are not compressed."""
+
+    unconsumed_tail = unused_data = b""
+    eof = True
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        """The first bytes, at most so many; the others are left as `unconsumed_tail`."""
+        self.unconsumed_tail = data[most:]
+        return data[:most]
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

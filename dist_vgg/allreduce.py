@@ -8,7 +8,7 @@ the slices that it owns (as in ZeRO stage 1; Rajbhandari et al., SC'20):
 
 A route only decides where memory lies and what crosses between processes. `flat` uses MPI
 collectives alone and gives each rank a replica. `node` keeps one replica and all gradients of
-a node in MPI-3 shared memory, where nothing is sent at all, and is `flat` between nodes.
+a node in shared memory, where nothing is sent at all, and is `flat` between nodes.
 Both are one algorithm: `flat` is `node` with nodes of one rank.
 
 Between nodes the first half is hidden behind the computation: a thread sums and sends each
@@ -19,23 +19,25 @@ layers before.
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 import numpy as np
 from mpi4py import MPI
 
-from dist_vgg.comm import add_up, barrier, gather_texts, together, wait
-from dist_vgg.errors import UserError
+from dist_vgg import replica
+from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit
+from dist_vgg.comm import add_up, barrier, gather_texts, together, wait, waiting
+from dist_vgg.errors import RankError, UserError
+from dist_vgg.replica import Layout, Replica
 
 T = TypeVar("T")
 Block = tuple[int, int]  # (level, i): the sum over shards i*2**level ... (i+1)*2**level - 1
 
 CACHED = 1 << 15  # numbers to add at a time: eight such slices fit a core's L2 cache
 LINE = 16  # float32 numbers in a cache line
-SHM = "/dev/shm"
 
 
 def fold(blocks: dict[Block, T], shards: int, add: Callable[[T, T], object]) -> dict[Block, T]:
@@ -144,23 +146,35 @@ class Route:
     Backward may tell `ready` of each slice of a gradient that it has finished, from the end of
     the vector to its start.
 
-    `params` is this node's replica. After `reduce`, `total[lo:hi]` is the summed gradient for
-    each (lo, hi) in `pieces`, the slices that this rank owns and updates in `params`; `share`
-    then brings everyone's updated slices to every replica.
+    `replica` is this node's, and `params` its parameters. After `reduce`, `total[lo:hi]` is the
+    summed gradient for each (lo, hi) in `pieces`, the slices that this rank owns and updates in
+    `params` and in the optimizer's `state`; `share` then brings everyone's updated slices of
+    the parameters to every replica.
     """
 
     def __init__(
-        self, comm: MPI.Intracomm, kind: str, count: int, homes: Sequence[Sequence[int]]
+        self,
+        comm: MPI.Intracomm,
+        kind: str,
+        count: int,
+        homes: Sequence[Sequence[int]],
+        state: Sequence[str] = (),
+        run: str = "",
+        cells: int = 0,
     ) -> None:
         """`kind` is "flat" or "node", see `choose`; `count` numbers make up the vector.
 
         `homes` says which shards each rank hosts: every shard once, each rank at least one.
+        `state` names the vectors of the optimizer. With the name of a `run` the replica is kept
+        in memory that outlives the processes, see `replica`. It has room for the checksums of
+        so many `cells` of each vector.
         """
         self.comm, self.kind = comm, kind
         self.shards = shards = sum(map(len, homes))
         self.node = _neighbours(comm) if kind == "node" else _alone(comm)
         self.is_leader = self.node.rank == 0  # of the ranks that share a replica
-        self.leaders = comm.Split(0 if self.is_leader else MPI.UNDEFINED, comm.rank)
+        leaders = comm.Split(0 if self.is_leader else MPI.UNDEFINED, comm.rank)
+        self.leaders = cast(MPI.Intracomm, leaders)
         self.cut = Cut(count, comm.size)
         self.mine = homes[comm.rank]
         self.pieces = [self.cut.piece(bucket, comm.rank) for bucket in self.cut.buckets]
@@ -169,6 +183,9 @@ class Route:
         nodes = _nodes(comm, self.node)
         self.home = next(ranks for ranks in nodes if comm.rank in ranks)
         self._allocate(count, [trees[rank].vectors for rank in self.home])
+        self.lacks = ""  # why nothing is kept although the run has a name
+        self.replica = self._make_replica(Layout(count, 1 + len(state), 1, cells), state, run)
+        self.audit: Audit | None = None  # what checks all this, where the caller wants it
 
         def sums(ranks: tuple[int, ...]) -> list[Block]:
             parts = {block: None for rank in ranks for block in trees[rank].blocks}
@@ -198,19 +215,70 @@ class Route:
         self._overlaps = bool(self._elsewhere) and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
 
     def _allocate(self, count: int, vectors: Sequence[int]) -> None:
-        """One replica for the node, and gradient vectors for each of its ranks."""
+        """Gradient vectors for each of the node's ranks."""
         size = -(-count // LINE) * LINE
-        sizes = [size * (n + (local == 0)) for local, n in enumerate(vectors)]
+        sizes = [size * n for n in vectors]
         self.shared_bytes = 4 * sum(sizes) if self.node.size > 1 else 0
         if self.node.size == 1:
             self._window, memory = None, [aligned(sizes[0])]
         else:
             self._window, memory = _shared_memory(self.node, sizes)
-        self.params, memory[0] = memory[0][:count], memory[0][size:]
         self._vectors = [
             [part[k * size :][:count] for k in range(n)]
             for part, n in zip(memory, vectors, strict=True)
         ]
+
+    def _make_replica(self, layout: Layout, state: Sequence[str], run: str) -> Replica:
+        """The node's replica: its ranks' common memory, kept after their end if it has a name."""
+        if run:
+            try:
+                return self._shared_replica(replace(layout, copies=2), state, run)
+            except UserError as error:
+                self.lacks = str(error)
+        if self.kind == "flat":
+            return replica.private(layout, state)
+        memory = self._shared_replica(layout, state, f"unnamed-{uuid.uuid4().hex[:16]}")
+        memory.remove()
+        return memory
+
+    def _shared_replica(self, layout: Layout, state: Sequence[str], name: str) -> Replica:
+        """A replica in a file of shared memory; UserError on every rank where it can't be had."""
+        path = replica.folder() / gather_texts(self.node, f"{name}-{self.comm.rank}")[0]
+        used = [(0, (0, layout.count))]
+        used += [(k, piece) for k in range(1, layout.vectors) for piece in self.home_pieces()]
+        try:
+            with together(self.comm):
+                if self.is_leader:
+                    replica.create(path, layout, used)
+        except UserError:
+            if self.is_leader:  # it may be another node that has no space
+                path.unlink(missing_ok=True)
+            raise
+        memory = replica.attach(path, layout, state)
+        barrier(self.node)
+        self.shared_bytes += layout.copies * sum(4 * (hi - lo) for _, (lo, hi) in used)
+        return memory
+
+    def home_pieces(self) -> list[tuple[int, int]]:
+        """The slices that this node's ranks own together, in order; neighbours are joined."""
+        joined: list[tuple[int, int]] = []
+        for bucket in self.cut.buckets:
+            for lo, hi in (self.cut.piece(bucket, rank) for rank in self.home):
+                if joined and joined[-1][1] == lo:
+                    joined[-1] = (joined[-1][0], hi)
+                elif lo < hi:
+                    joined.append((lo, hi))
+        return joined
+
+    @property
+    def params(self) -> np.ndarray:
+        """This node's parameters: the last step's, or from `turn` on those being written."""
+        return self.replica.params
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """The optimizer's vectors by name; whole only where this node's ranks own all."""
+        return self.replica.state
 
     def gradient(self) -> np.ndarray:
         """The flat vector that the next micro-batch's gradient is to be written to."""
@@ -271,6 +339,8 @@ class Route:
         if self._elsewhere:
             sums = {b: v[lo:hi] for b, v in self._sums.items()} | self._trade(bucket)
             self.total[lo:hi] = _sum_along_tree(sums, self.shards)
+        if self.audit:
+            self.audit.note(GRADIENT, self.total, lo, hi)
 
     def _trade(self, bucket: tuple[int, int]) -> dict[Block, np.ndarray]:
         """Give other nodes this node's sums of their pieces; get theirs of the own piece."""
@@ -301,7 +371,47 @@ class Route:
                 receives = {rank: self.cut.piece(bucket, rank) for rank in self._partners}
                 # MPI wants what is sent and what is received apart, hence the copy.
                 wait(self._exchange(self.params[lo:hi].copy(), sends, self.params, receives))
+        self._compare()
+
+    def audit_all(self) -> None:
+        """Note the checksums of the replica as it is now: at the start, or where a run goes on."""
+        if self.audit:
+            for piece in self.pieces:
+                self.audit.note(PARAMETERS, self.params, *piece)
+                for name, vector in self.state.items():
+                    self.audit.note(name, vector, *piece)
+        self._compare()
+
+    def check(self) -> None:
+        """Raise RankError where the replica is no longer what the last step has left."""
+        if self.audit:
+            for piece in self.pieces:
+                for name, vector in self.state.items():
+                    self.audit.check(name, vector, *piece)
+                self.audit.check(PARAMETERS, self.params, *piece)
+            self.check_copies()
+
+    def check_copies(self) -> None:
+        """Check this node's copies of what ranks elsewhere own; its ranks share the work.
+
+        What the gradients were computed with is to be checked before anybody updates by them.
+        """
+        if self.audit:
+            for bucket in self.cut.buckets:
+                for rank in self._partners:
+                    self.audit.check(PARAMETERS, self.params, *self.cut.piece(bucket, rank))
+
+    def _compare(self) -> None:
+        """Have all nodes know all checksums, and check the copies of what others own."""
         self._meet()
+        if self.audit and self._elsewhere:
+            if self.is_leader:
+                tables, home = self.audit.tables, np.zeros(len(self.audit.cells), bool)
+                for piece in self.home_pieces():
+                    home[self.audit.cells.within(*piece)] = True
+                tables[:] = add_up(self.leaders, np.where(home, tables, np.uint64(0)))
+            self._meet()
+            self.check_copies()
 
     def _exchange(
         self,
@@ -347,32 +457,29 @@ class Route:
                 wait(self.leaders.Ibcast(self.params[lo:hi], root=0))
         self._meet()
 
-    def gather(self, own: np.ndarray) -> np.ndarray | None:
-        """A flat vector on rank 0, from each rank's owned pieces laid end to end."""
-        full = np.empty(self.cut.count, own.dtype) if self.comm.rank == 0 else None
-        for bucket, mine in self._own_parts(own):
+    def gather(self, vector: np.ndarray) -> np.ndarray | None:
+        """A whole vector on rank 0, of which each rank has the pieces that it owns."""
+        if not self._elsewhere:
+            self._meet()
+            return vector if self.comm.rank == 0 else None
+        full = np.empty(self.cut.count, vector.dtype) if self.comm.rank == 0 else None
+        for bucket, (lo, hi) in zip(self.cut.buckets, self.pieces, strict=True):
             counts = self._counts(bucket)
             target = None if full is None else [full[slice(*bucket)], counts]
-            wait(self.comm.Igatherv(mine, target, root=0))
+            wait(self.comm.Igatherv(vector[lo:hi], target, root=0))
         return full
 
-    def scatter(self, full: np.ndarray | None, own: np.ndarray) -> None:
-        """The inverse of `gather`: rank 0's flat vector into everyone's owned pieces."""
-        for bucket, mine in self._own_parts(own):
+    def scatter(self, full: np.ndarray | None, vector: np.ndarray) -> None:
+        """The inverse of `gather`: rank 0's whole vector into the pieces that each rank owns."""
+        if not self._elsewhere:
+            if full is not None:
+                vector[:] = full
+            self._meet()
+            return
+        for bucket, (lo, hi) in zip(self.cut.buckets, self.pieces, strict=True):
             counts = self._counts(bucket)
             source = None if full is None else [full[slice(*bucket)], counts]
-            wait(self.comm.Iscatterv(source, mine, root=0))
-
-    @property
-    def owned(self) -> int:
-        """How many numbers this rank's pieces hold together."""
-        return sum(hi - lo for lo, hi in self.pieces)
-
-    def _own_parts(self, own: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-        start = 0
-        for bucket, (lo, hi) in zip(self.cut.buckets, self.pieces, strict=True):
-            yield bucket, own[start : start + hi - lo]
-            start += hi - lo
+            wait(self.comm.Iscatterv(source, vector[lo:hi], root=0))
 
     def _counts(self, bucket: tuple[int, int]) -> list[int]:
         pieces = (self.cut.piece(bucket, rank) for rank in range(self.comm.size))
@@ -381,21 +488,26 @@ class Route:
     def digest(self) -> str:
         """SHA-256 of the parameters, after comparing all replicas.
 
-        Raises UserError, naming ranks, where one differs from rank 0's.
+        Raises RankError on a rank whose replica differs from rank 0's.
         """
         mine = parameter_digest(self.params) if self.is_leader else ""
         digests = gather_texts(self.comm, mine)
-        wrong = [rank for rank, text in enumerate(digests) if text and text != digests[0]]
-        if wrong:
-            raise UserError(
-                f"the replica of rank {', '.join(map(str, wrong))} differs from that of rank 0 "
-                "(faulty memory, or machines of different kinds); "
-                "go on from the last checkpoint with --resume"
+        if mine and mine != digests[0]:
+            raise RankError(
+                f"the replica of rank {self.comm.rank} on {MPI.Get_processor_name()} differs from "
+                "that of rank 0 (faulty memory, or machines that compute differently); "
+                "go on from the last good state with --resume",
+                RankError.CORRUPT,
             )
         return digests[0]
 
-    def close(self) -> None:
-        """Give the shared memory back; the arrays must not be used any more."""
+    def close(self, keep: bool = False) -> None:
+        """Give the shared memory back; the arrays must not be used any more.
+
+        With `keep`, what was to outlive the processes does so.
+        """
+        if not keep:
+            self.replica.remove()
         if self._window:
             self._meet()
             self._window.Unlock_all()
@@ -429,7 +541,8 @@ class _Sender:
 
     def join(self) -> None:
         """Wait for all buckets; raise what went wrong."""
-        self._thread.join()
+        with waiting():
+            self._thread.join()
         if self._error:
             raise self._error
 
@@ -444,29 +557,62 @@ class _Sender:
             self._error = error
 
 
-def choose(comm: MPI.Intracomm, wanted: str, count: int, homes: Sequence[Sequence[int]]) -> str:
+def choose(
+    comm: MPI.Intracomm, wanted: str, count: int, homes: Sequence[Sequence[int]], vectors: int = 1
+) -> str:
     """The route to take: "node" where ranks share a node whose shared memory suffices.
 
-    Raises UserError where "node" was asked for and can't be had.
+    A replica has so many `vectors`: the parameters, and the optimizer's. Raises UserError where
+    "node" was asked for and can't be had.
     """
     if wanted == "flat":
         return "flat"
     node = _neighbours(comm)
-    shards = sum(map(len, homes))
-    for ranks in _nodes(comm, node):
-        if comm.rank in ranks:
-            needed = sum(_plan(homes[r], shards).vectors for r in ranks)
-    needed = (needed + 1) * count * 4
+    needed = _node_bytes(comm, node, count, homes, vectors)
     free = _shared_memory_free()
     neighbours = add_up(comm, np.array([node.size > 1, node.size > 1 and free < needed], "i8"))
     with together(comm):
         if wanted == "node" and node.size > 1 and free < needed:
             raise UserError(
                 f"--route node needs {needed >> 20} MiB of shared memory on "
-                f"{MPI.Get_processor_name()}, and {SHM} has {free >> 20} MiB free; "
+                f"{MPI.Get_processor_name()}, and {replica.SHM} has {free >> 20} MiB free; "
                 "enlarge it or use --route flat"
             )
     return "node" if wanted == "node" or (neighbours[0] and not neighbours[1]) else "flat"
+
+
+def lacks_memory(
+    comm: MPI.Intracomm, kind: str, count: int, homes: Sequence[Sequence[int]], vectors: int
+) -> str:
+    """Why replicas can't be kept in memory that outlives the processes; "" where they can."""
+    node = _neighbours(comm)
+    if kind == "flat":
+        needed = 2 * 4 * count * (node.size + vectors - 1)
+    else:
+        needed = _node_bytes(comm, node, count, homes, vectors) + 4 * count * vectors
+    free = _shared_memory_free()
+    short = ""
+    try:
+        replica.make_folder()
+        if free < needed:
+            short = f"{replica.SHM} has {free >> 20} MiB free of {needed >> 20} needed"
+    except OSError as error:
+        short = f"{error.filename}: {error.strerror}"
+    short = short and f"{short} on {MPI.Get_processor_name()}"
+    return next((text for text in gather_texts(comm, short) if text), "")
+
+
+def _node_bytes(
+    comm: MPI.Intracomm,
+    node: MPI.Intracomm,
+    count: int,
+    homes: Sequence[Sequence[int]],
+    vectors: int,
+) -> int:
+    """Bytes of shared memory for all gradients of this node, and for one copy of its replica."""
+    shards = sum(map(len, homes))
+    home = next(ranks for ranks in _nodes(comm, node) if comm.rank in ranks)
+    return (sum(_plan(homes[rank], shards).vectors for rank in home) + vectors) * count * 4
 
 
 def parameter_digest(params: np.ndarray) -> str:
@@ -522,9 +668,9 @@ def _nodes(comm: MPI.Intracomm, node: MPI.Intracomm) -> list[tuple[int, ...]]:
 
 def _shared_memory_free() -> int:
     """Bytes that shared windows may take. MPICH dies of SIGBUS where there are fewer."""
-    if not Path(SHM).is_dir():
+    if not replica.SHM.is_dir():
         return 1 << 62
-    status = os.statvfs(SHM)
+    status = os.statvfs(replica.SHM)
     return status.f_bavail * status.f_frsize
 
 

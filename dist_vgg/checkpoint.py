@@ -5,12 +5,11 @@ Both are HDF5 files of one flat vector of parameters:
     checkpoints/step-00000125.h5    params, state/<name>, and `Checkpoint`'s fields
     weights.h5                      params, and `Weights`' fields
 
-An attribute has the SHA-256 of all that; HDF5's own checksums leave out attributes and types.
+Each has its other fields as JSON in the attribute `header`, and a digest over all (see files).
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,43 @@ from typing import Any
 import h5py
 import numpy as np
 
+from dist_vgg import bounds
+from dist_vgg.bounds import Rule, integer, mapping, number, sha256, text
 from dist_vgg.errors import UserError
-from dist_vgg.files import whole_hdf5
+from dist_vgg.files import NotWhole, open_hdf5, whole_hdf5
 
-SCHEMA = 1
-CHUNK = 1 << 18  # numbers in a checksummed chunk: 1 MiB
+STEPS = 2**53
+NETWORK: dict[str, Rule] = dict(
+    size=lambda value: integer(32, bounds.MAX_SIZE)(value) and value % 32 == 0,
+    channels=integer(1, bounds.MAX_CHANNELS),
+    classes=integer(1, bounds.MAX_CLASSES),
+    width=number(0, 4, open_low=True),
+)
+
+
+def network(value: Any) -> bool:
+    """Arguments of vgg16() that a machine can serve."""
+    return type(value) is dict and not bounds.wrong(value, NETWORK)
+
+
+CHECKPOINT: dict[str, Rule] = dict(
+    step=integer(0, STEPS),
+    config=mapping(bounds.option),
+    network=network,
+    dataset=sha256,
+    request=text,
+    shards=integer(1, bounds.MAX_SHARDS),
+    epoch=mapping(number(0, STEPS)),
+)
+WEIGHTS: dict[str, Rule] = dict(
+    network=network,
+    mean=number(0, 255),
+    std=number(0, 255, open_low=True),
+    source=text,
+    dataset=sha256,
+    step=integer(0, STEPS),
+    sha256=sha256,
+)
 
 
 @dataclass(frozen=True)
@@ -60,32 +91,40 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     with whole_hdf5(path, "a checkpoint") as file:
         state = {f"state/{name}": vector for name, vector in checkpoint.state.items()}
         _write(file, "checkpoint", checkpoint, {"params": checkpoint.params, **state})
-    # A later checkpoint was damaged, or the run would have gone on from it.
+    # The new one has been read back by now, so an older one may go. A later one was damaged,
+    # or the run would have gone on from it.
     newest = [found for found in checkpoints(folder) if found <= path][:keep]
     for found in checkpoints(folder):
         if found not in newest:
-            found.unlink()
+            with suppress(OSError):  # one too many does no harm
+                found.unlink()
     return path
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a folder, newest first."""
-    return sorted(folder.glob("step-????????.h5"), reverse=True)
+    return sorted(folder.glob("step-" + 8 * "[0-9]" + ".h5"), reverse=True)
 
 
-def load_newest(folder: Path, say: Callable[[str], object]) -> Checkpoint:
+def step_of(path: Path) -> int:
+    """The step that a checkpoint's name tells."""
+    return int(path.stem.removeprefix("step-"))
+
+
+def load_newest(folder: Path, say: Callable[[str], object], below: int | None = None) -> Checkpoint:
     """Read the newest whole checkpoint; a damaged one is passed over with a word.
 
-    Raises UserError where there is none.
+    With `below`, only of fewer steps. Raises UserError where there is none.
     """
     for path in checkpoints(folder):
+        if below is not None and step_of(path) >= below:
+            continue
         try:
-            header, vectors = _read(path, "checkpoint")
-            params = vectors.pop("params")
-            state = {name.removeprefix("state/"): vector for name, vector in vectors.items()}
-            return Checkpoint(**header, params=params, state=state)
-        except (OSError, RuntimeError, KeyError, TypeError, ValueError):
+            header, vectors = _read(path, "checkpoint", CHECKPOINT)
+        except bounds.UNREADABLE:
             say(f"checkpoint {path} is damaged or of another version; trying the one before")
+            continue
+        return Checkpoint(**header, params=vectors.pop("params"), state=vectors)
     raise UserError(f"no whole checkpoint in {folder}; start a new run without --resume")
 
 
@@ -100,53 +139,47 @@ def load_weights(path: Path) -> Weights:
 
     Raises UserError for a file that is missing, damaged or something else.
     """
-    path = path / "weights.h5" if path.is_dir() else path
-    if not path.is_file():
-        raise UserError(f"no weights {path}; a finished run has them in its folder as weights.h5")
     try:
-        header, vectors = _read(path, "weights")
-        return Weights(**header, params=vectors["params"])
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if isinstance(error, ValueError) else "damaged"
+        path = path / "weights.h5" if path.is_dir() else path
+        header, vectors = _read(path, "weights", WEIGHTS)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(
+            f"no weights {path}; a finished run has them in its folder as weights.h5"
+        ) from error
+    except bounds.UNREADABLE as error:
+        reason = str(error) if isinstance(error, NotWhole) else None
+        reason = reason or getattr(error, "strerror", None) or "damaged"
         raise UserError(f"{path} can't be used as weights ({reason}); name another file") from error
+    return Weights(**header, params=vectors["params"])
 
 
 def _write(
     file: h5py.File, kind: str, content: Checkpoint | Weights, vectors: Mapping[str, np.ndarray]
 ) -> None:
     fields = {k: v for k, v in vars(content).items() if k not in ("params", "state")}
-    header = json.dumps(fields)
-    file.attrs["schema"] = SCHEMA
-    file.attrs["kind"] = kind
-    file.attrs["header"] = header
-    file.attrs["sha256"] = _sha256(header, vectors)
+    bounds.write_header(file, kind, fields)
     for name, vector in vectors.items():
-        chunks = (min(CHUNK, len(vector)),)
-        file.create_dataset(name, data=vector, chunks=chunks, fletcher32=True)
+        file.create_dataset(name, data=vector, dtype="<f4")
 
 
-def _sha256(header: str, vectors: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(header.encode())
-    for name in sorted(vectors):
-        digest.update(f"{name} {vectors[name].dtype} {vectors[name].shape}".encode())
-        digest.update(vectors[name].data)
-    return digest.hexdigest()
-
-
-def _read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and vectors of a file, after verifying that they are what was written."""
-    vectors: dict[str, np.ndarray] = {}
-
-    def take(name: str, item: h5py.Dataset | h5py.Group) -> None:
-        if isinstance(item, h5py.Dataset):
-            vectors[name] = item[...]
-
-    with h5py.File(path, "r") as file:
-        found = (file.attrs.get("kind"), file.attrs.get("schema"))
-        if found != (kind, SCHEMA):
-            raise ValueError(f"it is {found[0] or 'no file of ours'}, schema {found[1]}")
-        header, sha256 = file.attrs["header"], file.attrs["sha256"]
-        file.visititems(take)
-    if _sha256(header, vectors) != sha256:
-        raise ValueError("its content is not what was written")
-    return json.loads(header), vectors
+def _read(
+    path: Path, kind: str, rules: Mapping[str, Rule]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and vectors of a file, "params" and those of the optimizer's state by their names."""
+    with open_hdf5(path) as file:
+        header = bounds.read_header(file, kind, rules)
+        root = bounds.root(file)
+        names = bounds.members(root)
+        if names not in (["params"], ["params", "state"]) or (names[1:] and kind == "weights"):
+            raise NotWhole("it holds other things than it should")
+        room = file.id.get_filesize()  # the vectors need as much of the file as of memory
+        vectors = {"params": bounds.read_array(root, "params", "<f4", 1, room)}
+        if names[1:]:
+            state = bounds.member(root, "state", h5py.h5g.GroupID)
+            for name in bounds.members(state):
+                room -= vectors["params"].nbytes
+                vector = bounds.read_array(state, name, "<f4", 1, room)
+                if name in vectors or vector.shape != vectors["params"].shape:
+                    raise NotWhole("its vectors differ in length")
+                vectors[name] = vector
+    return header, vectors

@@ -5,6 +5,7 @@ one that computes, so every wait in this project is a non-blocking call that is 
 """
 
 import os
+import re
 import signal
 import sys
 import time
@@ -16,20 +17,46 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from dist_vgg.errors import UserError
+from dist_vgg.errors import KILLED_BY, RankError, UserError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
 SHORTEST_NAP, LONGEST_NAP = 50e-6, 1e-3  # seconds
+LAST_WORDS = 0.2  # seconds in which mpirun hands on what a rank has said, before it ends the job
+
+_listeners: list[Callable[[bool], object]] = []
+
+
+@contextmanager
+def told(listener: Callable[[bool], object]) -> Iterator[None]:
+    """During the block, call `listener` with True and False around each wait for other ranks."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """What is inside waits for other ranks."""
+    for listener in _listeners:
+        listener(True)
+    try:
+        yield
+    finally:
+        for listener in _listeners:
+            listener(False)
 
 
 def wait(request: "MPI.Request") -> None:
     """Wait for a non-blocking MPI call, sleeping between looks; from 50 us up to 1 ms."""
     nap = SHORTEST_NAP
-    while not request.Test():
-        time.sleep(nap)
-        nap = min(2 * nap, LONGEST_NAP)
+    with waiting():
+        while not request.Test():
+            time.sleep(nap)
+            nap = min(2 * nap, LONGEST_NAP)
 
 
 def barrier(comm: "MPI.Intracomm") -> None:
@@ -108,6 +135,7 @@ def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]"
         # Rank 0 speaks for all; errors of any rank are still heard.
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
+        _forget_names(comm)
         try:
             status = main(sys.argv[1:], comm)
         except SystemExit as end:  # argparse, after --help
@@ -126,6 +154,19 @@ def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]"
     sys.exit(status)
 
 
+def _forget_names(comm: "MPI.Intracomm") -> None:
+    """Remove the names of MPICH's shared memory, which it would leave behind if it were killed.
+
+    Once every rank has mapped it nobody needs the name, and memory without one lasts until the
+    last process that uses it has ended.
+    """
+    barrier(comm)
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        for name in set(re.findall(r"/dev/shm/mpich_sh\S+$", maps.read_text(), re.MULTILINE)):
+            Path(name).unlink(missing_ok=True)
+
+
 def _end_job(name: str, comm: "MPI.Intracomm", error: BaseException) -> NoReturn:
     """End the job on all ranks, with this rank's traceback unless a person wished it to end."""
     from mpi4py import MPI
@@ -133,11 +174,15 @@ def _end_job(name: str, comm: "MPI.Intracomm", error: BaseException) -> NoReturn
     if isinstance(error, BrokenPipeError):
         # Whoever read our output has gone, as in `| head`; there is nobody to tell.
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-        status = 128 + signal.SIGPIPE
+        status = KILLED_BY + signal.SIGPIPE
     elif isinstance(error, KeyboardInterrupt):
         if comm.rank == 0:
             print(f"{name}: interrupted", file=sys.stderr)
-        status = 128 + signal.SIGINT
+        status = KILLED_BY + getattr(error, "number", signal.SIGINT)
+    elif isinstance(error, RankError):
+        sys.stdout.flush()
+        print(f"{name}: error: {error}", file=sys.stderr)
+        status = error.status
     else:
         where = f"rank {comm.rank} on {MPI.Get_processor_name()}"
         sys.stdout.flush()
@@ -145,5 +190,6 @@ def _end_job(name: str, comm: "MPI.Intracomm", error: BaseException) -> NoReturn
         status = 1
     sys.stderr.flush()
     if comm.size > 1:
+        time.sleep(LAST_WORDS)
         comm.Abort(status)
     sys.exit(status)

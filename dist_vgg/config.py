@@ -48,6 +48,8 @@ def option(
 
 # Learning rates that train the full network from its initialisation, by optimizer.
 RATES = {"sgd": 0.01, "adam": 1e-4, "adagrad": 1e-3}
+MAX_TOML = 1 << 15  # bytes; tomllib takes seconds for 32,000 dots in a key, and minutes for more
+MAX_TEXT = 4096  # characters, as many as a path has
 LARGEST = 2**31 - 1  # of whole numbers without a bound of their own
 CONVOLUTIONS = ("fast", "reference")
 FILES, NETWORK, OPTIMIZER, RUN = "input and output", "network", "optimizer", "running"
@@ -66,6 +68,10 @@ class TrainConfig:
     checkpoint_every: int = option(
         0, FILES, "steps between checkpoints; 0 for one each epoch", low=0, changes_result=False
     )
+    checkpoint_minutes: float = option(
+        0.0, FILES, "also write one where so many minutes have passed; 0: don't", low=0,
+        changes_result=False,
+    )  # fmt: skip
 
     width: float = option(1.0, NETWORK, "factor on all hidden widths", low=0, high=4, open_low=True)
     dropout: float = option(0.5, NETWORK, "dropout rate after fc6 and fc7", low=0, high=0.95)
@@ -103,6 +109,20 @@ class TrainConfig:
         changes_result=False,
     )
     blas_threads: int = option(1, RUN, "BLAS threads of each rank", low=1, high=1024)
+    standby: str = option(
+        "auto",
+        RUN,
+        "keep the last step in memory that outlives the processes, where there is space, or not",
+        ("auto", "off"),
+        changes_result=False,
+    )
+    audit: bool = option(
+        True, RUN, "notice flipped bits by checksums; standby needs them", changes_result=False
+    )
+    stall_timeout: float = option(
+        300.0, RUN, "seconds without progress after which a rank is given up; 0: never", low=0,
+        changes_result=False,
+    )  # fmt: skip
     progress: str = option(
         "auto",
         RUN,
@@ -174,8 +194,11 @@ def train_parser() -> Parser:
     )
     running.add_argument(
         "--resume",
-        action="store_true",
-        help="go on from the newest whole checkpoint in --out (or of the newest run)",
+        nargs="?",
+        const="yes",
+        choices=("yes", "if-any"),
+        help="go on from the newest whole state of --out (or of the newest run); "
+        "if-any: begin where there is none",
     )
     debug = parser.add_argument_group("debugging, in one process without mpirun")
     debug.add_argument(
@@ -193,24 +216,37 @@ def read_toml(path: str) -> dict[str, Any]:
     Raises UserError for a file that can't be read, an unknown name or a value of wrong type.
     """
     try:
-        given = tomllib.loads(Path(path).read_text("utf-8"))
+        if not Path(path).is_dir() and not Path(path).is_file() and Path(path).exists():
+            raise UserError(f"can't read --config {path}: it is no file")
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_TOML + 1)
+        if len(data) > MAX_TOML:
+            raise UserError(f"--config {path} is longer than {MAX_TOML:,} bytes; shorten it")
+        given = tomllib.loads(data.decode().replace("\r\n", "\n"))
     except OSError as error:
         raise UserError(f"can't read --config {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path} is not TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is one, a number too long too
+        raise UserError(f"--config {path} is not TOML: {_shown(str(error))}") from error
     known = {f.name: f for f in fields(TrainConfig)}
     options = {}
     for key, value in given.items():
         name = key.replace("-", "_")
         if name not in known:
             hint = _nearest(name, known)
-            raise UserError(f"--config {path} has the unknown option {key}{hint}")
+            raise UserError(f"--config {path} has the unknown option {_shown(key)}{hint}")
         wanted = type(known[name].default)
         if wanted is float and type(value) is int:
             value = float(value) if abs(value) < LARGEST else float("inf")
+        if type(value) is int and abs(value) >= 2**64:  # Python doesn't show the longest
+            raise UserError(f"--config {path}: {key} is out of range")
         if type(value) is not wanted:
+            # Not what a table or array has within: a number there may be too long to show.
+            found = "..." if isinstance(value, (dict, list)) else _shown(repr(value))
+            raise UserError(f"--config {path}: {key} = {found} should be of type {wanted.__name__}")
+        if type(value) is str and not (value.isprintable() and len(value) <= MAX_TEXT):
             raise UserError(
-                f"--config {path}: {key} = {value!r} should be of type {wanted.__name__}"
+                f"--config {path}: {key} has characters that can't be shown, or more than "
+                f"{MAX_TEXT:,}"
             )
         if name in options:
             raise UserError(
@@ -233,6 +269,12 @@ def _check(f: Field[Any], value: Any) -> None:
         finite = " and finite" if isinstance(value, float) else ""
         most = finite if high is None else f" and at most {high}"
         raise UserError(f"{flag} {value} is out of range: it must be {least}{most}")
+
+
+def _shown(text: str) -> str:
+    """What a file has, fit for a line on a terminal."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= 100 else line[:100] + "..."
 
 
 def _flag(name: str) -> str:

@@ -1,9 +1,33 @@
-"""A mistake that the user can mend is an exception of its own."""
+"""What ends a run early, and the exit status that says which it was."""
+
+import signal
+
+KILLED_BY = 128  # a status above this is that of a signal: 130 is 128 + SIGINT
 
 
 class UserError(Exception):
     """One clear line for the user: what is wrong, where, and how to mend it.
 
-    Commands print it without a traceback and exit with status 2. Anything else that
-    is raised is a fault of the program and keeps its traceback.
+    Commands print it without a traceback and exit with status 2. It must be raised on all
+    ranks. Anything else that is raised, but `RankError`, is a fault of the program and keeps
+    its traceback.
     """
+
+
+class RankError(Exception):
+    """One clear line on what one rank alone has found; it ends the whole job with `status`."""
+
+    STALLED = 3  # a rank makes no progress
+    CORRUPT = 4  # a checksum or a replica is not what it should be
+
+    def __init__(self, words: str, status: int) -> None:
+        super().__init__(words)
+        self.status = status
+
+
+class Interrupted(KeyboardInterrupt):
+    """A second signal: end at once."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number

@@ -1,15 +1,33 @@
-"""A file is either whole or not there: written beside, flushed to disk, renamed."""
+"""A file is either whole or not there: written beside, flushed to disk, renamed.
 
+An HDF5 file of ours begins with a line of text, in the user block that HDF5 leaves to others:
+
+    dist_vgg 2 sha256 <SHA-256 of all that follows the block, in hexadecimal>
+
+libhdf5 may crash or never return where a bit of a file's structure has changed, so a file is
+hashed before any of it is parsed.
+"""
+
+import hashlib
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 
 from dist_vgg.errors import UserError
+
+SCHEMA = 2
+USER_BLOCK = 512  # bytes, the smallest that HDF5 has
+PIECE = 1 << 20  # bytes hashed at a time
+
+
+class NotWhole(ValueError):
+    """A file is not what this program wrote; the message says in what way, in a few words."""
 
 
 def fsync(path: Path) -> None:
@@ -69,21 +87,87 @@ class _Sink(io.FileIO):
 def whole_hdf5(path: Path, what: str) -> Iterator[h5py.File]:
     """Write an HDF5 file that is either whole or not there.
 
-    `what` names the file's content in the UserError for a full, read-only or missing folder.
+    It is read again before it takes the place of an older one. `what` names the file's content
+    in the UserError for a full, read-only or missing folder.
     """
     try:
-        with written_beside(path) as beside, _Sink(beside, "w+") as sink:
-            try:
-                with h5py.File(sink, "w") as file:
-                    yield file
-            finally:
-                if sink.error:
-                    raise sink.error
+        with written_beside(path) as beside:
+            with _Sink(beside, "w+") as sink:
+                try:
+                    with h5py.File(sink, "w", userblock_size=USER_BLOCK) as file:
+                        yield file
+                finally:
+                    if sink.error:
+                        raise sink.error
+            seal(beside)
+            fsync(beside)
+            if not is_whole(beside):
+                raise UserError(
+                    f"{what} for {path} was written and another content read back; "
+                    "the disk or the memory fails: choose another folder or machine"
+                )
     except OSError as error:
         raise UserError(
             f"can't write {what} to {path}: {_reason(error)}; "
             "free space or choose another folder, then run again"
         ) from error
+
+
+def seal(path: Path) -> None:
+    """Write the first line of an HDF5 file with a user block: the digest of what follows it."""
+    with path.open("r+b") as file:
+        line = _first_line(file)
+        file.seek(0)
+        file.write(line)
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file of ours, after verifying that every byte is what was written.
+
+    Raises NotWhole for any other file and OSError for one that the system doesn't give.
+    """
+    with _verified(path) as file, h5py.File(file, "r") as content:
+        yield content
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the disk holds an HDF5 file of ours as it was written; nothing is parsed."""
+    try:
+        with _verified(path, from_disk=True):
+            return True
+    except (OSError, NotWhole):
+        return False
+
+
+@contextmanager
+def _verified(path: Path, from_disk: bool = False) -> Iterator[BinaryIO]:
+    """The open file, for whoever parses it: its name may stand for another one by then."""
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait, a device never end
+        raise NotWhole("it is no file")
+    with path.open("rb") as file:
+        if from_disk and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        found = file.read(USER_BLOCK)
+        ours, schema = b"dist_vgg ", b"dist_vgg %d " % SCHEMA
+        if found.startswith((b"\x89HDF\r\n\x1a\n", ours)) and not found.startswith(schema):
+            raise NotWhole(f"it is of another version than schema {SCHEMA}, or not of ours")
+        if not found.startswith(schema):
+            raise NotWhole("it is no file of ours")
+        if found != _first_line(file):
+            raise NotWhole("its content is not what was written")
+        file.seek(0)
+        yield file
+
+
+def _first_line(file: BinaryIO) -> bytes:
+    """The whole user block that belongs to what follows it, (USER_BLOCK,) bytes."""
+    digest = hashlib.sha256()
+    file.seek(USER_BLOCK)
+    while piece := file.read(PIECE):
+        digest.update(piece)
+    line = b"dist_vgg %d sha256 %s\n" % (SCHEMA, digest.hexdigest().encode())
+    return line.ljust(USER_BLOCK, b"\0")
 
 
 def write_text(path: Path, text: str) -> None:

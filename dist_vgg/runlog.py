@@ -6,7 +6,7 @@ A metrics line is one JSON object with "kind" "step" or "epoch".
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,7 +14,8 @@ from dist_vgg.files import write_text
 from dist_vgg.progress import Progress
 
 # Where gradients travel during backward, between nodes, "waiting" is also for what is still on
-# its way; "exchange" is all adding of gradients, and bringing the parameters to every replica.
+# its way; "exchange" is all adding of gradients, and bringing the parameters to every replica;
+# "audit" is looking for flipped bits where that isn't done in passing, and keeping the step.
 KINDS = ("conv", "pool", "fc", "other")  # of layers
 SPANS = (
     "reading",
@@ -23,6 +24,7 @@ SPANS = (
     "waiting",
     "exchange",
     "update",
+    "audit",
 )
 
 
@@ -30,6 +32,7 @@ class Clock:
     """A stopwatch that counts every moment of a step for one of its parts."""
 
     def __init__(self) -> None:
+        self.listener: Callable[[str], object] = lambda name: None  # told of every mark
         self._seconds = dict.fromkeys(SPANS, 0.0)
         self._last = time.perf_counter()
 
@@ -44,6 +47,7 @@ class Clock:
         now = time.perf_counter()
         self._seconds[name] += now - self._last
         self._last = now
+        self.listener(name)
 
 
 class RunLog:

@@ -20,11 +20,13 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 import dist_vgg
-from dist_vgg.checkpoint import Checkpoint, checkpoints, load_newest
+from dist_vgg import replica
+from dist_vgg.checkpoint import checkpoints
 from dist_vgg.comm import share_text, together
 from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
 from dist_vgg.files import write_text
+from dist_vgg.recall import run_name
 from dist_vgg.shards import SetInfo
 
 if TYPE_CHECKING:
@@ -38,8 +40,9 @@ def choose_folder(options: Mapping[str, Any], resume: bool, comm: "MPI.Intracomm
     wanted = options.get("out", "")
     if not wanted and comm.rank == 0:
         if resume:
-            newest = max(RUNS.glob("*/checkpoints/step-*.h5"), key=_written, default=None)
-            wanted = str(newest.parents[1]) if newest else ""
+            started = [path.parent for path in RUNS.glob("*/config.json")]
+            newest = max(filter(_holds_steps, started), key=_last_change, default=None)
+            wanted = str(newest or "")
         else:
             wanted = str(RUNS / time.strftime("%Y%m%d-%H%M%S"))
     folder = share_text(comm, wanted)
@@ -48,17 +51,30 @@ def choose_folder(options: Mapping[str, Any], resume: bool, comm: "MPI.Intracomm
     return Path(folder)
 
 
-def _written(path: Path) -> float:
-    return path.stat().st_mtime if path.exists() else 0.0
+def _holds_steps(folder: Path) -> bool:
+    """Whether a run has left something to go on with, on disk or in memory."""
+    name = run_name(folder)
+    in_memory = bool(name) and any(copy.step for copy in replica.kept(name, folder))
+    return in_memory or bool(checkpoints(folder / "checkpoints"))
+
+
+def _last_change(folder: Path) -> float:
+    paths = [folder / "config.json", folder / "metrics.jsonl", folder / "checkpoints"]
+    return max(path.stat().st_mtime for path in paths if path.exists())
 
 
 def prepare_folder(
-    folder: Path, comm: "MPI.Intracomm", resume: bool, description: dict[str, Any]
+    folder: Path,
+    comm: "MPI.Intracomm",
+    resume: bool,
+    description: dict[str, Any],
+    anew: bool = False,
 ) -> None:
     """Write config.json, in a new folder or where a run goes on; never mix two runs in one.
 
-    Its "resumed" lists what each later start ran on. A folder whose run never came to a
-    checkpoint may be used again.
+    Its "resumed" lists what each later start ran on. A folder whose run has left neither a
+    checkpoint nor a step in memory may be used again, and with `anew` one whose steps in memory
+    have been found to be damaged.
     """
     with together(comm):
         if comm.rank:
@@ -67,12 +83,14 @@ def prepare_folder(
         if resume:
             try:
                 first = json.loads(path.read_text())
-            except (OSError, ValueError):
-                first = description
-            later = [*first.get("resumed", []), description]
-            write_text(path, json.dumps({**first, "resumed": later}, indent=2) + "\n")
+                later = [*first.get("resumed", []), description]
+            except (OSError, ValueError, TypeError, AttributeError):
+                first, later = description, [description]
+            kept = {**first, "run": description["run"], "resumed": later}
+            write_text(path, json.dumps(kept, indent=2) + "\n")
             return
-        if (folder / "weights.h5").exists() or checkpoints(folder / "checkpoints"):
+        done = (folder / "weights.h5").exists() or checkpoints(folder / "checkpoints")
+        if done or (not anew and _holds_steps(folder)):
             raise UserError(
                 f"{folder} holds a run already; go on with --resume --out {folder}, "
                 "or choose another --out"
@@ -118,20 +136,14 @@ def _git_commit() -> str | None:
         return None
 
 
-def load_checkpoint(
-    folder: Path, comm: "MPI.Intracomm"
-) -> tuple[Checkpoint | None, dict[str, Any]]:
-    """The newest whole checkpoint, on rank 0, and what it says of itself, on every rank."""
-    checkpoint, header = None, {}
-    with together(comm):
-        if comm.rank == 0:
-            if not (folder / "checkpoints").is_dir():
-                raise UserError(f"nothing to resume in {folder}; name a run's folder with --out")
-            for leftover in folder.glob("**/.*.partial"):
-                leftover.unlink()  # of a process that was killed while it wrote
-            checkpoint = load_newest(folder / "checkpoints", lambda words: print(words, flush=True))
-            header = {k: v for k, v in vars(checkpoint).items() if k not in ("params", "state")}
-    return checkpoint, json.loads(share_text(comm, json.dumps(header)))
+def stored_options(stored: Mapping[str, Any], **others: Any) -> TrainConfig:
+    """The options that a run was started with; `others` go before them."""
+    try:
+        return TrainConfig(**{**stored, **others})
+    except TypeError as error:
+        raise UserError(
+            f"the run was started by another version of this program: {error}"
+        ) from error
 
 
 def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any]) -> None:
@@ -146,7 +158,7 @@ def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any])
             f"the checkpoint was trained on {header['shards']} shards and {config.data} has the "
             f"same images in {info.shards} others; name the right folder with --data"
         )
-    before = TrainConfig(**header["config"]).result_options()
+    before = stored_options(header["config"]).result_options()
     for name, value in config.result_options().items():
         if name == "epochs" and config.schedule == "constant":
             continue

@@ -3,28 +3,33 @@
 A data set is a folder of `train-00000-of-00008.h5` ... and `test-00000-of-00008.h5` ....
 Each file holds
 
-    pixels   (n, size, size, channels) uint8    chunked, gzip, fletcher32
-    labels   (n,) uint8                         fletcher32
-    ids      (n,) int64                         fletcher32; index in the original data set
+    pixels   (n, size, size, channels) uint8    gzip, in chunks of rows
+    labels   (n,) uint8
+    ids      (n,) int64                         index in the original data set
 
-and says in its attributes which data set it is a part of (`SetInfo`), so that shards of
-different sets can never be mixed silently.
+and says in its header which data set it is a part of (`SetInfo`), so that shards of
+different sets can never be mixed silently. A digest is over all (see files).
 """
 
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 
+from dist_vgg import bounds
+from dist_vgg.bounds import MAX_SHARDS, Rule, integer, number, sha256, text
 from dist_vgg.errors import UserError
-from dist_vgg.files import whole_hdf5
+from dist_vgg.files import SCHEMA as SCHEMA  # data_prep has it in the request
+from dist_vgg.files import NotWhole, open_hdf5, whole_hdf5
 
-SCHEMA = 1
 SPLITS = ("train", "test")
+MAX_BYTES = 768 << 20  # of a shard's pixels; all of MNIST at 64x64 is a third of it
+MAX_SAMPLES = MAX_BYTES // 32**2  # 32 pixels are the least side that VGG16 takes
+MOST = 2**31 - 1  # samples in a split
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,25 @@ class SetInfo:
     def count(self, split: str) -> int:
         """Number of samples in a split."""
         return self.train_count if split == "train" else self.test_count
+
+
+HEADER: dict[str, Rule] = dict(
+    split=lambda value: value in SPLITS,
+    index=integer(0, MAX_SHARDS - 1),
+    source=text,
+    request=text,
+    shards=integer(1, MAX_SHARDS),
+    size=integer(32, bounds.MAX_SIZE),
+    channels=integer(1, bounds.MAX_CHANNELS),
+    classes=integer(1, bounds.MAX_CLASSES),
+    mean=number(0, 255),
+    std=number(0, 255, open_low=True),
+    zoom=text,
+    seed=integer(0, 2**63 - 1),
+    train_count=integer(1, MOST),
+    test_count=integer(1, MOST),
+    digest=sha256,
+)
 
 
 @dataclass(frozen=True)
@@ -114,10 +138,16 @@ def pixel_statistics(pixels: np.ndarray) -> tuple[float, float]:
 
 
 def write_shard(folder: Path, split: str, index: int, samples: Samples, info: SetInfo) -> None:
-    """Write one shard, whole or not at all."""
+    """Write one shard, whole or not at all; UserError for more pixels than a reader takes."""
     n, height, width, channels = samples.pixels.shape
     path = shard_path(folder, split, index, info.shards)
+    if samples.pixels.nbytes > MAX_BYTES:
+        raise UserError(
+            f"{path} would hold {samples.pixels.nbytes >> 20:,} MiB of pixels, more than "
+            f"{MAX_BYTES >> 20}; prepare more shards with --shards, or smaller images with --size"
+        )
     with whole_hdf5(path, "a shard") as file:
+        bounds.write_header(file, "shard", dict(split=split, index=index, **vars(info)))
         file.create_dataset(
             "pixels",
             data=samples.pixels,
@@ -125,16 +155,9 @@ def write_shard(folder: Path, split: str, index: int, samples: Samples, info: Se
             chunks=(min(n, 16), height, width, channels),
             compression="gzip",
             compression_opts=1,
-            shuffle=False,
-            fletcher32=True,
         )
-        for name, data, dtype in (("labels", samples.labels, "u1"), ("ids", samples.ids, "i8")):
-            file.create_dataset(name, data=data.astype(dtype), chunks=(n,), fletcher32=True)
-        file.attrs["schema"] = SCHEMA
-        file.attrs["split"] = split
-        file.attrs["index"] = index
-        for field in fields(SetInfo):
-            file.attrs[field.name] = getattr(info, field.name)
+        file.create_dataset("labels", data=samples.labels, dtype="u1")
+        file.create_dataset("ids", data=samples.ids, dtype="<i8")
 
 
 def open_set(folder: Path) -> SetInfo:
@@ -154,7 +177,7 @@ def open_set(folder: Path) -> SetInfo:
         raise UserError(
             f"no shards in {folder}; make them with: python -m data_prep --out {folder}"
         )
-    infos = {path: _read_header(path) for path in paths}
+    infos = {path: _read(path, content=False)[0] for path in paths}
     first = infos[paths[0]]
     for path, info in infos.items():
         if info != first:
@@ -171,20 +194,14 @@ def open_set(folder: Path) -> SetInfo:
 
 
 def load_shard(folder: Path, split: str, index: int, info: SetInfo) -> Samples:
-    """Read one shard into memory; its checksums are verified on the way.
+    """Read one shard into memory, after verifying its digest.
 
     Raises UserError for a damaged file, another data set, or a label outside the classes.
     """
     path = shard_path(folder, split, index, info.shards)
-    if _read_header(path) != info:
+    found, samples = _read(path, content=True)
+    if found != info:
         raise UserError(f"{path} belongs to another data set than its neighbours; {_mend(path)}")
-    try:
-        with h5py.File(path, "r") as file:
-            samples = Samples(file["pixels"][...], file["labels"][...], file["ids"][...])
-    except (OSError, KeyError, RuntimeError) as error:
-        raise UserError(
-            f"shard {path} is damaged (its data can't be read); {_mend(path)}"
-        ) from error
     shape = (len(samples), info.size, info.size, info.channels)
     if samples.pixels.shape != shape or samples.labels.shape != shape[:1]:
         raise UserError(f"shard {path} has arrays of unequal length; {_mend(path)}")
@@ -239,27 +256,33 @@ def normalise(pixels: np.ndarray, mean: float, std: float) -> np.ndarray:
     return x
 
 
-def _read_header(path: Path) -> SetInfo:
-    """What one shard says of its set; UserError where the file is damaged or misnamed."""
+def _read(path: Path, content: bool) -> tuple[SetInfo, Samples]:
+    """What one shard says of its set, and its samples, or none of them if not asked for.
+
+    Raises UserError where the file is damaged or misnamed.
+    """
+    arrays: Any = [np.empty(0)] * 3
     try:
-        with h5py.File(path, "r") as file:
-            attributes = dict(file.attrs)
-    except (OSError, RuntimeError) as error:
+        with open_hdf5(path) as file:
+            header = bounds.read_header(file, "shard", HEADER)
+            root = bounds.root(file)
+            if bounds.members(root) != ["ids", "labels", "pixels"]:
+                raise NotWhole("it holds other things than it should")
+            if content:
+                arrays = [
+                    bounds.read_array(root, "pixels", "u1", 4, MAX_BYTES),
+                    bounds.read_array(root, "labels", "u1", 1, MAX_SAMPLES),
+                    bounds.read_array(root, "ids", "<i8", 1, 8 * MAX_SAMPLES),
+                ]
+    except bounds.UNREADABLE as error:
         _refuse_unreadable(path, error)
-        raise UserError(f"shard {path} is damaged or cut short; {_mend(path)}") from error
-    schema = attributes.get("schema")
-    if schema != SCHEMA:
-        raise UserError(
-            f"shard {path} has schema {schema}, this program reads schema {SCHEMA}; {_mend(path)}"
-        )
-    try:
-        info = SetInfo(**{f.name: f.type(attributes[f.name]) for f in fields(SetInfo)})  # type: ignore[operator]
-        place = (str(attributes["split"]), int(attributes["index"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"shard {path} lacks the attribute {error}; {_mend(path)}") from error
-    if shard_path(path.parent, *place, info.shards) != path:
-        raise UserError(f"shard {path} says that it is {place[0]} shard {place[1]}; {_mend(path)}")
-    return info
+        reason = str(error) if isinstance(error, NotWhole) else "it can't be read"
+        raise UserError(f"shard {path} is damaged ({reason}); {_mend(path)}") from error
+    split, index = header.pop("split"), header.pop("index")
+    info = SetInfo(**header)
+    if shard_path(path.parent, split, index, info.shards) != path:
+        raise UserError(f"shard {path} says that it is {split} shard {index}; {_mend(path)}")
+    return info, Samples(*arrays)
 
 
 def _refuse_unreadable(path: Path, error: Exception) -> None:

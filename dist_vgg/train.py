@@ -12,6 +12,7 @@ import platform
 import shlex
 import signal
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,20 +26,24 @@ from dist_vgg import functional as F
 from dist_vgg import machine, optim
 from dist_vgg.batches import Batches, load_hosted
 from dist_vgg.checkpoint import Checkpoint, Weights, save_checkpoint, save_weights
-from dist_vgg.comm import add_up, gather_texts, run_command, share_text, together
+from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells
+from dist_vgg.comm import add_up, barrier, gather_texts, run_command, share_text, together
 from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
-from dist_vgg.errors import UserError
+from dist_vgg.errors import KILLED_BY, Interrupted, UserError
 from dist_vgg.layers import StepKey
+from dist_vgg.recall import load_state, run_name
+from dist_vgg.replica import forget, make_room, sweep
 from dist_vgg.runlog import SPANS, Clock, RunLog
 from dist_vgg.runs import (
     check_resumed,
     choose_folder,
     describe_machine,
-    load_checkpoint,
     prepare_folder,
+    stored_options,
 )
 from dist_vgg.shards import Samples, SetInfo, hosted, normalise, open_set
+from dist_vgg.stall import watched
 from dist_vgg.vgg import initialise, vgg16
 
 if TYPE_CHECKING:
@@ -75,8 +80,13 @@ class Trainer:
         info: SetInfo,
         shards: Mapping[int, Samples],
         comm: "MPI.Intracomm",
+        run: str = "",
+        start: str = "",
     ) -> None:
-        from dist_vgg.allreduce import Route, choose
+        """With names of the run and of this start of it, each step outlives the processes."""
+        from mpi4py import MPI
+
+        from dist_vgg.allreduce import Cut, Route, choose, lacks_memory
 
         self.config, self.info, self.comm = config, info, comm
         self.network: dict[str, Any] = dict(
@@ -84,9 +94,25 @@ class Trainer:
         )
         self.net = vgg16(**self.network, dropout=config.dropout, conv=config.conv)
         self.kinds = {layer.name: layer.kind for layer in self.net.layers}
+        # Where each layer begins in the flat vector: at its weights, which come before the bias.
+        self.layers = {s.name.partition(".")[0]: s.lo for s in self.net.slots if not s.is_bias}
         count = self.net.parameter_count
         homes = [hosted(info.shards, comm.size, rank) for rank in range(comm.size)]
-        self.route = Route(comm, choose(comm, config.route, count, homes), count, homes)
+        self.optimizer = make_optimizer(config)
+        self.names = (PARAMETERS, *self.optimizer.state_names)
+        kind = choose(comm, config.route, count, homes, len(self.names))
+        self.run = run
+        self.lacks = start and lacks_memory(comm, kind, count, homes, len(self.names))
+        name = f"{run}-{start}" if start and not self.lacks else ""
+        cut = Cut(count, comm.size)
+        cells = Cells(count, cut.grain, self.layers.values())
+        state = self.optimizer.state_names
+        self.route = Route(comm, kind, count, homes, state, name, len(cells))
+        self.lacks = self.lacks or self.route.lacks
+        if config.audit:
+            where = f"rank {comm.rank} on {MPI.Get_processor_name()}"
+            tables, bucket = self.route.replica.tables, cut.buckets[0][1]
+            self.route.audit = Audit(cells, (*self.names, GRADIENT), tables, where, bucket)
         counts = np.zeros(info.shards, np.int64)
         for shard, samples in shards.items():
             counts[shard] = len(samples)
@@ -94,12 +120,7 @@ class Trainer:
         self.steps = config.epochs * self.batches.steps_per_epoch
         self.step = 0
         self.epoch = EpochSums()
-        self.optimizer = make_optimizer(config)
-        # Each rank keeps the state of the slices that it updates, laid end to end.
-        self.state = {
-            name: np.zeros(self.route.owned, np.float32) for name in self.optimizer.state_names
-        }
-        self.slices = self._slices()
+        self.blocks = self._blocks()
         lr = optim.scaled_lr(config.base_lr, self.batches.global_size(0), config.lr_batch)
         self.lr = optim.schedule(config.schedule, lr, self.steps, config.warmup)
         self.clock = Clock()
@@ -108,38 +129,56 @@ class Trainer:
         self.watcher: Watcher | None = None
         self.signal = 0  # what this rank has received, at any moment
         self.stop_signal = 0  # what all ranks have agreed on, in the step just done
+        self.save_due = False  # likewise: --checkpoint-minutes are over
+        self.last_save = time.monotonic()  # that it was tried
+        self.saved = 0  # the last step that is on disk; before the first one nothing is lost
+        self.diverged = False  # numbers are no longer finite
 
-    def _slices(self) -> list[tuple[slice, slice, float]]:
-        """(place in the vector, place in the state, decay) of all that this rank updates."""
+    def _blocks(self) -> list[tuple[int, int, list[tuple[slice, float]]]]:
+        """All that this rank updates, a block at a time: (lo, hi, [(slice, decay), ...])."""
         cuts = sorted({edge for slot in self.net.slots for edge in (slot.lo, slot.hi)})
         weights = [slot for slot in self.net.slots if not slot.is_bias]
-        slices, start = [], 0
-        for lo, hi in self.route.pieces:
-            edges = {lo, hi, *range(lo, hi, UPDATE_SLICE), *(c for c in cuts if lo < c < hi)}
-            for a, b in pairwise(sorted(edges)):
-                decays = any(slot.lo <= a < slot.hi for slot in weights)
-                place = slice(start + a - lo, start + b - lo)
-                slices.append((slice(a, b), place, self.config.weight_decay * decays))
-            start += hi - lo
-        return slices
+        size = max(UPDATE_SLICE, self.route.cut.grain)  # both are powers of 2
+        blocks = []
+        for start, end in self.route.pieces:
+            for lo in range(start, end, size):
+                hi = min(lo + size, end)
+                parts = []
+                for a, b in pairwise(sorted({lo, hi, *(c for c in cuts if lo < c < hi)})):
+                    decays = any(slot.lo <= a < slot.hi for slot in weights)
+                    parts.append((slice(a, b), self.config.weight_decay * decays))
+                blocks.append((lo, hi, parts))
+        return blocks
 
     def start(self) -> None:
         """Begin with fresh weights."""
         if self.comm.rank == 0:
             initialise(self.net, self.route.params, self.config.seed)
         self.route.broadcast()
+        self.route.audit_all()
 
     def resume(self, checkpoint: Checkpoint | None) -> None:
         """Begin where a checkpoint ended; rank 0 has it."""
         position = dict(step=0, epoch={})
+        with together(self.comm):
+            if checkpoint and (
+                len(checkpoint.params) != self.net.parameter_count
+                or set(checkpoint.state) != set(self.optimizer.state_names)
+                or set(checkpoint.epoch) != set(vars(self.epoch))
+            ):
+                raise UserError(
+                    "the checkpoint does not belong to the network and optimizer that it names; "
+                    "remove it, or start a new run without --resume"
+                )
         if checkpoint:
             position = dict(step=checkpoint.step, epoch=checkpoint.epoch)
             self.route.params[:] = checkpoint.params
         position = json.loads(share_text(self.comm, json.dumps(position)))
         self.step, self.epoch = position["step"], EpochSums(**position["epoch"])
         self.route.broadcast()
-        for name, own in self.state.items():
-            self.route.scatter(checkpoint.state[name] if checkpoint else None, own)
+        for name, vector in self.route.state.items():
+            self.route.scatter(checkpoint.state[name] if checkpoint else None, vector)
+        self.route.audit_all()
 
     def train_step(self) -> dict[str, Any]:
         """One step: batch -> forward -> loss -> backward -> sum -> update -> record."""
@@ -147,6 +186,8 @@ class Trainer:
         clock.lap()
         if self.watcher:
             self.watcher.step = self.step + 1
+        if route.audit:
+            route.audit.step = self.step + 1
         total = self.batches.global_size(self.step)
         losses = np.zeros(self.info.shards)
         correct = np.zeros(self.info.shards)
@@ -160,6 +201,9 @@ class Trainer:
         route.wait()
         clock.mark("waiting")
         route.reduce()
+        clock.mark("exchange")
+        route.check_copies()
+        clock.mark("audit")
         sums = self._agree(losses, correct, route.squares())
         clock.mark("exchange")
         self._update(sums["norm"])
@@ -198,20 +242,37 @@ class Trainer:
         Each number comes from one rank; only then are they added, in one order. Raises
         UserError on every rank, before the update, where a number is not finite.
         """
-        parts = [losses, correct, squares, np.zeros(self.comm.size)]
-        parts[-1][self.comm.rank] = self.signal
+        parts = [losses, correct, squares, np.zeros(self.comm.size), np.zeros(1)]
+        parts[-2][self.comm.rank] = self.signal
+        parts[-1][:] = self.comm.rank == 0 and self._minutes_over()
         ends = np.cumsum([len(part) for part in parts])
         everything = np.split(add_up(self.comm, np.concatenate(parts)), ends[:-1])
-        losses, correct, squares, signals = everything
+        losses, correct, squares, signals, minutes_over = everything
         sums = dict(
             loss=float(losses.sum()),
             correct=int(correct.sum()),
             norm=float(squares.sum()) ** 0.5,
         )
         if not np.isfinite([sums["loss"], sums["norm"]]).all():
+            self._check_all()
             self._blame()
         self.stop_signal = int(signals.max())
+        self.save_due = bool(minutes_over)
         return sums
+
+    def _minutes_over(self) -> bool:
+        """Whether the last try to write a checkpoint was --checkpoint-minutes ago."""
+        wanted = self.config.checkpoint_minutes
+        return wanted > 0 and time.monotonic() - self.last_save >= 60 * wanted
+
+    def _check_all(self) -> None:
+        """Raise RankError if it was a flipped bit that has made the numbers what they are."""
+        route = self.route
+        route.check()
+        if route.audit:
+            for piece in route.pieces:
+                route.audit.check(GRADIENT, route.total, *piece)
+        barrier(self.comm)
 
     def _blame(self) -> None:
         """Say on every rank which step, layer and rank brought numbers that are not finite."""
@@ -225,6 +286,7 @@ class Trainer:
                 x = normalise(samples.pixels, self.info.mean, self.info.std)
                 key = StepKey(self.config.seed, self.step, samples.ids)
                 found = first_nonfinite(self.net, grad, x, samples.labels, key)
+        self.diverged = True
         places = gather_texts(self.comm, found)
         first = next((f"{text} on rank {r}" for r, text in enumerate(places) if text), "the sum")
         raise UserError(
@@ -237,14 +299,28 @@ class Trainer:
         lr = self.lr(self.step)
         clip = self.config.clip
         scale = np.float32(clip / norm) if clip and norm > clip else None
+        route, audit = self.route, self.route.audit
         if self.watcher:
-            self.watcher.before_update(self.route.params)
-        for where, place, decay in self.slices:
-            # The optimizer uses its gradient up, and debug mode still wants to see it.
-            total = self.route.total[where]
-            g = total.copy() if scale is None else total * scale
-            state = tuple(vector[place] for vector in self.state.values())
-            self.optimizer.update(self.route.params[where], g, state, lr, self.step + 1, decay)
+            self.watcher.before_update(route.params)
+        before = (route.params, *route.state.values())
+        route.replica.turn()
+        after = dict(zip(self.names, (route.params, *route.state.values()), strict=True))
+        for lo, hi, parts in self.blocks:
+            for vector, (name, new) in zip(before, after.items(), strict=True):
+                if new is not vector:
+                    new[lo:hi] = vector[lo:hi]
+                if audit:
+                    audit.check(name, new, lo, hi)
+            if audit:
+                audit.check(GRADIENT, route.total, lo, hi)
+            for where, decay in parts:
+                # The optimizer uses its gradient up, and debug mode still wants to see it.
+                g = route.total[where].copy() if scale is None else route.total[where] * scale
+                w, *state = (vector[where] for vector in after.values())
+                self.optimizer.update(w, g, tuple(state), lr, self.step + 1, decay)
+            if audit:
+                for name, new in after.items():
+                    audit.note(name, new, lo, hi)
 
     def _record(self, sums: dict[str, Any], total: int) -> dict[str, Any]:
         """Count the step as done; what metrics.jsonl has of it."""
@@ -258,6 +334,7 @@ class Trainer:
             accuracy=sums["correct"] / total,
             lr=self.lr(self.step),
             gradient_norm=sums["norm"],
+            **self._digests(),
             images_per_s=total / seconds,
             seconds={name: round(value, 6) for name, value in spent.items()},
         )
@@ -270,6 +347,14 @@ class Trainer:
         self.epoch.seen += total
         self.epoch.seconds += seconds
         return record
+
+    def _digests(self) -> dict[str, Any]:
+        """Checksums of the step, by which `replay` sees whether, and where, another differs."""
+        audit = self.route.audit
+        if audit is None or self.comm.rank:
+            return {}
+        layers = {name: audit.by_layer(name, self.layers) for name in (GRADIENT, PARAMETERS)}
+        return dict(digest=audit.digest(PARAMETERS), layers=layers)
 
     def finish_epoch(self) -> dict[str, Any]:
         """What metrics.jsonl has of the epoch that the last step ended; begins the next."""
@@ -284,12 +369,9 @@ class Trainer:
             sha256=self.route.digest(),
         )
 
-    def checkpoint(self) -> Checkpoint | None:
-        """Everything needed to go on from here, on rank 0."""
-        state = {name: self.route.gather(own) for name, own in self.state.items()}
-        if self.comm.rank:
-            return None
-        return Checkpoint(
+    def header(self) -> dict[str, Any]:
+        """All of a checkpoint but its vectors."""
+        return dict(
             step=self.step,
             config=self.config.as_dict(),
             network=self.network,
@@ -297,9 +379,23 @@ class Trainer:
             request=self.info.request,
             shards=self.info.shards,
             epoch=vars(self.epoch),
-            params=self.route.params,
-            state={name: vector for name, vector in state.items() if vector is not None},
         )
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Everything needed to go on from here, on rank 0."""
+        state = {name: self.route.gather(vector) for name, vector in self.route.state.items()}
+        if self.comm.rank:
+            return None
+        whole = {name: vector for name, vector in state.items() if vector is not None}
+        return Checkpoint(**self.header(), params=self.route.params, state=whole)
+
+    def keep(self, folder: Path) -> None:
+        """Mark the step as whole in the memory that outlives this process."""
+        route = self.route
+        if route.is_leader and route.audit:
+            where = dict(folder=str(folder.resolve()), pieces=route.home_pieces())
+            route.replica.mark({**self.header(), **where}, route.audit.cells)
+        self.clock.mark("audit")
 
     def mean_seconds(self) -> dict[str, float]:
         """Seconds in each part of the steps, since this process started; the ranks' mean."""
@@ -332,20 +428,23 @@ class Trainer:
 def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
     """Train to the end or to a signal, saving on the way; SHA-256 of the final parameters."""
     config, route = trainer.config, trainer.route
-    saved = trainer.step
     while trainer.step < trainer.steps and not trainer.stop_signal:
         log.step(trainer.train_step())
         epoch_done = trainer.step % trainer.batches.steps_per_epoch == 0
         if epoch_done:
             record = trainer.finish_epoch()
             log.epoch(record, _epoch_words(record, config.epochs))
+        trainer.keep(folder)
         if trainer.watcher and (epoch_done or trainer.step == 1):
             log.say(trainer.watcher.table(trainer.net, route.params, route.total))
         due = trainer.step % config.checkpoint_every == 0 if config.checkpoint_every else epoch_done
-        if due or trainer.stop_signal:
-            _save(trainer, folder)
-            saved = trainer.step
-    if saved != trainer.step:
+        last = trainer.step == trainer.steps or trainer.stop_signal
+        if not last and (due or trainer.save_due):
+            try:
+                _save(trainer, folder)
+            except UserError as error:
+                log.say(f"warning: {error}; training goes on, and tries again later")
+    if trainer.saved != trainer.step:
         _save(trainer, folder)
     sha256 = route.digest()
     with together(trainer.comm):
@@ -355,10 +454,16 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
 
 
 def _save(trainer: Trainer, folder: Path) -> None:
+    """Write a checkpoint of what has been checked; UserError on every rank where it can't be."""
+    trainer.clock.listener("saving a checkpoint")
+    trainer.last_save = time.monotonic()
+    trainer.route.check()
+    barrier(trainer.comm)  # a rank that has found something wrong does not come here
     checkpoint = trainer.checkpoint()
     with together(trainer.comm):
         if checkpoint:
             save_checkpoint(folder / "checkpoints", checkpoint, trainer.config.keep)
+    trainer.saved = trainer.step
 
 
 def _epoch_words(record: Mapping[str, Any], epochs: int) -> str:
@@ -378,6 +483,7 @@ def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
         parameters=trainer.net.parameter_count,
         dataset=dict(sha256=info.digest, source=info.source, shards=info.shards),
         train_samples=trainer.batches.samples,
+        run=trainer.run,
         ranks=trainer.comm.size,
         route=trainer.route.kind,
         hosts=sorted(set(hosts)),
@@ -393,10 +499,12 @@ def catch_signals(trainer: Trainer) -> None:
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if trainer.signal:
+            # Raised, so that what is half written or kept in memory is removed. A third signal
+            # ends even a process that hangs.
+            signal.signal(number, signal.SIG_DFL)
+            raise Interrupted(number)
         trainer.signal = number
-        # Python's own handler lets what is half written be cleaned up.
-        again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(number, again)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, stop)
@@ -422,6 +530,8 @@ def head(trainer: Trainer, folder: Path) -> str:
         f"step    {info.shards} shards x {config.micro_batch} images, {config.optimizer}, "
         f"lr {config.base_lr:g} {config.schedule}, {trainer.steps} steps in {config.epochs} epochs",
         f"ranks   {trainer.comm.size}, route {trainer.route.kind}, run {folder}",
+        *([f"standby none: {trainer.lacks}; what is lost is what came after the last checkpoint"]
+          if trainer.lacks else []),
     ])  # fmt: skip
 
 
@@ -477,7 +587,7 @@ def debug_checks(trainer: Trainer) -> Watcher:
 def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     """Run the command; returns its exit status."""
     options = vars(train_parser().parse_args(argv))
-    file, resume = options.pop("config", None), options.pop("resume", False)
+    file, resume = options.pop("config", None), options.pop("resume", "")
     debug, debugger = options.pop("debug", False), options.pop("pdb", False)
     if (debug or debugger) and comm.size > 1:
         raise UserError("--debug is one process that hosts all shards: start it without mpirun")
@@ -486,46 +596,80 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     with together(comm):
         given = {**(read_toml(file) if file else {}), **options}
         TrainConfig(**given)
-    folder = choose_folder(given, resume, comm)
-    checkpoint, header = load_checkpoint(folder, comm) if resume else (None, {})
+    folder = choose_folder(given, resume == "yes", comm)
+    state: Checkpoint | None = None
+    header: dict[str, Any] = {}
+    place = ""
+    if resume:
+        state, header, place = load_state(folder, comm, resume == "yes")
+    place = place if header else ""  # --resume if-any may have found nothing
     stored = header.get("config", {})
-    config = TrainConfig(**{**stored, **given})
+    config = stored_options(stored, **given)
     machine.settle(config.blas_threads)
     with together(comm):
         info = open_set(Path(config.data))
-        if resume:
+        if place:
             check_resumed(config, info, header)
-    shards = load_hosted(Path(config.data), info, "train", config.limit, comm)
-    trainer = Trainer(config, info, shards, comm)
-    try:
-        train(trainer, folder, checkpoint, resume, debug)
-    except Exception as error:
-        if debugger:
-            print(f"{type(error).__name__}: {error}")
-            pdb.post_mortem(error.__traceback__)
-        if isinstance(error, UserError):
-            trainer.route.close()
-        # Other errors are one rank's own: closing would wait for ranks that never come.
-        raise
-    trainer.route.close()
+    # Who looks closer, at a prompt or through finite differences, may take his time.
+    with watched(comm, 0 if debug else config.stall_timeout) as watch:
+        shards = load_hosted(Path(config.data), info, "train", config.limit, comm)
+        fresh = uuid.uuid4().hex[:16]
+        run = share_text(comm, (run_name(folder) if place else "") or fresh)
+        kept = config.standby == "auto" and config.audit
+        start = share_text(comm, uuid.uuid4().hex[:8])
+        if place:
+            # Its state is with rank 0 by now, and on disk before anything goes on.
+            make_room(run)
+            barrier(comm)
+        try:
+            trainer = Trainer(config, info, shards, comm, run, start if kept else "")
+            if watch:
+                trainer.clock.listener = lambda done: watch.board.beat(done, trainer.step + 1)
+            train(trainer, folder, state, place, resume == "if-any", debug)
+        except KeyboardInterrupt:
+            forget(f"{run}-{start}")
+            raise
+        except Exception as error:
+            if debugger:
+                print(f"{type(error).__name__}: {error}")
+                pdb.post_mortem(error.__traceback__)
+            if isinstance(error, UserError):
+                trainer.route.close(keep=trainer.saved < trainer.step and not trainer.diverged)
+            # Other errors are one rank's own: closing would wait for ranks that never come.
+            raise
+        trainer.route.close()
     finished = trainer.step == trainer.steps
-    return 0 if finished else 128 + trainer.stop_signal
+    return 0 if finished else KILLED_BY + trainer.stop_signal
 
 
 def train(
-    trainer: Trainer, folder: Path, checkpoint: Checkpoint | None, resume: bool, debug: bool
+    trainer: Trainer, folder: Path, state: Checkpoint | None, place: str, anew: bool, debug: bool
 ) -> None:
-    """Begin or go on, train, and say what came of it."""
+    """Begin, or go on with a state that was found in a place; train, and say what came of it.
+
+    With `anew` it may begin where nothing but damaged memory was found.
+    """
     comm, config = trainer.comm, trainer.config
     hosts = gather_texts(comm, platform.node())
-    prepare_folder(folder, comm, resume, describe(trainer, hosts))
+    prepare_folder(folder, comm, bool(place), describe(trainer, hosts), anew)
     print(head(trainer, folder), flush=True)
-    if resume:
-        trainer.resume(checkpoint)
+    if place:
+        trainer.resume(state)
         epoch = trainer.step // trainer.batches.steps_per_epoch + 1
-        print(f"resumed at step {trainer.step} of {trainer.steps}, epoch {epoch}", flush=True)
+        at = f"step {trainer.step} of {trainer.steps}, epoch {epoch}"
+        print(f"resumed at {at}, from {place}", flush=True)
     else:
         trainer.start()
+    trainer.keep(folder)
+    trainer.saved = trainer.step if place != "memory" else -1
+    if place == "memory":
+        try:
+            _save(trainer, folder)
+        except UserError as error:
+            print(f"warning: {error}; training goes on, and tries again later", flush=True)
+    barrier(comm)  # now every node has its own; what was left before has served
+    if trainer.saved >= 0 or trainer.route.replica.path:
+        sweep(folder, trainer.route.replica.path)
     if debug:
         trainer.watcher = debug_checks(trainer)
     catch_signals(trainer)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dist_vgg import allreduce
+from dist_vgg import allreduce, replica
 from dist_vgg.allreduce import Cut, LocalTree, fold
 from dist_vgg.shards import hosted
 
@@ -74,9 +74,9 @@ def test_pieces_tile_the_vector_on_grains(count: int, ranks: int) -> None:
 
 
 def test_small_shared_memory_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allreduce, "SHM", str(Path(__file__).parent))
+    monkeypatch.setattr(replica, "SHM", Path(__file__).parent)
     assert 0 < allreduce._shared_memory_free() < 1 << 62
-    monkeypatch.setattr(allreduce, "SHM", "/no/such/folder")
+    monkeypatch.setattr(replica, "SHM", Path("/no/such/folder"))
     assert allreduce._shared_memory_free() == 1 << 62
 
 

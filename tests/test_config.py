@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
@@ -188,6 +189,40 @@ def test_a_bad_rate_in_toml(tmp_path: Path, text: str) -> None:
         TrainConfig(**read_toml(toml(tmp_path, text)))
 
 
+LYING_TOML = {
+    "deep": "lr = " + "[" * 10_000,
+    "deep tables": "lr = {a = " * 2000,
+    "long number": "epochs = " + "9" * 5000,
+    "long hexadecimal number": "epochs = 0x" + "f" * 5000,
+    "long hexadecimal number within": "lr = [0x" + "f" * 5000 + "]",
+    "endless": "# nothing\n" * 4000,
+    "long name": "x" * 5000 + " = 1",
+    "name of two lines": '"a\\nb" = 1',
+    "colours": 'data = "\\u001b[31m"',
+    "nothing at the end": 'out = "runs/a\\u0000"',
+    "long text": "out = '" + "x" * 5000 + "'",
+    "date": "lr = 1979-05-27T07:32:00Z",
+    "time": "lr = 07:32:00",
+    "not a number": "lr = nan",
+}
+
+
+@pytest.mark.parametrize("what", LYING_TOML)
+def test_toml_that_lies_is_refused_in_one_line(what: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        TrainConfig(**read_toml(toml(tmp_path, LYING_TOML[what])))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
+def test_toml_that_never_ends(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    for endless in (path, Path("/dev/zero")):
+        with pytest.raises(UserError, match="it is no file"):
+            read_toml(str(endless))
+
+
 def test_toml_that_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"can't read --config .*gone.toml: No such file"):
         read_toml(str(tmp_path / "gone.toml"))
@@ -200,7 +235,8 @@ def test_toml_that_can_not_be_read(tmp_path: Path) -> None:
 
 def test_result_options_are_all_but_files_and_display() -> None:
     left_out = set(NAMES) - set(TrainConfig().result_options())
-    assert left_out == {"data", "out", "keep", "checkpoint_every", "route", "progress"}
+    files = {"data", "out", "keep", "checkpoint_every", "checkpoint_minutes"}
+    assert left_out == files | {"route", "progress", "standby", "audit", "stall_timeout"}
     assert TrainConfig(route="node").result_options() == TrainConfig().result_options()
     for other in (TrainConfig(lr=0.5), TrainConfig(conv="reference")):
         assert other.result_options() != TrainConfig().result_options()

@@ -356,6 +356,17 @@ def test_check_verifies_and_changes_nothing(run: Run, raw: Path, tmp_path: Path)
 # Mistakes
 
 
+def test_too_large_shards_are_refused_before_the_work(
+    run: Run, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_prep.__main__.MAX_BYTES", 40 * 32 * 32)
+    options = ("--raw", raw, "--out", tmp_path / "out", "--size", 32)
+    status, output, error = run(*options, "--shards", 1)
+    assert (status, output) == (2, "")
+    assert "--size 32 needs at least --shards 2 for 60 images" in error
+    assert run(*options, "--shards", 2)[0] == 0
+
+
 MISTAKES = {
     "--shard 4": "unknown option --shard; did you mean --shards?",
     "--limits=4": "unknown option --limits; did you mean --limit?",

@@ -4,10 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from launcher import one_line, run, train
+from lies import say
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +57,13 @@ def test_bad_input_is_one_line(weights: Path, data: Path, tmp_path: Path) -> Non
     short.write_bytes((weights / "weights.h5").read_bytes()[:4000])
     other = shutil.copytree(data, tmp_path / "other")
     for path in other.iterdir():
-        with h5py.File(path, "r+") as file:
-            file.attrs["classes"] = 26
+        say(path, classes=26)
     checkpoint = next((weights / "checkpoints").iterdir())
     cases: list[tuple[tuple[object, ...], str]] = [
         ((tmp_path / "gone",), f"no weights {tmp_path / 'gone'}"),
         ((text,), f"{text} can't be used as weights"),
         ((short,), f"{short} can't be used as weights"),
-        ((checkpoint,), "it is checkpoint"),
+        ((checkpoint,), "it is no file of weights"),
         ((weights, "--data", tmp_path), f"no shards in {tmp_path}"),
         ((weights, "--data", other), "the weights are for classes 10"),
         ((weights, "--data", data, "--limit", -1), "--limit -1 is out of range"),

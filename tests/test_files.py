@@ -1,11 +1,14 @@
 """A file is either whole or not there."""
 
 import errno
+import hashlib
 import io
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -97,6 +100,115 @@ def test_a_path_below_a_file(tmp_path: Path) -> None:
         files.write_text(tmp_path / "file" / "a", "x")
 
 
+def test_an_hdf5_file_begins_with_the_digest_of_what_follows(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with files.whole_hdf5(path, "a test") as file:
+        file["x"] = np.arange(5)
+    block, content = path.read_bytes()[:512], path.read_bytes()[512:]
+    digest = hashlib.sha256(content).hexdigest()
+    assert block == f"dist_vgg 2 sha256 {digest}\n".encode().ljust(512, b"\0")
+    assert content.startswith(b"\x89HDF")
+
+
+def make(path: Path, size: int = 100) -> Path:
+    with files.whole_hdf5(path, "a test") as file:
+        file["x"] = np.arange(size)
+    return path
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_nothing_is_parsed_before_every_bit_is_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path / "a.h5")
+    with files.open_hdf5(path) as file:
+        assert file["x"][...].tolist() == list(range(100))
+    assert files.is_whole(path)
+    monkeypatch.setattr(h5py, "File", None)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    places = [*range(90), *rng.integers(90, len(whole), 300)]
+    for place, bit in zip(places, rng.integers(0, 8, len(places)), strict=True):
+        data = bytearray(whole)
+        data[place] ^= 1 << bit
+        path.write_bytes(data)
+        with pytest.raises(files.NotWhole), files.open_hdf5(path):
+            pass
+        assert not files.is_whole(path)
+    for other in (b"", whole[:100], whole[:512], whole[:-1], whole + b"\0", whole[512:]):
+        path.write_bytes(other)
+        with pytest.raises(files.NotWhole), files.open_hdf5(path):
+            pass
+
+
+@pytest.mark.usefixtures("quick_disk")
+def test_what_was_verified_is_what_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between the two, another file may have taken the name.
+    path, other = make(tmp_path / "a.h5"), make(tmp_path / "b.h5", 7)
+    plain = h5py.File
+
+    def late(*args: Any, **options: Any) -> h5py.File:
+        other.replace(path)
+        return plain(*args, **options)
+
+    monkeypatch.setattr(h5py, "File", late)
+    with files.open_hdf5(path) as file:
+        assert len(file["x"]) == 100
+
+
+def test_files_that_are_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = 1
+    other = "it is of another version than schema 2, or not of ours"
+    with pytest.raises(files.NotWhole, match=other), files.open_hdf5(path):
+        pass
+    path.write_bytes(b"dist_vgg 3 sha256 ".ljust(2000, b"x"))
+    with pytest.raises(files.NotWhole, match=other), files.open_hdf5(path):
+        pass
+    path.write_text("text")
+    with pytest.raises(files.NotWhole, match="it is no file of ours"), files.open_hdf5(path):
+        pass
+    with pytest.raises(FileNotFoundError), files.open_hdf5(tmp_path / "gone"):
+        pass
+    os.mkfifo(tmp_path / "pipe")
+    for endless in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        assert not files.is_whole(endless)
+        with pytest.raises(files.NotWhole, match="it is no file"), files.open_hdf5(endless):
+            pass
+
+
+def test_a_large_file_is_hashed_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(50_000_000)
+    files.seal(path)
+    tracemalloc.start()
+    assert files.is_whole(path)
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_a_file_that_is_not_read_back_as_written_takes_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path / "a.h5")
+    before = path.read_bytes()
+
+    def failing_disk(it: Path) -> None:
+        data = bytearray(it.read_bytes())
+        data[-3] ^= 1
+        it.write_bytes(data)
+
+    monkeypatch.setattr(files, "fsync", failing_disk)
+    with pytest.raises(UserError, match=f"a test for {path} was written and another content read"):
+        make(path, 50)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
@@ -116,7 +228,7 @@ for write in (
     lambda: hdf5(200_000),
     lambda: hdf5(99_900),
     lambda: hdf5(200_000, chunks=(1000,)),
-    lambda: hdf5(99_000, chunks=(1000,), fletcher32=True),
+    lambda: hdf5(99_000, chunks=(1000,), compression="gzip", compression_opts=0),
 ):
     try:
         write()

@@ -55,6 +55,13 @@ BAD_FILES = {
         gzip.compress(GOOD)[:-8] + b"\0\0\0\0" + gzip.compress(GOOD)[-4:],
         "damaged or cut-short gzip",
     ),
+    "gzip that never comes to its content": (
+        b"\x1f\x8b\x08\x08" + bytes(6) + b"name" * 1000,
+        "damaged or cut-short gzip",
+    ),
+    "two gzips": (gzip.compress(GOOD[:20]) + gzip.compress(GOOD[20:]), "damaged or cut-short gzip"),
+    "something behind a gzip": (gzip.compress(GOOD) + b"x", "damaged or cut-short gzip"),
+    "no images of any size": (GOOD[:4] + bytes(4) + b"\xff" * 8, "0 x 4294967295 x 4294967295"),
     "gzip of something else": (gzip.compress(b"hello"), "begins with 68656c6c"),
 }
 
@@ -81,6 +88,23 @@ def test_a_gzip_that_swells_is_not_decompressed(tmp_path: Path) -> None:
         mnist.read_idx(path, 3)
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
+
+
+def test_a_file_larger_than_any_of_mnist_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(mnist.MAX_BYTES + 1)
+    monkeypatch.setattr(Path, "read_bytes", None)
+    with pytest.raises(UserError, match="is not of MNIST: it has more than 67,108,864 bytes"):
+        mnist.read_idx(path, 3)
+
+
+def test_zeros_behind_a_gzip_are_padding(tmp_path: Path) -> None:
+    path = tmp_path / "padded"
+    path.write_bytes(gzip.compress(GOOD) + bytes(100))
+    assert mnist.read_idx(path, 3).shape == (2, 3, 4)
 
 
 # A folder that the user names

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import h5py
 import launcher
 import pytest
 from launcher import field, one_line, train
+from lies import say
 
-from dist_vgg.checkpoint import load_weights
+from dist_vgg import replica
+from dist_vgg.checkpoint import load_newest, load_weights, save_checkpoint
 from dist_vgg.runlog import SPANS, read_metrics
 
 SMALL = ("--width", 0.02, "--micro-batch", 3, "--warmup", 2, "--progress", "none")
 EPOCHS = ("--epochs", 2)
+SHM = Path("/dev/shm")
 
 
 def outcome(folder: Path) -> list[tuple[Any, ...]]:
@@ -139,6 +143,247 @@ def test_killed_rank_ends_the_job_and_resume_works(
     assert outcome(folder) == outcome(reference)
 
 
+# What strikes, and when; after it the first start goes on by itself. Steps count from 0.
+@pytest.mark.parametrize(
+    ("ranks", "later", "options", "fault", "resumed"),
+    [
+        (3, 8, (), "1 4 forward kill", "step 4 of 6"),
+        (3, 2, ("--route", "flat"), "2 4 reduce kill", "step 4 of 6"),
+        (8, 7, (), "7 4 update kill", "step 4 of 6"),
+        (2, 1, (), "0 0 share kill", "step 0 of 6"),
+        (1, 3, (), "0 4 share kill", "step 4 of 6"),
+        # It is noticed in the update, which has begun to go over the step before.
+        (3, 3, (), "1 4 reduce flip parameters", "step 3 of 6"),
+        (2, 2, (), "1 4 reduce flip momentum", "step 3 of 6"),
+        (3, 3, ("--route", "flat"), "2 4 update flip parameters", "step 3 of 6"),
+        (3, 3, (), "2 4 update flip momentum", "step 3 of 6"),
+        (3, 3, (), "0 4 update flip gradient", "step 4 of 6"),
+    ],
+)
+def test_struck_and_resumed_is_never_struck(
+    ranks: int,
+    later: int,
+    options: tuple[Any, ...],
+    fault: str,
+    resumed: str,
+    data: Path,
+    tmp_path: Path,
+    reference: Path,
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, *options)
+    before = set(SHM.glob("*"))
+    status, output, errors = launcher.run(ranks, script, fault, *run)
+    if "flip" in fault:
+        assert status == 4, output + errors
+        rank, step, _, _, vector = fault.split()
+        name = vector.replace("gradient", "summed gradient")
+        line = one_line(errors)
+        assert f"step {int(step) + 1}: the {name} on rank {rank} on " in line
+        assert "in bucket 0" in line
+    else:
+        assert status != 0
+        assert "Traceback" not in errors
+    assert not [path for path in set(SHM.glob("*")) - before if path != replica.folder()]
+    status, output, errors = train(later, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert f"resumed at {resumed}" in output
+    assert ("from memory" in output) == ("step 3" not in resumed), output
+    assert outcome(folder) == outcome(reference)
+    assert not memory_of(folder)
+
+
+def test_a_run_that_is_only_in_memory_is_not_written_over(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, "--epochs", 1)
+    assert launcher.run(2, script, "1 2 forward kill", *run)[0] != 0
+    assert not list((folder / "checkpoints").iterdir())
+    status, _, errors = train(2, *run)
+    assert status == 2
+    assert f"{folder} holds a run already; go on with --resume" in one_line(errors)
+    status, output, errors = train(1, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert "resumed at step 2 of 3, epoch 1, from memory" in output
+
+
+def test_memory_that_is_damaged_is_no_reason_to_stop(
+    data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--resume", "if-any")
+    # Before the first checkpoint; the update has gone over the step before, too.
+    status, _, errors = launcher.run(2, script, "1 1 reduce flip momentum", *run)
+    assert status == 4, errors
+    status, output, errors = train(2, *run)
+    assert status == 0, errors
+    assert "is not what was kept at step 1" in output
+    assert outcome(folder) == outcome(reference)
+
+
+def test_a_flipped_bit_that_makes_infinity_is_no_divergence(data: Path, tmp_path: Path) -> None:
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    status, _, errors = launcher.run(3, script, "1 4 forward infinity", *run)
+    assert status == 4, errors
+    assert "step 5: the parameters on rank 1 on " in one_line(errors)
+    status, _, errors = train(2, "--resume", "--out", tmp_path / "run")
+    assert status == 0, errors
+
+
+def test_a_run_that_goes_on_is_not_resumed_by_others(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, "--epochs", 20)
+    process = launcher.start(2, script, *run)
+    wait_for_step(folder, 4)
+    status, _, errors = train(2, "--resume", "--out", folder)
+    assert status == 2
+    assert f"the run in {folder} is still going on" in one_line(errors)
+    assert process.poll() is None
+    # A copy of its folder is another run, which knows nothing of its memory.
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    status, output, errors = train(2, "--resume", "--out", copy)
+    process.send_signal(signal.SIGINT)
+    assert "stopped by SIGINT" in launcher.finish(process)[1]
+    assert status == 0, errors
+    assert "from the checkpoint" in output
+
+
+def test_what_was_only_in_memory_is_on_disk_first(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--checkpoint-every", 100)
+    assert launcher.run(2, script, "1 3 forward kill", *run)[0] != 0
+    # Nothing is kept any more, and a rank is killed at once.
+    again = ("--resume", "--out", folder, "--standby", "off")
+    assert launcher.run(2, script, "1 3 forward kill", *again)[0] != 0
+    assert [path.stem for path in (folder / "checkpoints").iterdir()] == ["step-00000003"]
+    assert not memory_of(folder)
+    status, output, errors = train(2, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert "resumed at step 3 of 6, epoch 2, from the checkpoint" in output
+
+
+def memory_of(folder: Path) -> list[Path]:
+    """What a run has left in shared memory."""
+    name = json.loads((folder / "config.json").read_text())["run"]
+    return list(replica.folder().glob(f"{name}-*"))
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("victim", [0, -1])
+def test_a_rank_without_progress_is_named(
+    ranks: int, victim: int, data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--stall-timeout", 1)
+    fault = f"{victim % ranks} 4 forward {'stop' if ranks > 1 else 'hang'}"
+    status, _, errors = launcher.run(ranks, script, fault, *run)
+    assert status == 3, errors
+    what = "stopped" if ranks > 1 else "busy or hanging"
+    line = one_line(errors)
+    assert f"rank {victim % ranks} on " in line
+    assert f"has made no progress for 1 s: {what}, in step 5 after: reading" in line
+    status, output, errors = train(2, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert "resumed at step 4 of 6, epoch 2, from memory" in output
+    assert outcome(folder) == outcome(reference)
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_a_host_that_falls_silent_is_named(victim: int, data: Path, tmp_path: Path) -> None:
+    script = launcher.ROOT / "tests" / "inside_ranks" / "lonely_train.py"
+    run = ("--data", data, "--out", tmp_path / "run", *SMALL, "--stall-timeout", 1)
+    status, _, errors = launcher.run(3, script, f"{victim} 1 forward stop", *run)
+    assert status == 3, errors
+    # Each of the other two hosts may come to say so.
+    lines = [line for line in errors.splitlines() if "made no progress" in line]
+    assert lines
+    for line in lines:
+        assert line.count("rank ") == 1
+        assert f"rank {victim} on " in line
+        assert "its host has gone silent" in line
+
+
+def test_ranks_that_wait_for_each_other_are_all_named(data: Path, tmp_path: Path) -> None:
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", tmp_path / "run", *SMALL, "--stall-timeout", 1)
+    status, _, errors = launcher.run(3, script, "1 1 reduce wait", *run)
+    assert status == 3, errors
+    assert one_line(errors).count("waiting for other ranks, in step 2") == 3
+
+
+def test_a_slow_rank_is_no_stall(data: Path, tmp_path: Path, reference: Path) -> None:
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS, "--stall-timeout", 1)
+    # Others wait for it for longer than that, but it makes progress.
+    status, _, errors = launcher.run(3, script, "1 4 forward crawl", *run)
+    assert status == 0, errors
+    assert outcome(tmp_path / "run") == outcome(reference)
+
+
+def test_resume_if_any_begins_where_there_is_nothing(data: Path, tmp_path: Path) -> None:
+    options = ("--data", data, "--out", tmp_path / "run", *SMALL, "--epochs", 1)
+    for words in ("epoch 1/1", "resumed at step 3 of 3"):
+        status, output, errors = train(2, *options, "--progress", "plain", "--resume", "if-any")
+        assert status == 0, errors
+        assert words in output
+
+
+def test_without_standby_nothing_is_kept(data: Path, tmp_path: Path, reference: Path) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    for standby in (("--standby", "off"), ("--no-audit",)):
+        shutil.rmtree(folder, ignore_errors=True)
+        run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, *standby)
+        launcher.run(3, script, "1 4 forward kill", *run)
+        status, output, errors = train(2, "--resume", "--out", folder)
+        assert status == 0, errors
+        assert "resumed at step 3 of 6, epoch 2, from the checkpoint" in output
+        assert load_weights(folder).sha256 == load_weights(reference).sha256
+
+
+def test_a_checkpoint_that_cant_be_written_is_tried_again(
+    data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--checkpoint-every", 1)
+    status, output, errors = launcher.run(3, script, "0 2 save full", *run)
+    assert status == 0, errors
+    assert output.count("warning: can't write a checkpoint to") == 1
+    assert "No space left on device" in output
+    assert outcome(folder) == outcome(reference)
+
+
+def test_checkpoints_by_the_clock(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ("--checkpoint-every", 100, "--checkpoint-minutes", 1e-6, "--keep", 9)
+    status, _, errors = train(2, "--data", data, "--out", folder, *SMALL, *EPOCHS, *options)
+    assert status == 0, errors
+    assert len(list((folder / "checkpoints").iterdir())) == 6
+
+
+def test_a_second_signal_ends_at_once_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
+    before = set(SHM.glob("*"))
+    process = launcher.start(1, script, "--data", data, "--out", folder, *SMALL, "--epochs", 99)
+    wait_for_step(folder, 2)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    status, _, errors = launcher.finish(process, timeout=30)
+    assert status == 128 + signal.SIGTERM
+    assert "Traceback" not in errors
+    assert set(SHM.glob("*")) <= before
+    assert not list(folder.glob("**/.*"))
+
+
 def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:
     """Wait until a run has recorded so many steps."""
     end = time.monotonic() + seconds
@@ -228,6 +473,23 @@ def test_damaged_checkpoint_is_passed_over(data: Path, tmp_path: Path, reference
     before.unlink()
 
 
+@pytest.mark.parametrize("change", ["params", "state", "epoch"])
+def test_a_checkpoint_that_contradicts_itself_is_refused(
+    change: str, data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = shutil.copytree(reference, tmp_path / "run")
+    state = load_newest(folder / "checkpoints", print)
+    other = dict(
+        params=dict(params=state.params[:9], state={"momentum": state.params[:9]}),
+        state=dict(state={"velocity": state.state["momentum"]}),
+        epoch=dict(epoch={"lost": 1.0}),
+    )
+    save_checkpoint(folder / "checkpoints", replace(state, **other[change]), 1)
+    status, _, errors = train(2, "--resume", "--out", folder)
+    assert status == 2
+    assert "does not belong to the network and optimizer that it names" in one_line(errors)
+
+
 def test_bad_starts_are_one_line(data: Path, tmp_path: Path, reference: Path) -> None:
     nowhere = tmp_path / "nowhere"
     toml = tmp_path / "recipe.toml"
@@ -263,8 +525,7 @@ def test_more_ranks_than_shards(data: Path) -> None:
 def test_other_data_set_on_resume(data: Path, tmp_path: Path, reference: Path) -> None:
     other = shutil.copytree(data, tmp_path / "other")
     for path in other.iterdir():
-        with h5py.File(path, "r+") as file:
-            file.attrs["digest"] = "0" * 64
+        say(path, digest="0" * 64)
     status, _, errors = train(2, "--resume", "--out", reference, "--data", other)
     assert status == 2
     assert "another data set" in one_line(errors)
@@ -275,8 +536,7 @@ def test_other_shards_of_the_same_images_on_resume(
 ) -> None:
     other = shutil.copytree(data, tmp_path / "other")
     for path in other.iterdir():
-        with h5py.File(path, "r+") as file:
-            file.attrs["request"] = '{"seed": 1}'
+        say(path, request='{"seed": 1}')
     status, _, errors = train(2, "--resume", "--out", reference, "--data", other)
     assert status == 2
     assert "the same images in 8 others" in one_line(errors)
@@ -336,12 +596,16 @@ def test_harmed_shard_is_named(harm: str, data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_full_disk_is_one_line(ranks: int, data: Path, tmp_path: Path) -> None:
+def test_full_disk_is_one_line_at_the_end(ranks: int, data: Path, tmp_path: Path) -> None:
     script = launcher.ROOT / "tests" / "inside_ranks" / "small_files_train.py"
-    options = ("--data", data, "--out", tmp_path / "run", *SMALL, "--route", "flat")
-    status, _, errors = launcher.run(ranks, script, *options)
+    options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS, "--route", "flat")
+    status, output, errors = launcher.run(ranks, script, *options)
     assert status == 2, errors
+    assert "standby none: can't use /dev/shm/" in output
+    assert output.count("warning: can't write a checkpoint to") == 1
+    assert "training goes on" in output
     assert "can't write a checkpoint to" in one_line(errors)
+    assert len(read_metrics(tmp_path / "run", "step")) == 6
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 

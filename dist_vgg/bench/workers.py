@@ -292,8 +292,9 @@ def memory(comm: "MPI.Intracomm", shards: int, **options: Any) -> dict[str, Any]
         route.add(shard)
     route.reduce()
     stages["gradients"] = _held(comm)
-    for vector in trainer.state.values():
-        vector[:] = 0
+    for lo, hi in route.pieces:
+        for vector in route.state.values():
+            vector[lo:hi] = 0
     stages["optimizer state"] = _held(comm)
     before = np.zeros(comm.size, np.int64)
     before[comm.rank] = _private()
@@ -314,7 +315,7 @@ def memory(comm: "MPI.Intracomm", shards: int, **options: Any) -> dict[str, Any]
         reported=[round(gib * 2**30) for gib in reported],
         alone={
             "one copy of the parameters": 4 * trainer.net.parameter_count,
-            "optimizer state of all ranks": 4 * trainer.net.parameter_count * len(trainer.state),
+            "optimizer state of all ranks": 4 * trainer.net.parameter_count * len(route.state),
         },
     )
     route.close()

@@ -1,17 +1,23 @@
 """The routes on real ranks, against the plain sum along the tree; under mpirun with pytest-mpi."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextlib import nullcontext as nothing
+from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mpi4py import MPI
 
-from dist_vgg import allreduce
+from dist_vgg import allreduce, replica
 from dist_vgg.allreduce import Route, choose, fold
-from dist_vgg.errors import UserError
+from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells
+from dist_vgg.comm import barrier
+from dist_vgg.errors import RankError, UserError
+from dist_vgg.recall import FIELDS, recall
 from dist_vgg.shards import hosted
 
 pytestmark = pytest.mark.mpi
@@ -20,6 +26,7 @@ comm = MPI.COMM_WORLD
 COUNT = 70_001  # more than one bucket, and no multiple of anything
 SHARDS = 11
 Homes = list[list[int]]
+CELLS = Cells(COUNT, allreduce.Cut(COUNT, 1).grain, [1001, 40_000])
 
 CONTIGUOUS: Homes = [list(hosted(SHARDS, comm.size, rank)) for rank in range(comm.size)]
 ROUND_ROBIN: Homes = [list(range(rank, SHARDS, comm.size)) for rank in range(comm.size)]
@@ -45,20 +52,24 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 @contextmanager
-def opened(kind: str, homes: Homes = CONTIGUOUS) -> Iterator[Route]:
-    route = Route(comm, kind, COUNT, homes)
+def opened(
+    kind: str, homes: Homes = CONTIGUOUS, state: Sequence[str] = (), run: str = ""
+) -> Iterator[Route]:
+    route = Route(comm, kind, COUNT, homes, state, run, len(CELLS))
     yield route
     route.close()
 
 
+@cache
 def gradient(step: int, shard: int) -> np.ndarray:
     """Numbers of very different size, so that another order of sums gives other bits."""
     rng = np.random.default_rng([step, shard])
     return (rng.standard_normal(COUNT) * 10.0 ** rng.integers(-4, 4, COUNT)).astype(np.float32)
 
 
+@cache
 def plain_sum(step: int) -> np.ndarray:
-    sums = {(0, shard): gradient(step, shard) for shard in range(SHARDS)}
+    sums = {(0, shard): gradient(step, shard).copy() for shard in range(SHARDS)}
     (total,) = fold(sums, SHARDS, lambda left, right: np.add(left, right, out=left)).values()
     return total
 
@@ -146,14 +157,131 @@ def test_broadcast_gather_and_scatter(kind: str) -> None:
             route.params[:] = gradient(0, 0)
         route.broadcast()
         assert np.array_equal(route.params, gradient(0, 0))
-        own = np.concatenate([route.params[lo:hi] for lo, hi in route.pieces])
-        assert len(own) == route.owned
-        full = route.gather(own)
-        assert (full is not None) == (comm.rank == 0)
-        assert full is None or np.array_equal(full, gradient(0, 0))
-        again = np.zeros_like(own)
-        route.scatter(full, again)
-        assert np.array_equal(again, own)
+    with opened(kind, state=("momentum", "square")) as route:
+        for name, vector in route.state.items():
+            for lo, hi in route.pieces:
+                vector[lo:hi] = gradient(1, len(name))[lo:hi]
+            full = route.gather(vector)
+            assert (full is not None) == (comm.rank == 0)
+            assert full is None or np.array_equal(full, gradient(1, len(name)))
+        for name, vector in route.state.items():
+            route.scatter(gradient(2, len(name)) if comm.rank == 0 else None, vector)
+            for lo, hi in route.pieces:
+                assert np.array_equal(vector[lo:hi], gradient(2, len(name))[lo:hi])
+
+
+def audited(route: Route) -> Audit:
+    names, bucket = (PARAMETERS, "momentum", GRADIENT), route.cut.buckets[0][1]
+    where = f"rank {comm.rank} on host"
+    route.audit = Audit(CELLS, names, route.replica.tables, where, bucket)
+    return route.audit
+
+
+def step(route: Route, number: int) -> None:
+    """A step of gradient descent with its audit, as the trainer takes it."""
+    assert route.audit
+    for shard in route.mine:
+        route.gradient()[:] = gradient(number, shard)
+        route.add(shard)
+    route.reduce()
+    route.check()
+    barrier(comm)
+    old, momentum = route.params, route.state["momentum"]
+    route.replica.turn()
+    for lo, hi in route.pieces:
+        route.audit.check(GRADIENT, route.total, lo, hi)
+        route.params[lo:hi] = old[lo:hi] - route.total[lo:hi]
+        route.state["momentum"][lo:hi] = momentum[lo:hi] + route.total[lo:hi]
+        route.audit.note(PARAMETERS, route.params, lo, hi)
+        route.audit.note("momentum", route.state["momentum"], lo, hi)
+    route.share()
+
+
+def test_every_rank_has_the_checksums_of_whole_vectors(kind: str) -> None:
+    with opened(kind, state=["momentum"], run="tested") as route:
+        audit = audited(route)
+        route.audit_all()
+        for number in range(2):
+            step(route, number)
+        params, momentum = np.zeros((2, COUNT), np.float32)
+        for number in range(2):
+            params -= plain_sum(number)
+            momentum += plain_sum(number)
+        vectors = (params, momentum, plain_sum(1))
+        for (name, row), vector in zip(audit.rows.items(), vectors, strict=True):
+            assert np.array_equal(row, audit.cells.sums(vector, 0, COUNT)), name
+
+
+@pytest.mark.parametrize("name", [PARAMETERS, "momentum", GRADIENT])
+def test_a_flipped_bit_is_noticed_by_the_rank_that_has_it(kind: str, name: str) -> None:
+    with opened(kind, state=["momentum"], run="tested") as route:
+        audited(route)
+        route.audit_all()
+        step(route, 0)
+        barrier(comm)
+        _, hi = route.pieces[-1]
+        victim = comm.size - 1
+        if comm.rank == victim:
+            vectors = {PARAMETERS: route.params, GRADIENT: route.total, **route.state}
+            vectors[name].view(np.uint32)[hi - 1] ^= 1 << 30
+        barrier(comm)
+        mine = comm.rank == victim
+        with pytest.raises(RankError, match=f"{name} on rank {victim}") if mine else nothing():
+            route.check()
+            for piece in route.pieces:
+                assert route.audit
+                route.audit.check(GRADIENT, route.total, *piece)
+
+
+def test_a_copy_of_another_nodes_parameters_is_checked(kind: str) -> None:
+    with opened(kind, state=["momentum"], run="tested") as route:
+        audited(route)
+        route.audit_all()
+        step(route, 0)
+        barrier(comm)
+        # A rank that looks after the copy of a piece that is owned on another node.
+        partner = next(iter(route._partners), None)
+        if partner is None:
+            return
+        lo, _ = route.cut.piece(route.cut.buckets[0], partner)
+        route.params.view(np.uint32)[lo] ^= 1
+        with pytest.raises(RankError, match=f"parameters on rank {comm.rank}.*bucket 0"):
+            route.check()
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
+    header = dict.fromkeys(FIELDS, "") | {"folder": str(Path.cwd().resolve())}
+    with opened(kind, state=["momentum"], run="tested") as route:
+        audit = audited(route)
+        route.audit_all()
+        for number in range(3):
+            step(route, number)
+            if route.is_leader and number < 2:
+                pieces = route.home_pieces()
+                header |= dict(step=number + 1, pieces=pieces)
+                route.replica.mark(header, audit.cells)
+            barrier(comm)
+        # The third step has gone over the first, and was never marked.
+        state = recall(comm, "tested", Path.cwd(), later)
+        assert (state is not None) == (comm.rank == 0)
+        if state:
+            assert state.step == 2
+            expected = plain_sum(0) + plain_sum(1)
+            assert np.array_equal(state.params, -expected)
+            assert np.array_equal(state.state["momentum"], expected)
+        barrier(comm)
+        assert recall(comm, "tested", Path.cwd(), 3) is None
+        assert recall(comm, "another", Path.cwd(), 0) is None
+        barrier(comm)
+        route.replica.turn()
+        if comm.rank == 0:
+            route.params.view(np.uint32)[7] ^= 1 << 3
+        barrier(comm)
+        assert recall(comm, "tested", Path.cwd(), 0) is None
+        barrier(comm)
+    barrier(comm)
+    assert not list(replica.folder().glob("tested-*"))
 
 
 def test_a_replica_that_differs_is_named() -> None:
@@ -162,10 +290,8 @@ def test_a_replica_that_differs_is_named() -> None:
         wrong = comm.size - 1
         if comm.rank == wrong:
             route.params[COUNT // 2] = np.nextafter(np.float32(1), np.float32(2))
-        if wrong:
-            with pytest.raises(UserError, match=f"replica of rank {wrong} differs"):
-                route.digest()
-        else:
+        named = pytest.raises(RankError, match=f"replica of rank {wrong} on .* differs")
+        with named if comm.rank == wrong and wrong else nothing():
             route.digest()
 
 

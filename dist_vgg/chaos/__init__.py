@@ -1,0 +1,1 @@
+"""Breaking training on purpose: every kind of fault, at every moment of a step."""

@@ -1,0 +1,144 @@
+"""Break training in every way that is known, and see that nothing comes of it.
+
+python -m dist_vgg.chaos --trials 32 --seed 1          all kinds of fault, one after the other
+python -m dist_vgg.chaos --kinds kill,sigterm          some kinds
+python -m dist_vgg.chaos --full --trials 10            the full network
+python -m dist_vgg.chaos --list                        the kinds
+
+Each trial trains a narrow network on a few images under the supervisor, with one fault at a
+moment that seed and number alone decide, and compares the trained weights with those of a run
+that nothing happened to. Status 0: nothing was wrong.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from dist_vgg.chaos.faults import FAULTS, FULL, NARROW, choose_kinds, draw
+from dist_vgg.chaos.report import Result, failures, left_behind, table
+from dist_vgg.chaos.trial import (
+    SUPERVISOR_COMMAND,
+    complaints,
+    make_data,
+    run_trial,
+    undisturbed,
+)
+from dist_vgg.config import Parser
+from dist_vgg.errors import UserError
+from dist_vgg.files import write_text
+
+
+def main(argv: Sequence[str] | None = None, supervisor: Sequence[str] = SUPERVISOR_COMMAND) -> int:
+    """Run the command and give its exit status."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)  # so that trials clean up
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        options = parser().parse_args(argv)
+        if options.list:
+            print("\n".join(f"{fault.name:<16} {fault.about}" for fault in FAULTS.values()))
+            return 0
+        return run(options, supervisor)
+    except UserError as error:
+        print(f"dist_vgg.chaos: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dist_vgg.chaos: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def parser() -> Parser:
+    """The command line."""
+    parser = Parser(
+        prog="python -m dist_vgg.chaos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--trials", type=int, metavar="N", help="default: one of each kind")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument("--first", type=int, default=0, metavar="K", help="first trial's number")
+    parser.add_argument("--kinds", default="", metavar="A,B", help="only these; see --list")
+    parser.add_argument("--max-ranks", type=int, default=8, metavar="N", help="1 to 8; default: 8")
+    parser.add_argument("--full", action="store_true", help="train the full network")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="where trials have their folders")
+    parser.add_argument("--keep", action="store_true", help="keep folders of good trials, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all that was seen")
+    parser.add_argument("--list", action="store_true", help="show the kinds of fault")
+    return parser
+
+
+def run(options: argparse.Namespace, supervisor: Sequence[str]) -> int:
+    """Run the trials that the command line asks for, and show them; 1 where one has failed."""
+    kinds = choose_kinds(options.kinds)
+    trials = len(kinds) if options.trials is None else options.trials
+    for flag, value, low, high in (
+        ("--trials", trials, 1, 10**9),
+        ("--seed", options.seed, 0, 2**63 - 1),
+        ("--first", options.first, 0, 10**9),
+        ("--max-ranks", options.max_ranks, 1, 8),
+    ):
+        if not low <= value <= high:
+            raise UserError(f"{flag} {value} is out of range: {low} to {high}")
+    scale = FULL if options.full else NARROW
+    work = folder_for(options.work)
+    data, results = work / "data", []
+    make_data(data, scale)
+    sha256 = undisturbed(scale, data, work / "undisturbed")
+    print(f"without a fault: {scale.steps} steps, parameters {sha256[:16]}", flush=True)
+    for trial in range(options.first, options.first + trials):
+        plan = draw(options.seed, trial, kinds, scale, options.max_ranks)
+        folder = work / f"trial-{trial:05d}"
+        outcome = run_trial(plan, scale, data, folder, supervisor)
+        wrong = complaints(plan, outcome, sha256)
+        result = Result(plan, outcome, wrong, command_for(options, trial), folder)
+        results.append(result)
+        print(result.line(), flush=True)
+        if not wrong and not options.keep:
+            shutil.rmtree(folder)
+    failed = any(r.complaints for r in results)
+    print(f"\n{table(results)}\n\n{left_behind(results)}")
+    if failed:
+        print(f"\n{failures(results)}")
+    if options.json:
+        content = dict(sha256=sha256, trials=[result.as_dict() for result in results])
+        write_text(options.json, json.dumps(content, indent=2) + "\n")
+    if not failed and not options.keep:
+        shutil.rmtree(work)
+    return int(failed)
+
+
+def folder_for(wanted: Path | None) -> Path:
+    """A new folder for the trials."""
+    if {"PMI_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
+        raise UserError("start it without mpirun: it starts its own ranks")
+    if wanted is None:
+        return Path(tempfile.mkdtemp(prefix="dist_vgg-chaos-"))
+    try:
+        wanted.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"can't make --work {wanted}: {error.strerror}") from error
+    return wanted.resolve()
+
+
+def command_for(options: argparse.Namespace, trial: int) -> str:
+    """The command that repeats a trial."""
+    words = ["python", "-m", "dist_vgg.chaos", "--trials", "1", "--first", trial]
+    words += ["--seed", options.seed]
+    words += ["--kinds", options.kinds] if options.kinds else []
+    words += ["--max-ranks", options.max_ranks] if options.max_ranks != 8 else []
+    words += ["--full"] if options.full else []
+    return shlex.join(map(str, [*words, "--keep"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

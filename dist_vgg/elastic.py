@@ -1,0 +1,450 @@
+"""Keep a training running: start it again, on the ranks that remain, when one is lost.
+
+python -m dist_vgg.elastic -n 8 -- --data data --out run        8 ranks, then 7, then 6 ...
+python -m dist_vgg.elastic -n 8 --replace -- --out run          8 ranks again after each loss
+
+The weights depend on no rank count, so the result is that of a run that nothing happened to.
+This is a plain process without MPI, which a dying MPI can't take along. Its loop is: start
+mpirun, watch, clear away what is left, judge how it ended, start again.
+"""
+
+import argparse
+import ctypes
+import fcntl
+import json
+import math
+import os
+import platform
+import re
+import select
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dist_vgg.config import Parser, TrainConfig, read_toml
+from dist_vgg.errors import UserError
+
+GAVE_UP = 5  # exit status
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+LONGEST_DELAY = 60  # seconds before a restart
+PROBE_SECONDS = 20  # that a host has to answer
+LAST_SECONDS = 1  # for ranks to end when there has been a second signal
+GRACE = 30  # seconds for processes to be gone
+# The environment of all that belongs to a run has this variable, with the run's folder. A
+# process keeps it whatever becomes of its parent, its session and its process group.
+MARK = "DIST_VGG_ELASTIC"
+RANK = re.compile(rb"(?:PMI_RANK|OMPI_COMM_WORLD_RANK)=(\d+)")
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of <linux/prctl.h>
+LIBC = ctypes.CDLL(None)
+
+
+class Job:
+    """All processes of a run on this machine; those of train are its ranks."""
+
+    def __init__(self, folder: Path, module: str) -> None:
+        self.environ = {**os.environ, MARK: str(folder)}
+        self.mark = f"{MARK}={folder}".encode()
+        self.argv = [b"-m", module.encode()]
+        self.names: dict[int, str] = {}  # of the ranks, by pid
+        self.dead: list[str] = []  # names of those that have ended, the first one first
+        self._ends = select.epoll()  # hands out the ends of ranks in their order
+        self._watched: dict[int, int] = {}  # pid of a rank by the descriptor that tells its end
+
+    def states(self) -> dict[int, str]:
+        """The state of each process by its pid: R, S ..., T if stopped. Notes new ranks."""
+        states, parents, ranks = {}, {}, {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, ValueError):  # it ended meanwhile, or is someone else's
+                pid, environ = int(path.name), (path / "environ").read_bytes().split(b"\0")
+                if self.mark in environ and pid != os.getpid():
+                    # "pid (name) state ppid": the name may hold spaces and brackets.
+                    stat = (path / "stat").read_text().rpartition(")")[2].split()
+                    states[pid], parents[pid] = stat[0], int(stat[1])
+                    if (path / "cmdline").read_bytes().split(b"\0")[1:3] == self.argv:
+                        numbers = [m[1].decode() for m in map(RANK.fullmatch, environ) if m]
+                        ranks[pid] = f"rank {numbers[0]}" if numbers else "a rank"
+        for pid in ranks.keys() - self.names.keys():
+            # A rank's fork looks like the rank until it becomes another program.
+            if parents[pid] not in ranks:
+                self.names[pid] = ranks[pid]
+                with suppress(OSError, AttributeError):  # it ended, or this Python is too old
+                    self._watched[descriptor := os.pidfd_open(pid)] = pid
+                    self._ends.register(descriptor, select.EPOLLIN)
+        return states
+
+    def start(self, command: Sequence[str], ranks: int) -> None:
+        """Start mpirun, in a session of its own: Ctrl-C reaches all of the terminal's."""
+        self.names, self.dead, self.size = {}, [], ranks
+        self.mpirun = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=self.environ,
+            preexec_fn=_save_at_end_of(os.getpid()),
+        )
+
+    def watch(self, signals: Sequence[int], stall: float, patience: float) -> str:
+        """Wait for the end of mpirun; or what is wrong, where it won't end by itself.
+
+        `signals` is what we have received until now: the first is passed on, politely, and at
+        the second nothing is waited for. `stall` and `patience` are seconds, see `main`.
+        """
+        clock, last, looked, told, death = 0.0, time.monotonic(), -1.0, False, math.inf
+        stopped: dict[int, float] = {}  # since when, by pid
+        while self.mpirun.poll() is None and len(signals) < 2:
+            for descriptor, _ in self._ends.poll(0.05):
+                self.dead.append(self.names[self._forget(descriptor)])
+            now = time.monotonic()
+            # Time in which we were stopped ourselves, as by Ctrl-Z, doesn't count.
+            clock, last = clock + min(now - last, 1), now
+            if signals and not told:
+                # Of the three, the one at which both MPIs let the ranks take their time.
+                self.mpirun.send_signal(signal.SIGUSR1)
+                told = True
+            if clock - looked > (0.05 if clock < 2 else 0.5):
+                looked, states = clock, self.states()
+                stopped = {p: stopped.get(p, clock) for p, state in states.items() if state == "T"}
+                death = min(death, clock) if self.names.keys() - states.keys() else math.inf
+            for pid, since in stopped.items():
+                # The other ranks, where there are any, know more and speak first.
+                if stall and clock - since > stall + patience:
+                    name = f"{self.names.get(pid, 'a process')} on {platform.node()}"
+                    return f"{name} (pid {pid}) has been stopped for {clock - since:.0f} s"
+            if clock - death > patience:
+                return f"{self.first_dead()} lost and mpirun still there"
+        if self.mpirun.poll() is not None:
+            return ""
+        # To the ranks this is their second signal as well: they take their memory along.
+        self.mpirun.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self.mpirun.wait(LAST_SECONDS)
+        return "ended by a second signal"
+
+    def clear_away(self) -> None:
+        """Kill all that is left, stopped or not, and wait until it is gone."""
+        end = time.monotonic() + GRACE
+        while left := self.states():
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > end:
+                raise UserError(f"can't kill {', '.join(map(str, left))}, of the last start")
+            time.sleep(0.02)
+
+    def end(self) -> int:
+        """Leave nothing behind; mpirun's status as the shell has it."""
+        if self.mpirun.poll() is None:
+            self.mpirun.kill()
+        status = self.mpirun.wait()
+        self.clear_away()
+        with suppress(ChildProcessError):  # orphans have become our children
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        for descriptor in list(self._watched):
+            self._forget(descriptor)
+        return status if status >= 0 else 128 - status
+
+    def first_dead(self) -> str:
+        """The rank that ended first, if all were here to be seen: the rest is soon killed."""
+        return self.dead[0] if self.dead and len(self.names) == self.size else "a rank"
+
+    def _forget(self, descriptor: int) -> int:
+        self._ends.unregister(descriptor)
+        os.close(descriptor)
+        return self._watched.pop(descriptor)
+
+
+def _save_at_end_of(parent: int) -> Callable[[], None]:
+    """What has a child told to save and stop when this process is killed."""
+
+    def call() -> None:
+        LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGUSR1))
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return call
+
+
+class Hosts:
+    """The machines of a run, by --hostfile or Slurm; none where mpirun is told of none."""
+
+    def __init__(self, hostfile: str | None, ranks: int) -> None:
+        lines: list[str] = []
+        try:
+            if hostfile:
+                lines = Path(hostfile).read_text().splitlines()
+            elif int(os.environ.get("SLURM_JOB_NUM_NODES", 1)) > 1:
+                command = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
+                lines = subprocess.check_output(command, text=True).splitlines()
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(f"can't read the hosts: {error}; see --hostfile") from error
+        self.file = hostfile
+        lines = [line.partition("#")[0].strip() for line in lines]
+        self.lines = [line for line in lines if line]
+        self.names = [re.split(r"[\s:]", line.strip())[0] for line in self.lines]
+        # "host:4" for MPICH, "host slots=4" for Open MPI; else an even share.
+        share = math.ceil(ranks / max(1, len(self.lines)))
+        slots = [re.search(r"(?:slots=|:)\s*(\d+)", line) for line in self.lines]
+        self.slots = [int(match[1]) if match else share for match in slots]
+
+    def probe(self, mpirun: Sequence[str], folder: Path, job: Job) -> int:
+        """Leave out those that don't answer; the slots of those that do."""
+        quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        calls = {
+            name: subprocess.Popen(
+                [*mpirun, "-n", "1", "-host", name, "true"], **quiet, env=job.environ
+            )
+            for name in dict.fromkeys(self.names)
+        }
+        end = time.monotonic() + PROBE_SECONDS
+        while time.monotonic() < end and any(call.poll() is None for call in calls.values()):
+            time.sleep(0.05)
+        for call in calls.values():
+            call.kill()
+        silent = [name for name, call in calls.items() if call.wait()]
+        job.clear_away()
+        if silent:
+            say(f"no answer from {', '.join(silent)}")
+        there = [name not in silent for name in self.names]
+        lines = [line for line, answers in zip(self.lines, there, strict=True) if answers]
+        self.file = str(folder / "hosts")
+        try:
+            Path(self.file).write_text("\n".join(lines) + "\n")
+        except OSError as error:
+            raise UserError(f"can't write {self.file}: {error.strerror}; free space") from error
+        return sum(slots for slots, answers in zip(self.slots, there, strict=True) if answers)
+
+
+class Log:
+    """RUN/elastic.jsonl, a line for each event; whoever has it open has the run to himself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / "elastic.jsonl").open("a")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder} is looked after by another dist_vgg.elastic") from error
+        except OSError as error:
+            raise UserError(f"can't use the run's folder {folder}: {error.strerror}") from error
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Record an event, with its time in seconds since 1970."""
+        with suppress(OSError):  # a full disk is no reason to give up
+            record = dict(time=round(time.time(), 3), event=event, **fields)
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Leave no file that only we need, and no folder in which no run began."""
+        with suppress(OSError):  # the folder may have gone, or the disk be full
+            (self.folder / "hosts").unlink(missing_ok=True)
+            if [path.name for path in self.folder.iterdir()] == ["elastic.jsonl"]:
+                (self.folder / "elastic.jsonl").unlink()
+                self.folder.rmdir()
+        self._file.close()
+
+
+def supervise(own: argparse.Namespace, train: list[str], module: str, patience: float) -> int:
+    """Run train until it has finished, start by start; returns the exit status."""
+    mpirun, hosts = find_mpirun(own.mpirun), Hosts(own.hostfile, own.n)
+    known = read_train_options(train)
+    train = train if known.out else [*train, "--out", str(known.folder)]
+    folder = known.folder.resolve()
+    again = shlex.join(["python", "-m", "dist_vgg.elastic", *own.argv, "--", *train])
+    job, log = Job(folder, module), Log(folder)
+    signals: list[int] = []
+    for number in STOPS:
+        signal.signal(number, lambda number, frame: signals.append(number))
+    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        if job.states():
+            say("waiting for the job of an earlier start, which lost its supervisor")
+            pause(GRACE, lambda: bool(signals) or not job.states())
+            job.clear_away()
+        ranks, best, idle = own.n, last_step(folder), 0  # idle: restarts since the last progress
+        status, why, noticed = GAVE_UP, "", time.monotonic()
+        for restart in range(own.max_restarts + 1):
+            if restart:
+                slots = hosts.probe(mpirun, folder, job) if hosts.names else ranks
+                delay = min(2 ** (idle - 1), LONGEST_DELAY) if idle else 0
+                idle += 1
+                enough = slots >= own.min_ranks
+                what = f"starting again on {min(ranks, slots)} ranks" if enough else "waiting"
+                when = f" in {delay} s" if delay else ""
+                say(f"{why}; {what}{when}, restart {restart} of {own.max_restarts}")
+                pause(delay, lambda: bool(signals))
+                if not enough:
+                    why = f"only {slots} slots remain"
+                    continue
+                ranks = min(ranks, slots)
+            if not signals:
+                at = ["-hostfile", hosts.file] if hosts.file else []
+                command = [*mpirun, *at, "-n", str(ranks), sys.executable, "-m", module, *train]
+                command += [] if known.resume and not restart else ["--resume", "if-any"]
+                job.start(command, ranks)
+                seconds = round(time.monotonic() - noticed, 3)
+                log.write("start", restart=restart, ranks=ranks, seconds=seconds)
+                try:
+                    trouble = job.watch(signals, known.stall_timeout, patience)
+                    noticed = time.monotonic()
+                finally:
+                    status = job.end()
+                lost, why = judge(status, trouble, job)
+                step = last_step(folder)
+                why = "" if status in (0, 2) else why
+                log.write("ended", status=status, step=step, ranks=ranks, why=why)
+            if signals and status not in (0, 2):
+                status = 128 + signals[0]
+                name = signal.Signals(signals[0]).name
+                say(f"stopped by {name} after step {last_step(folder)}; go on with: {again}")
+            if status in (0, 2, *(128 + number for number in STOPS)):
+                log.write("exit", status=status)
+                return status
+            if not (restart or job.names or hosts.names):
+                raise UserError(f"mpirun started no rank, and ended with {status}")
+            why += f" after step {step}"
+            ranks = own.n if own.replace else max(ranks - lost, own.min_ranks)
+            if step > best:
+                best, idle = step, 0
+        print(
+            f"dist_vgg.elastic: gave up after {own.max_restarts} restarts: {why}; "
+            f"go on with: {again}",
+            file=sys.stderr,
+        )
+        log.write("exit", status=GAVE_UP)
+        return GAVE_UP
+    finally:
+        log.close()
+
+
+def judge(status: int, trouble: str, job: Job) -> tuple[int, str]:
+    """How many ranks count as lost, and what has happened, in words."""
+    ending = f"(mpirun ended with {status})"
+    if trouble:
+        return 1, f"{trouble} (mpirun was ended)"
+    if status in (1, 255) or job.mpirun.returncode < 0:
+        # 255 is mpirun's own, as where it can't reach a host
+        return 0, f"{'a rank' if status == 1 else 'mpirun'} failed {ending}"
+    if status == 3:
+        return 1, f"a rank stalled {ending}"
+    if status == 4:
+        return 0, f"checksums or replicas disagree {ending}"
+    # A rank killed by signal n: MPICH ends with n, Open MPI with 128 + n.
+    return 1, f"{job.first_dead()} lost {ending}"
+
+
+def say(words: str) -> None:
+    """Print a line of our own, below the job's live line where there is one."""
+    print(("\n" if sys.stdout.isatty() else "") + f"elastic: {words}", flush=True)
+
+
+def pause(seconds: float, over: Callable[[], bool]) -> None:
+    """Sleep for so long, or until it is over."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not over():
+        time.sleep(0.1)
+
+
+def last_step(folder: Path) -> int:
+    """The last step that the run has recorded, or 0."""
+    with suppress(OSError), (folder / "metrics.jsonl").open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - (1 << 16)))
+        for line in reversed(file.read().splitlines()):
+            with suppress(ValueError, KeyError, TypeError):  # torn by the end of its writer
+                return int(json.loads(line)["step"])
+    return 0
+
+
+def find_mpirun(wanted: str | None) -> list[str]:
+    """The command that starts ranks: --mpirun, or the one of this Python, or that on the path."""
+    try:
+        name, *options = shlex.split(wanted or "mpirun") or [""]
+    except ValueError as error:
+        raise UserError(f"--mpirun {wanted}: {error}") from error
+    scripts = "" if wanted else sysconfig.get_path("scripts") + os.pathsep
+    found = shutil.which(name, path=scripts + os.environ.get("PATH", os.defpath))
+    if not found:
+        raise UserError(
+            f"no {name} found; pip install 'dist_vgg[mpich]', load your cluster's MPI module, "
+            "or name it with --mpirun"
+        )
+    return [found, *options]
+
+
+def read_train_options(options: Sequence[str]) -> argparse.Namespace:
+    """Of train's options those that we must know, and the run's folder."""
+    parser = Parser(add_help=False)
+    parser.add_argument("--out")
+    parser.add_argument("--config")
+    parser.add_argument("--stall-timeout", type=float)
+    parser.add_argument("--resume", nargs="?", const="newest")
+    parser.add_argument("--debug", "--pdb", action="store_true")
+    known, _ = parser.parse_known_args(options)
+    if known.debug:
+        raise UserError("--debug and --pdb are for one process: python -m dist_vgg.train --debug")
+    stored = read_toml(known.config) if known.config else {}
+    if known.stall_timeout is None:
+        known.stall_timeout = stored.get("stall_timeout", TrainConfig().stall_timeout)
+    folder = known.out or stored.get("out")
+    if known.resume and not folder:
+        raise UserError("name the run to resume with --out")
+    known.folder = Path(folder or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")
+    return known
+
+
+def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
+    """The options in front of `--`."""
+    parser = Parser(
+        prog="python -m dist_vgg.elastic",
+        usage="%(prog)s -n N [options] -- [options of dist_vgg.train]",
+        description="Train under mpirun, and start again on the ranks that remain after a loss.",
+        epilog=f"Exit status: train's own, or {GAVE_UP} when restarts are used up.",
+    )
+    add = parser.add_argument
+    add("-n", type=int, required=True, metavar="N", help="ranks to begin with")
+    add("--min-ranks", type=int, default=1, metavar="N", help="never fewer (default: 1)")
+    add("--max-restarts", type=int, default=10, metavar="N", help="then give up (default: 10)")
+    add("--replace", action="store_true", help="as many ranks again after a loss")
+    add("--hostfile", metavar="FILE", help="mpirun's, for several machines")
+    add("--mpirun", metavar="COMMAND", help="the command that starts ranks (default: mpirun)")
+    own = parser.parse_args(argv)
+    own.argv = list(argv)
+    if own.min_ranks < 1 or own.max_restarts < 0:
+        raise UserError("--min-ranks must be at least 1, and --max-restarts at least 0")
+    if own.n < own.min_ranks:
+        raise UserError(f"-n {own.n} is less than --min-ranks {own.min_ranks}")
+    return own
+
+
+def main(argv: Sequence[str], module: str = "dist_vgg.train", patience: float = 10) -> int:
+    """Run the command; returns its exit status.
+
+    `module` is what each rank runs, `patience` the seconds that mpirun has once a rank has
+    ended, and the ranks to name a stopped one by themselves.
+    """
+    cut = argv.index("--") if "--" in argv else len(argv)
+    try:
+        if not sys.platform.startswith("linux"):
+            raise UserError(
+                "this needs Linux, to look after processes; start dist_vgg.train instead"
+            )
+        if cut == len(argv) and not {"-h", "--help"} & set(argv):
+            raise UserError("train's options go behind --, as in: -n 8 -- --data data; see --help")
+        return supervise(read_own_options(argv[:cut]), list(argv[cut + 1 :]), module, patience)
+    except UserError as error:
+        print(f"dist_vgg.elastic: error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

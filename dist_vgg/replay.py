@@ -1,0 +1,118 @@
+"""Recompute a step of a run in one process, and compare its bits with those recorded.
+
+python -m dist_vgg.replay runs/NAME --step 120
+
+It goes on from the newest checkpoint before that step, or from the start where none is left. A
+step that differs was computed wrongly, by a faulty machine or one of another kind, now or then;
+or it was computed by another version of the program.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dist_vgg import machine
+from dist_vgg.batches import load_hosted
+from dist_vgg.checkpoint import checkpoints, load_newest, step_of
+from dist_vgg.checksums import GRADIENT, PARAMETERS
+from dist_vgg.comm import run_command
+from dist_vgg.config import Parser, TrainConfig
+from dist_vgg.errors import RankError, UserError
+from dist_vgg.runlog import read_metrics
+from dist_vgg.runs import check_resumed, stored_options
+from dist_vgg.shards import open_set
+from dist_vgg.train import Trainer
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+def recorded_steps(run: Path) -> dict[int, dict[str, Any]]:
+    """The records of a run's steps that have digests, by step; UserError where there are none."""
+    try:
+        records = {
+            r["step"]: r for r in read_metrics(run, "step") if {"digest", "layers"} <= set(r)
+        }
+    except OSError as error:
+        raise UserError(f"can't read {error.filename}: {error.strerror}; name a run") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run / 'metrics.jsonl'} is damaged: {error}") from error
+    if not records:
+        raise UserError(f"{run / 'metrics.jsonl'} has no digests: the run was without --audit")
+    return records
+
+
+def stored_config(run: Path) -> TrainConfig:
+    """The options of a run, for one process that keeps nothing."""
+    try:
+        stored = json.loads((run / "config.json").read_text())["config"]
+        return stored_options(stored, route="flat", standby="off", audit=True)
+    except OSError as error:
+        raise UserError(f"can't read {error.filename}: {error.strerror}; name a run") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run / 'config.json'} is damaged or of another version") from error
+
+
+def difference(recorded: Mapping[str, Any], computed: Mapping[str, Any]) -> str:
+    """Where two records of a step differ; "" where their bits agree."""
+    if recorded["digest"] == computed["digest"] and recorded["layers"] == computed["layers"]:
+        return ""
+    words = []
+    # Backward computes the last layer's gradient first; forward uses the first layer first.
+    for name, order in ((GRADIENT, reversed), (PARAMETERS, list)):
+        before, after = recorded["layers"][name], computed["layers"][name]
+        differ = [layer for layer in order(list(after)) if before.get(layer) != after[layer]]
+        if differ:
+            words.append(f"{name} first in {differ[0]}, in {len(differ)} of {len(after)} layers")
+        else:
+            words.append(f"{name} in no layer")
+    return "differs: " + "; ".join(words)
+
+
+def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
+    """Run the command; returns its exit status."""
+    parser = Parser(prog="python -m dist_vgg.replay", description=__doc__.split("\n")[0])
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder")
+    parser.add_argument("--step", type=int, metavar="N", help="which step (default: the last)")
+    parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the run's)")
+    options = parser.parse_args(argv)
+    if comm.size > 1:
+        raise UserError("replay is one process: start it without mpirun")
+    records = recorded_steps(options.run)
+    step = max(records) if options.step is None else options.step
+    if step not in records:
+        raise UserError(
+            f"--step {step} is not recorded in {options.run}, which has {min(records)} to "
+            f"{max(records)}"
+        )
+    config = stored_config(options.run)
+    data = Path(options.data or config.data)
+    machine.settle(config.blas_threads)
+    info = open_set(data)
+    shards = load_hosted(data, info, "train", config.limit, comm)
+    trainer = Trainer(config, info, shards, comm)
+    folder = options.run / "checkpoints"
+    before = [path for path in checkpoints(folder) if step_of(path) < step]
+    if before:
+        checkpoint = load_newest(folder, print, below=step)
+        check_resumed(config, info, vars(checkpoint))
+        trainer.resume(checkpoint)
+        print(f"from the checkpoint after step {trainer.step}", flush=True)
+    else:
+        trainer.start()
+        print(f"no checkpoint before step {step} is left: from the start", flush=True)
+    differs = ""
+    while trainer.step < step and not differs:
+        computed = trainer.train_step()
+        if computed["step"] in records:
+            differs = difference(records[computed["step"]], computed)
+            print(f"step {computed['step']}: {differs or 'the same bits'}", flush=True)
+        if trainer.step % trainer.batches.steps_per_epoch == 0:
+            trainer.finish_epoch()
+    trainer.route.close()
+    return RankError.CORRUPT if differs else 0
+
+
+if __name__ == "__main__":
+    run_command("dist_vgg.replay", main)

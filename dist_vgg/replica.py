@@ -1,0 +1,343 @@
+"""A node's parameters and optimizer state, kept in memory that outlives its processes.
+
+There are two copies of everything. A step reads one and writes the other, which costs no more
+than to write in place, and only when all ranks have finished is the new one marked as whole,
+with its step and checksums. Whatever is killed, and whenever, one copy is whole, and the next
+start goes on from there: at most the step that was being computed is lost.
+
+A copy lies in a file of /dev/shm, in a folder that is the user's own, and is locked as long as
+a process uses it:
+
+    /dev/shm/dist_vgg-UID/RUN-START-RANK    two records, then two copies of all vectors
+
+A record is valid where its SHA-256 is right, a copy where its vectors have the checksums of its
+record. Neither MPI nor anybody else is asked whether the writer came to its end.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import mmap
+import os
+import stat
+import struct
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dist_vgg.checksums import Cells
+
+SHM = Path("/dev/shm")
+LINE = 16  # float32 numbers in a cache line
+PAGE = 4096
+HEAD = struct.Struct("<8sQQ32s")  # magic, bytes of text, bytes of tables, SHA-256 of both
+MAGIC = b"dvggmem1"
+RECORD = 1 << 19  # bytes of a record; its numbers take at most 4,200 * 8 for each vector
+STARTING = 60  # seconds in which a new file gets its first record
+STALE = 3600  # seconds after which the memory of a dead run that nobody went on with is removed
+
+Piece = tuple[int, int]
+
+
+def folder() -> Path:
+    """This user's folder in shared memory."""
+    return SHM / f"dist_vgg-{os.geteuid()}"
+
+
+def make_folder() -> Path:
+    """Make it, readable by nobody else. Raises OSError where somebody else has made it."""
+    path = folder()
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise PermissionError(errno.EACCES, "belongs to somebody else", str(path))
+    path.chmod(0o700)
+    return path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything lies in a replica's memory."""
+
+    count: int  # numbers of a vector
+    vectors: int  # the parameters, and each vector of the optimizer's state
+    copies: int
+    cells: int  # of a vector, see checksums
+
+    @property
+    def stride(self) -> int:
+        """Bytes from one vector to the next."""
+        return -(-self.count // LINE) * LINE * 4
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return self.tables + 8 * (self.vectors + 1) * self.cells
+
+    @property
+    def tables(self) -> int:
+        """Where the checksums begin that are being noted: of each vector, and the gradient."""
+        return self.offset(self.copies, 0)
+
+    def offset(self, copy: int, vector: int) -> int:
+        """Where a vector of a copy begins."""
+        return self.copies * RECORD + (copy * self.vectors + vector) * self.stride
+
+
+class Replica:
+    """Parameters and optimizer state of a node, in one copy or two.
+
+    `params` and `state` are those of the last whole step, until `turn` makes them the ones to
+    be written to. `tables` are for the node's checksums.
+    """
+
+    def __init__(self, memory: mmap.mmap, layout: Layout, names: Sequence[str]) -> None:
+        self.layout, self.names = layout, list(names)
+        self.path: Path | None = None  # of the file, if it is to outlive this process
+        self._memory = memory
+        self._handle: int | None = None
+        self._copies = [
+            [
+                np.frombuffer(memory, np.float32, layout.count, layout.offset(copy, vector))
+                for vector in range(layout.vectors)
+            ]
+            for copy in range(layout.copies)
+        ]
+        numbers = (layout.vectors + 1) * layout.cells
+        self.tables = np.frombuffer(memory, np.uint64, numbers, layout.tables)
+        self.tables = self.tables.reshape(layout.vectors + 1, layout.cells)
+        self._now = 0
+        self._bind()
+
+    def _bind(self) -> None:
+        self.params, *state = self._copies[self._now]
+        self.state = dict(zip(self.names, state, strict=True))
+
+    def turn(self) -> None:
+        """From now on write to the other copy; what was read stays as it is."""
+        self._now = (self._now + 1) % len(self._copies)
+        self._bind()
+
+    def mark(self, header: Mapping[str, Any], cells: Cells) -> None:
+        """Say that the current copy is whole: what it is, and the checksums in `tables`."""
+        if self.path is None:
+            return
+        text = json.dumps({**header, "layout": vars(self.layout), "names": self.names}).encode()
+        numbers = cells.starts.tobytes() + self.tables[: self.layout.vectors].tobytes()
+        digest = hashlib.sha256(text + numbers).digest()
+        record = HEAD.pack(MAGIC, len(text), len(numbers), digest) + text + numbers
+        if len(record) > RECORD:
+            return  # thousands of ranks: there is still the checkpoint
+        start = self._now * RECORD
+        self._memory[start : start + len(record)] = record
+        if self._handle is not None:
+            os.utime(self._handle)  # its name may have gone, with its user's last session
+
+    def hold(self, path: Path, handle: int) -> None:
+        """Keep the file's lock as long as this process lives."""
+        self.path, self._handle = path, handle
+
+    def remove(self) -> None:
+        """Let nothing outlive this process. The arrays stay usable."""
+        path, self.path = self.path, None
+        if path:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()
+
+
+def private(layout: Layout, names: Sequence[str]) -> Replica:
+    """A replica in memory of this process alone."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    return Replica(mmap.mmap(-1, layout.size, flags), layout, names)
+
+
+def create(path: Path, layout: Layout, used: Iterable[tuple[int, Piece]]) -> None:
+    """Make the file of a replica. `used` says which pieces of which vectors will be written.
+
+    Raises OSError where there is no space; later there would only be a SIGBUS.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    try:
+        make_folder()
+        handle = os.open(path, flags, 0o600)
+    except FileNotFoundError:  # another run has ended just now, and taken the empty folder along
+        make_folder()
+        handle = os.open(path, flags, 0o600)
+    try:
+        os.ftruncate(handle, layout.size)
+        os.posix_fallocate(handle, 0, layout.copies * RECORD)
+        parts = [(layout.tables, layout.size - layout.tables)]
+        for vector, (lo, hi) in used:
+            for copy in range(layout.copies):
+                parts.append((layout.offset(copy, vector) + 4 * lo, 4 * (hi - lo)))
+        for start, length in parts:
+            if length:
+                os.posix_fallocate(handle, start, length)
+    except BaseException as error:  # Ctrl-C, too
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    finally:
+        os.close(handle)
+
+
+def attach(path: Path, layout: Layout, names: Sequence[str]) -> Replica:
+    """Use the file of a replica, and lock it against being taken for a dead run's."""
+    handle = os.open(path, os.O_RDWR)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    replica = Replica(mmap.mmap(handle, layout.size), layout, names)
+    replica.hold(path, handle)
+    return replica
+
+
+@dataclass
+class Kept:
+    """A copy that a process has left behind; see `verify` for whether it is whole."""
+
+    path: Path
+    header: dict[str, Any]
+    vectors: list[np.ndarray]
+    cells: Cells
+    tables: np.ndarray
+
+    @property
+    def step(self) -> int:
+        return int(self.header["step"])
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """What it has of the optimizer's state; of the parameters it has all."""
+        return [(int(lo), int(hi)) for lo, hi in self.header["pieces"]]
+
+    def claim(self) -> dict[str, Any]:
+        """What it offers, for other ranks to know."""
+        parts = dict(step=self.step, count=self.cells.count, names=self.header["names"])
+        return dict(**parts, pieces=self.pieces, header=self.header)
+
+    def verify(self) -> bool:
+        """Whether every number is the one that was written."""
+        count = self.cells.count
+        pieces = [[(0, count)], *[self.pieces] * (len(self.vectors) - 1)]
+        return all(
+            np.array_equal(self.cells.sums(vector, lo, hi), table[self.cells.within(lo, hi)])
+            for vector, table, parts in zip(self.vectors, self.tables, pieces, strict=True)
+            for lo, hi in parts
+        )
+
+
+def kept(run: str, home: Path) -> list[Kept]:
+    """The copies that earlier processes of a run have left on this machine, newest first.
+
+    `home` is the run's folder: a copy of it is another run.
+    """
+    found = [copy for path in folder().glob(f"{run}-*") for copy in _copies(path)]
+    found = [copy for copy in found if copy.header["folder"] == str(home.resolve())]
+    return sorted(found, key=lambda copy: copy.step, reverse=True)
+
+
+def in_use(run: str, home: Path) -> bool:
+    """Whether processes of a run live on this machine, and have made a step."""
+    return any(_in_use(copy.path) for copy in kept(run, home))
+
+
+def make_room(run: str) -> None:
+    """Remove what earlier processes of a run have left, where it leaves no room for as much."""
+    paths = [path for path in folder().glob(f"{run}-*") if not _in_use(path)]
+    free = os.statvfs(SHM)
+    if 2 * sum(path.stat().st_size for path in paths) > free.f_bavail * free.f_frsize:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def forget(run: str) -> None:
+    """Remove all memory of a run, or of one of its starts."""
+    for path in folder().glob(f"{run}-*"):
+        path.unlink(missing_ok=True)
+
+
+def _copies(path: Path) -> Iterator[Kept]:
+    """The copies in a file whose records are valid."""
+    try:
+        with path.open("rb") as file:
+            # Our own user's file, but of any length and content.
+            memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    except (OSError, ValueError):
+        return
+    for copy in range(2):
+        # Another version of this program may have written other things.
+        with suppress(KeyError, TypeError, ValueError):
+            found = _kept(path, memory, copy)
+            if found:
+                yield found
+
+
+def _kept(path: Path, memory: mmap.mmap, copy: int) -> Kept | None:
+    """One of the two copies in a file; None where its record is not whole."""
+    record = _record(memory, copy * RECORD)
+    if record is None:
+        return None
+    header, numbers = record
+    layout = Layout(**header["layout"])
+    starts, *tables = numbers.reshape(layout.vectors + 1, layout.cells)
+    cells = Cells(layout.count, layout.count)
+    cells.starts = starts.astype(np.int64)
+    vectors = [
+        np.frombuffer(memory, np.float32, layout.count, layout.offset(copy, vector))
+        for vector in range(layout.vectors)
+    ]
+    return Kept(path, header, vectors, cells, np.array(tables))
+
+
+def _record(memory: mmap.mmap, start: int) -> tuple[dict[str, Any], np.ndarray] | None:
+    """Header and numbers of the record at a place, if it is whole."""
+    if start + HEAD.size > len(memory):
+        return None
+    magic, text, numbers, digest = HEAD.unpack_from(memory, start)
+    end = start + HEAD.size + text + numbers
+    if magic != MAGIC or end > min(start + RECORD, len(memory)):
+        return None
+    content = memory[start + HEAD.size : end]
+    if hashlib.sha256(content).digest() != digest:
+        return None
+    return json.loads(content[:text]), np.frombuffer(content[text:], np.uint64)
+
+
+def sweep(run_folder: Path, ours: Path | None) -> None:
+    """Remove what earlier processes of this run have left, but not `ours`, and what is stale.
+
+    Memory is stale where no process uses it and its run's folder is gone, or nobody has gone
+    on with it for an hour. Without a record it may belong to a run that is just starting.
+    """
+    for path in folder().glob("*"):
+        with suppress(OSError):
+            if path == ours or _in_use(path):
+                continue
+            homes = {Path(copy.header["folder"]) for copy in _copies(path)}
+            wanted = any(home.exists() for home in homes - {run_folder.resolve()})
+            age = time.time() - path.stat().st_mtime
+            if age > STALE or (homes and not wanted) or (not homes and age > STARTING):
+                path.unlink()
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a process has the file locked."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

@@ -1,0 +1,61 @@
+"""What dist_vgg.elastic sees of a training, without MPI: steps, statuses, and a chosen mishap."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--out", type=Path, required=True)
+parser.add_argument("--resume", nargs="?", const="needed", default="no")
+parser.add_argument("--stall-timeout", type=float)
+parser.add_argument("--mishap", default="")  # kill or stop the last rank, or an exit status
+parser.add_argument("--after", type=int, default=2)  # so many steps of a start
+parser.add_argument("--times", type=int, default=1)  # in so many starts, the first ones
+parser.add_argument("--steps", type=int, default=4)
+parser.add_argument("--fork", action="store_true")
+parser.add_argument("--deaf", action="store_true")  # to signals
+options = parser.parse_args()
+
+rank, size = (
+    int(next(os.environ[name] for name in names if name in os.environ))
+    for names in (("PMI_RANK", "OMPI_COMM_WORLD_RANK"), ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
+)
+received: list[int] = []
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, frame: received.append(number))
+
+if options.fork and os.fork() == 0:
+    time.sleep(0.5)
+    os._exit(0)
+starts, metrics = options.out / "starts", options.out / "metrics.jsonl"
+starts.mkdir(parents=True, exist_ok=True)
+past = len(list(starts.glob(f"{rank}-*")))  # starts in which this rank took part before
+note = dict(size=size, resume=options.resume, pid=os.getpid())
+(starts / f"{rank}-{past}").write_text(json.dumps(note))
+step = metrics.read_text().count("\n") if options.resume != "no" and metrics.exists() else 0
+last = options.after + step if past < options.times and options.mishap else options.steps
+
+while True:
+    if step == last < options.steps:
+        time.sleep(0.2)  # no real one comes to its mishap as quickly
+        if options.mishap.isdigit():
+            sys.exit(int(options.mishap))
+        if rank == size - 1:
+            os.kill(os.getpid(), signal.SIGKILL if options.mishap == "kill" else signal.SIGSTOP)
+        time.sleep(60)  # as one that waits for the rank that was lost
+    if step >= options.steps:
+        break
+    time.sleep(0.05)
+    step += 1
+    if rank == 0:
+        with metrics.open("a") as file:
+            file.write(json.dumps({"kind": "step", "step": step}) + "\n")
+    if received and not options.deaf:
+        time.sleep(0.2)  # long enough for a second signal to be noticed
+        with (options.out / "received").open("a") as file:
+            file.write(f"{[signal.Signals(number).name for number in received]}\n")
+        sys.exit(128 + received[0])

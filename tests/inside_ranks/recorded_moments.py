@@ -1,0 +1,41 @@
+"""dist_vgg.train that prints each moment of its third step, and how much of it is updated.
+
+That is the share of the rank's own parameters that differ from those at the step's beginning.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dist_vgg import train
+from dist_vgg.chaos import faults, faulty
+from dist_vgg.comm import run_command
+
+STEP = 3
+
+
+class Recorder(faulty.Faulty):
+    before: Any = None
+
+    def at(self, moment: str, saving: bool = False) -> None:
+        assert self.trainer
+        step, route = self.trainer.step + (not saving), self.trainer.route
+        params = np.concatenate([route.params[lo:hi] for lo, hi in route.pieces])
+        if moment == "step":
+            self.before = params
+        if moment == faults.START_UP or step == STEP:
+            updated = 0.0 if self.before is None else np.mean(params != self.before)
+            print(f"at {moment} {step} {updated:.3f}", flush=True)
+
+    def note(self, what: str, **values: Any) -> None:
+        pass
+
+
+def main(argv: Any, comm: Any) -> int:
+    plan = faults.draw(0, 0, ["kill-forward"], faults.NARROW)
+    faulty.install(Recorder(Path("/"), plan))
+    return train.main(argv, comm)
+
+
+run_command("dist_vgg.train", main)

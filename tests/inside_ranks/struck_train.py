@@ -1,0 +1,84 @@
+"""dist_vgg.train that something befalls once: `RANK STEP MOMENT FAULT [VECTOR]`, then options."""
+
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from dist_vgg import comm, train
+from dist_vgg.comm import run_command
+
+RANK, STEP, MOMENT, FAULT, *VECTOR = sys.argv.pop(1).split()
+MOMENTS = {"forward": "_micro_batch", "reduce": "_agree", "update": "_update", "share": "_record"}
+
+
+def strike(trainer: train.Trainer) -> None:
+    if FAULT == "kill":
+        time.sleep(0.2)  # until the others have marked the step before as done
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif FAULT == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif FAULT == "hang":
+        time.sleep(1000)
+    elif FAULT == "crawl":
+        for _ in range(8):
+            trainer.clock.mark("reading")
+            time.sleep(0.25)
+    elif FAULT == "wait":
+        comm.wait(MPI.COMM_WORLD.Irecv(np.zeros(1), 0, 7))
+    elif FAULT == "infinity":
+        lo, hi = trainer.route.pieces[0]
+        largest = lo + int(np.abs(trainer.route.params[lo:hi]).argmax())
+        trainer.route.params[largest] = np.inf
+    elif FAULT == "flip":
+        route = trainer.route
+        vectors = {"parameters": route.params, "gradient": route.total, **route.state}
+        vectors[VECTOR[0]].view(np.uint32)[route.pieces[0][0] + 3] ^= 1 << 12
+
+
+def struck(name: str) -> Callable[..., Any]:
+    usual = getattr(train.Trainer, name)
+
+    def method(self: train.Trainer, *arguments: Any) -> Any:
+        if (self.comm.rank, self.step) == (int(RANK), int(STEP)):
+            strike(self)
+        return usual(self, *arguments)
+
+    return method
+
+
+def full(*arguments: Any) -> Any:
+    train.save_checkpoint = usual_save
+    path = arguments[0] / "step.h5"
+    reason = os.strerror(errno.ENOSPC)
+    raise train.UserError(f"can't write a checkpoint to {path}: {reason}")
+
+
+usual_save = train.save_checkpoint
+if FAULT == "full":
+    train.save_checkpoint = full
+elif MOMENT == "reduce" and FAULT == "flip":
+    # Before the replica is checked; the others wait for this rank.
+    usual_step = train.Trainer.train_step
+
+    def train_step(self: train.Trainer) -> Any:
+        if (self.comm.rank, self.step) == (int(RANK), int(STEP)):
+            usual = self.route.reduce
+
+            def reduce() -> None:
+                usual()
+                strike(self)
+
+            self.route.reduce = reduce  # type: ignore[method-assign]
+        return usual_step(self)
+
+    train.Trainer.train_step = train_step  # type: ignore[method-assign]
+else:
+    setattr(train.Trainer, MOMENTS[MOMENT], struck(MOMENTS[MOMENT]))
+run_command("dist_vgg.train", train.main)

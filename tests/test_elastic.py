@@ -1,0 +1,273 @@
+"""Starting again: what each end of a job leads to, and that nothing is left behind."""
+
+import json
+import os
+import platform
+import signal
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import launcher
+import pytest
+from launcher import one_line
+
+from dist_vgg.elastic import last_step
+
+FAKE = """
+import sys
+from dist_vgg.elastic import main
+sys.exit(main(sys.argv[1:], module="tests.inside_ranks.fake_train", patience=1))
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test has started is known by a variable, and ended with it."""
+    monkeypatch.setenv("TEST_ELASTIC", str(os.getpid()))
+    yield
+    end_all()
+
+
+def alive() -> list[int]:
+    """The processes that a test has started."""
+    mark = f"TEST_ELASTIC={os.getpid()}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            environ = (path / "environ").read_bytes().split(b"\0")
+            found += [int(path.name)] if mark in environ else []
+    return found
+
+
+def end_all() -> None:
+    for pid in alive():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def start(*arguments: object) -> "subprocess.Popen[str]":
+    """Start the supervisor of a fake training."""
+    return launcher.start(1, "-c", FAKE, *arguments)
+
+
+def finish(process: "subprocess.Popen[str]", timeout: float = 30) -> tuple[int, str, str]:
+    """Wait for its end: status, output and errors. Orphans would keep its output open."""
+    timer = threading.Timer(timeout, end_all)
+    timer.start()
+    result = launcher.finish(process)
+    timer.cancel()
+    return result
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    """Run it to its end."""
+    return finish(start(*arguments))
+
+
+def starts(folder: Path, name: str, rank: int = 0) -> list[Any]:
+    """What a rank noted at each start of it: size, resume or pid."""
+    files = sorted((folder / "starts").glob(f"{rank}-*"))
+    return [json.loads(file.read_text())[name] for file in files]
+
+
+def wait_for_step(folder: Path, step: int) -> None:
+    end = time.monotonic() + 20
+    while last_step(folder) < step:
+        assert time.monotonic() < end, f"no step {step}"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "options", "sizes"),
+    [
+        (1, (), [1, 1]),
+        (3, (), [3, 2]),
+        (8, (), [8, 7]),
+        (3, ("--replace",), [3, 3]),
+        (3, ("--min-ranks", 3), [3, 3]),
+    ],
+)
+def test_goes_on_without_a_killed_rank(
+    ranks: int, options: tuple[object, ...], sizes: list[int], tmp_path: Path
+) -> None:
+    status, output, errors = run("-n", ranks, *options, "--", "--out", tmp_path, "--mishap", "kill")
+    assert status == 0, errors
+    # On a busy machine it may be lost before all are known, and is then not named.
+    assert f"rank {ranks - 1} lost" in output or (ranks == 8 and "a rank lost" in output)
+    assert f"starting again on {sizes[1]} ranks, restart 1 of 10" in output
+    assert starts(tmp_path, "size") == sizes
+    assert starts(tmp_path, "resume") == ["if-any", "if-any"]
+    assert last_step(tmp_path) == 4
+    log = [json.loads(line) for line in (tmp_path / "elastic.jsonl").read_text().splitlines()]
+    assert [r["event"] for r in log] == ["start", "ended", "start", "ended", "exit"]
+    assert [r["ranks"] for r in log if r["event"] == "start"] == sizes
+    assert 0 <= log[2]["seconds"] < 5
+
+
+@pytest.mark.parametrize(
+    ("mishap", "sizes"), [("1", [2, 2]), ("3", [2, 1]), ("4", [2, 2]), ("2", [2]), ("143", [2])]
+)
+def test_each_status_has_its_answer(mishap: str, sizes: list[int], tmp_path: Path) -> None:
+    status, _, errors = run("-n", 2, "--", "--out", tmp_path, "--mishap", mishap)
+    assert status == (0 if len(sizes) == 2 else int(mishap)), errors
+    assert starts(tmp_path, "size") == sizes
+
+
+def test_gives_up_and_can_go_on(tmp_path: Path) -> None:
+    options = ("--out", tmp_path, "--resume", "--steps", 10)
+    status, output, errors = run(
+        "-n", 3, "--max-restarts", 2, "--", *options, "--mishap", "kill", "--times", 9
+    )
+    assert status == 5
+    assert "gave up after 2 restarts" in errors
+    assert "on 1 ranks, restart 2 of 2" in output  # at once, since there was progress
+    assert f"python -m dist_vgg.elastic -n 3 --max-restarts 2 -- --out {tmp_path}" in errors
+    assert starts(tmp_path, "size") == [3, 2, 1]
+    assert starts(tmp_path, "resume") == ["needed", "if-any", "if-any"]
+    assert last_step(tmp_path) == 6
+    status, _, errors = run("-n", 2, "--", *options)
+    assert status == 0, errors
+    assert last_step(tmp_path) == 10
+
+
+def test_waits_longer_while_there_is_no_progress(tmp_path: Path) -> None:
+    status, output, errors = run(
+        "-n", 1, "--", "--out", tmp_path, "--mishap", 1, "--after", 0, "--times", 2
+    )
+    assert status == 0, errors
+    assert "on 1 ranks, restart 1 of 10" in output
+    assert "on 1 ranks in 1 s, restart 2 of 10" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signal_is_passed_on_once(number: signal.Signals, tmp_path: Path) -> None:
+    process = start("-n", 3, "--", "--out", tmp_path, "--steps", 999)
+    wait_for_step(tmp_path, 2)
+    os.killpg(process.pid, number)  # as a terminal does
+    status, output, errors = finish(process, timeout=20)
+    assert status == 128 + number, errors
+    assert f"stopped by {number.name}" in output
+    # Open MPI sends SIGTERM to the last ones when the first has ended.
+    assert (tmp_path / "received").read_text().count("SIGUSR1") == 3
+    assert "SIGINT" not in (tmp_path / "received").read_text()
+    assert starts(tmp_path, "size") == [3]
+
+
+def test_end_of_a_ranks_child_is_no_loss(tmp_path: Path) -> None:
+    status, output, errors = run("-n", 1, "--", "--out", tmp_path, "--fork", "--steps", 50)
+    assert status == 0, errors
+    assert "elastic:" not in output
+
+
+def test_second_signal_ends_at_once(tmp_path: Path) -> None:
+    process = start("-n", 3, "--", "--out", tmp_path, "--steps", 999, "--deaf")
+    wait_for_step(tmp_path, 2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert finish(process, timeout=5)[0] == 130
+    assert not alive()
+
+
+def test_job_saves_and_ends_with_its_supervisor(tmp_path: Path) -> None:
+    process = start("-n", 3, "--", "--out", tmp_path, "--steps", 30)
+    wait_for_step(tmp_path, 2)
+    assert "by another dist_vgg.elastic" in one_line(run("-n", 1, "--", "--out", tmp_path)[2])
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 10
+    while alive():
+        assert time.monotonic() < end, "orphans"
+        time.sleep(0.05)
+    # Open MPI sends SIGTERM to the last ones when the first has ended.
+    assert (tmp_path / "received").read_text().count("SIGUSR1") == 3
+    status, _, errors = run("-n", 2, "--", "--out", tmp_path, "--steps", 30)
+    assert status == 0, errors
+    assert starts(tmp_path, "size") == [3, 2]
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_stopped_rank_is_found(ranks: int, tmp_path: Path) -> None:
+    options = ("--out", tmp_path, "--mishap", "stop", "--stall-timeout", 0.5)
+    status, output, errors = run("-n", ranks, "--", *options)
+    assert status == 0, errors
+    pid = starts(tmp_path, "pid", ranks - 1)[0]
+    assert f"rank {ranks - 1} on {platform.node()} (pid {pid}) has been stopped for " in output
+    assert starts(tmp_path, "size") == [ranks, max(1, ranks - 1)]
+
+
+def fake_mpirun(path: Path, script: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def test_hung_mpirun_is_ended(tmp_path: Path) -> None:
+    script = 'shift 2; PMI_RANK=0 PMI_SIZE=1 "$@" & sleep 60'
+    mpirun = fake_mpirun(tmp_path / "mpirun", script)
+    options = ("--mpirun", mpirun, "--max-restarts", 0)
+    status, _, errors = run("-n", 1, *options, "--", "--out", tmp_path / "run", "--mishap", "kill")
+    assert status == 5
+    assert "rank 0 lost and mpirun still there" in errors
+    assert not alive()
+
+
+def test_lost_host_is_left_out(tmp_path: Path) -> None:
+    script = f"""
+    case "$*" in *"-host b true"*) exit 1;; *"-host "*) exit 0;; esac
+    (echo "$4"; cat "$2") >> {tmp_path}/calls
+    grep -q b "$2" && exit 255
+    shift 4; PMI_RANK=0 PMI_SIZE=1 exec "$@" """
+    mpirun = fake_mpirun(tmp_path / "mpirun", script)
+    (tmp_path / "machines").write_text("a:3\nb:2\nc:1\n")
+    options = ("--mpirun", mpirun, "--hostfile", tmp_path / "machines")
+    status, output, errors = run("-n", 6, *options, "--", "--out", tmp_path / "run")
+    assert status == 0, errors
+    assert (tmp_path / "calls").read_text() == "6\na:3\nb:2\nc:1\n4\na:3\nc:1\n"
+    assert "no answer from b" in output
+    assert not (tmp_path / "run" / "hosts").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-n", 2), "options go behind --"),
+        (("-n", 1, "--min-ranks", 2, "--"), "less than --min-ranks"),
+        (("-n", 1, "--min-rank", 2, "--"), "did you mean --min-ranks"),
+        (("--",), "required: -n"),
+        (("-n", 1, "--mpirun", "/no/mpirun", "--"), "no /no/mpirun found; pip install"),
+        (("-n", 1, "--", "--debug"), "python -m dist_vgg.train --debug"),
+        (("-n", 1, "--", "--resume"), "name the run to resume with --out"),
+        (("-n", 1, "--hostfile", "/no/hosts", "--"), "/no/hosts"),
+        (("-n", 1, "--mpirun", "false", "--", "--out", "OUT"), "mpirun started no rank"),
+    ],
+)
+def test_mistakes_get_one_line(arguments: tuple[object, ...], words: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    status, _, errors = run(*(folder if word == "OUT" else word for word in arguments))
+    assert status == 2
+    assert words in one_line(errors)
+    assert not folder.exists()
+
+
+def test_last_step_passes_over_a_torn_line(tmp_path: Path) -> None:
+    assert last_step(tmp_path) == 0
+    lines = "".join(json.dumps({"kind": "step", "step": n}) + "\n" for n in range(1, 9999))
+    (tmp_path / "metrics.jsonl").write_text(lines + '{"kind": "st')
+    assert last_step(tmp_path) == 9998
+
+
+def test_leftovers_of_a_dead_supervisor_are_ended_first(tmp_path: Path) -> None:
+    environ = {**os.environ, "DIST_VGG_ELASTIC": str(tmp_path)}
+    left = subprocess.Popen(["sleep", "1"], env=environ)
+    status, output, _ = run("-n", 1, "--", "--out", tmp_path)
+    assert status == 0
+    assert "waiting for the job of an earlier start" in output
+    assert left.wait() == 0
