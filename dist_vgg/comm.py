@@ -117,6 +117,13 @@ def together(comm: "MPI.Intracomm") -> Iterator[None]:
         raise UserError(mistakes[0])
 
 
+def tell(words: str) -> None:
+    """Write a line to stderr, whole: ranks that speak at the same time are read one by one."""
+    # `print` writes words and line end apart, and another rank's words come between.
+    sys.stderr.write(f"{words}\n")
+    sys.stderr.flush()
+
+
 def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]") -> NoReturn:
     """Run a command on every rank and end the process, so that no rank is left hanging.
 
@@ -142,10 +149,9 @@ def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]"
             status = int(end.code or 0)
         except UserError as error:
             if comm.rank == 0:
-                print(f"{name}: error: {error}", file=sys.stderr)
+                tell(f"{name}: error: {error}")
             status = 2
         sys.stdout.flush()
-        sys.stderr.flush()
         # Finalize waits for the others, and it spins.
         barrier(comm)
     except BaseException as error:
@@ -177,18 +183,17 @@ def _end_job(name: str, comm: "MPI.Intracomm", error: BaseException) -> NoReturn
         status = KILLED_BY + signal.SIGPIPE
     elif isinstance(error, KeyboardInterrupt):
         if comm.rank == 0:
-            print(f"{name}: interrupted", file=sys.stderr)
+            tell(f"{name}: interrupted")
         status = KILLED_BY + getattr(error, "number", signal.SIGINT)
     elif isinstance(error, RankError):
         sys.stdout.flush()
-        print(f"{name}: error: {error}", file=sys.stderr)
+        tell(f"{name}: error: {error}")
         status = error.status
     else:
         where = f"rank {comm.rank} on {MPI.Get_processor_name()}"
         sys.stdout.flush()
-        print(f"{where} failed:\n{''.join(traceback.format_exception(error))}", file=sys.stderr)
+        tell(f"{where} failed:\n{''.join(traceback.format_exception(error))}")
         status = 1
-    sys.stderr.flush()
     if comm.size > 1:
         time.sleep(LAST_WORDS)
         comm.Abort(status)

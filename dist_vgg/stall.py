@@ -10,7 +10,6 @@ import json
 import mmap
 import os
 import struct
-import sys
 import tempfile
 import threading
 import time
@@ -186,7 +185,7 @@ class Watch:
     def _stop(self, words: str) -> None:
         if not self.board.speak():
             return  # the job is ending, and who said so may look dead already
-        print(f"dist_vgg.train: error: {words}", file=sys.stderr, flush=True)
+        waits.tell(f"dist_vgg.train: error: {words}")
         if self._comm.size > 1:
             time.sleep(waits.LAST_WORDS)
             self._comm.Abort(RankError.STALLED)
