@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,11 @@ from idx import ArrayDict, tiny_arrays
 from data_prep import mnist
 from dist_vgg import files
 from dist_vgg.shards import Samples, SetInfo, pixel_statistics, set_digest, write_shard
+
+# A shell has the jobs that it starts in the background ignore Ctrl-C, and what they start
+# inherits that. The commands under test are to be interrupted all the same.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -303,12 +303,8 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     out = tmp_path / "out"
 
-    def heed() -> None:
-        """A shell that starts the tests in the background has them ignore Ctrl-C."""
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     # Large images: there is time to interrupt.
-    process = start("--source", "digits", "--out", out, "--size", 512, preexec_fn=heed)
+    process = start("--source", "digits", "--out", out, "--size", 512)
     while not out.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
