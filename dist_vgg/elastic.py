@@ -31,6 +31,7 @@ from typing import Any
 
 from dist_vgg.config import Parser, TrainConfig, read_toml
 from dist_vgg.errors import UserError
+from dist_vgg.runs import has_finished
 
 GAVE_UP = 5  # exit status
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -50,7 +51,8 @@ class Job:
     """All processes of a run on this machine; those of train are its ranks."""
 
     def __init__(self, folder: Path, module: str) -> None:
-        self.environ = {**os.environ, MARK: str(folder)}
+        # Slurm would have a start wait for what a lost node still holds of the last one.
+        self.environ = {"SLURM_OVERLAP": "1", **os.environ, MARK: str(folder)}
         self.mark = f"{MARK}={folder}".encode()
         self.argv = [b"-m", module.encode()]
         self.names: dict[int, str] = {}  # of the ranks, by pid
@@ -195,8 +197,8 @@ class Hosts:
         slots = [re.search(r"(?:slots=|:)\s*(\d+)", line) for line in self.lines]
         self.slots = [int(match[1]) if match else share for match in slots]
 
-    def probe(self, mpirun: Sequence[str], folder: Path, job: Job) -> int:
-        """Leave out those that don't answer; the slots of those that do."""
+    def probe(self, mpirun: Sequence[str], folder: Path, job: Job, over: Callable[[], bool]) -> int:
+        """Leave out those that don't answer; the slots of those that do. Ask until it is over."""
         quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         calls = {
             name: subprocess.Popen(
@@ -204,14 +206,13 @@ class Hosts:
             )
             for name in dict.fromkeys(self.names)
         }
-        end = time.monotonic() + PROBE_SECONDS
-        while time.monotonic() < end and any(call.poll() is None for call in calls.values()):
-            time.sleep(0.05)
+        everyone = list(calls.values())
+        pause(PROBE_SECONDS, lambda: over() or all(call.poll() is not None for call in everyone))
         for call in calls.values():
             call.kill()
         silent = [name for name, call in calls.items() if call.wait()]
         job.clear_away()
-        if silent:
+        if silent and not over():
             say(f"no answer from {', '.join(silent)}")
         there = [name not in silent for name in self.names]
         lines = [line for line, answers in zip(self.lines, there, strict=True) if answers]
@@ -263,27 +264,32 @@ def supervise(own: argparse.Namespace, train: list[str], module: str, patience: 
     again = shlex.join(["python", "-m", "dist_vgg.elastic", *own.argv, "--", *train])
     job, log = Job(folder, module), Log(folder)
     signals: list[int] = []
+
+    def over() -> bool:
+        return bool(signals)
+
     for number in STOPS:
         signal.signal(number, lambda number, frame: signals.append(number))
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
         if job.states():
             say("waiting for the job of an earlier start, which lost its supervisor")
-            pause(GRACE, lambda: bool(signals) or not job.states())
+            pause(GRACE, lambda: over() or not job.states())
             job.clear_away()
         ranks, best, idle = own.n, last_step(folder), 0  # idle: restarts since the last progress
-        status, why, noticed = GAVE_UP, "", time.monotonic()
+        status, ended, why, noticed = GAVE_UP, False, "", time.monotonic()
         for restart in range(own.max_restarts + 1):
             if restart:
-                slots = hosts.probe(mpirun, folder, job) if hosts.names else ranks
+                slots = hosts.probe(mpirun, folder, job, over) if hosts.names else ranks
                 delay = min(2 ** (idle - 1), LONGEST_DELAY) if idle else 0
                 idle += 1
                 enough = slots >= own.min_ranks
                 what = f"starting again on {min(ranks, slots)} ranks" if enough else "waiting"
                 when = f" in {delay} s" if delay else ""
-                say(f"{why}; {what}{when}, restart {restart} of {own.max_restarts}")
-                pause(delay, lambda: bool(signals))
-                if not enough:
+                if not signals:
+                    say(f"{why}; {what}{when}, restart {restart} of {own.max_restarts}")
+                pause(delay, over)
+                if not enough and not signals:
                     why = f"only {slots} slots remain"
                     continue
                 ranks = min(ranks, slots)
@@ -299,15 +305,17 @@ def supervise(own: argparse.Namespace, train: list[str], module: str, patience: 
                     noticed = time.monotonic()
                 finally:
                     status = job.end()
+                # Open MPI's mpirun ends with 0, too, where a node under Slurm is lost.
+                ended = status == 2 or (status == 0 and has_finished(folder))
                 lost, why = judge(status, trouble, job)
                 step = last_step(folder)
-                why = "" if status in (0, 2) else why
+                why = "" if signals or ended else why
                 log.write("ended", status=status, step=step, ranks=ranks, why=why)
-            if signals and status not in (0, 2):
+            if signals and not ended:
                 status = 128 + signals[0]
                 name = signal.Signals(signals[0]).name
                 say(f"stopped by {name} after step {last_step(folder)}; go on with: {again}")
-            if status in (0, 2, *(128 + number for number in STOPS)):
+            if ended or status in [128 + number for number in STOPS]:
                 log.write("exit", status=status)
                 return status
             if not (restart or job.names or hosts.names):
@@ -332,9 +340,10 @@ def judge(status: int, trouble: str, job: Job) -> tuple[int, str]:
     ending = f"(mpirun ended with {status})"
     if trouble:
         return 1, f"{trouble} (mpirun was ended)"
-    if status in (1, 255) or job.mpirun.returncode < 0:
+    if status in (0, 1, 255) or job.mpirun.returncode < 0:
         # 255 is mpirun's own, as where it can't reach a host
-        return 0, f"{'a rank' if status == 1 else 'mpirun'} failed {ending}"
+        who = {0: "training has not finished", 1: "a rank failed"}.get(status, "mpirun failed")
+        return 0, f"{who} {ending}"
     if status == 3:
         return 1, f"a rank stalled {ending}"
     if status == 4:
@@ -352,7 +361,7 @@ def pause(seconds: float, over: Callable[[], bool]) -> None:
     """Sleep for so long, or until it is over."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and not over():
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
 def last_step(folder: Path) -> int:

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_info
 
 import dist_vgg
 from dist_vgg import replica
-from dist_vgg.checkpoint import checkpoints
+from dist_vgg.checkpoint import checkpoints, load_weights
 from dist_vgg.comm import share_text, together
 from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
@@ -86,7 +86,8 @@ def prepare_folder(
                 later = [*first.get("resumed", []), description]
             except (OSError, ValueError, TypeError, AttributeError):
                 first, later = description, [description]
-            kept = {**first, "run": description["run"], "resumed": later}
+            now = {name: description[name] for name in ("run", "steps")}
+            kept = {**first, **now, "resumed": later}
             write_text(path, json.dumps(kept, indent=2) + "\n")
             return
         done = (folder / "weights.h5").exists() or checkpoints(folder / "checkpoints")
@@ -101,6 +102,15 @@ def prepare_folder(
         except OSError as error:
             raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error
         write_text(path, json.dumps(description, indent=2) + "\n")
+
+
+def has_finished(folder: Path) -> bool:
+    """Whether a run's folder has the weights of its last step, whole."""
+    try:
+        steps = json.loads((folder / "config.json").read_text())["steps"]
+        return bool(load_weights(folder).step == steps)
+    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def describe_machine() -> dict[str, Any]:

@@ -483,6 +483,7 @@ def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
         parameters=trainer.net.parameter_count,
         dataset=dict(sha256=info.digest, source=info.source, shards=info.shards),
         train_samples=trainer.batches.samples,
+        steps=trainer.steps,
         run=trainer.run,
         ranks=trainer.comm.size,
         route=trainer.route.kind,

@@ -111,7 +111,8 @@ def test_goes_on_without_a_killed_rank(
 
 
 @pytest.mark.parametrize(
-    ("mishap", "sizes"), [("1", [2, 2]), ("3", [2, 1]), ("4", [2, 2]), ("2", [2]), ("143", [2])]
+    ("mishap", "sizes"),
+    [("0", [2, 2]), ("1", [2, 2]), ("3", [2, 1]), ("4", [2, 2]), ("2", [2]), ("143", [2])],
 )
 def test_each_status_has_its_answer(mishap: str, sizes: list[int], tmp_path: Path) -> None:
     status, _, errors = run("-n", 2, "--", "--out", tmp_path, "--mishap", mishap)
@@ -222,7 +223,7 @@ def test_hung_mpirun_is_ended(tmp_path: Path) -> None:
 def test_lost_host_is_left_out(tmp_path: Path) -> None:
     script = f"""
     case "$*" in *"-host b true"*) exit 1;; *"-host "*) exit 0;; esac
-    (echo "$4"; cat "$2") >> {tmp_path}/calls
+    (echo "$4 $SLURM_OVERLAP"; cat "$2") >> {tmp_path}/calls
     grep -q b "$2" && exit 255
     shift 4; PMI_RANK=0 PMI_SIZE=1 exec "$@" """
     mpirun = fake_mpirun(tmp_path / "mpirun", script)
@@ -230,9 +231,26 @@ def test_lost_host_is_left_out(tmp_path: Path) -> None:
     options = ("--mpirun", mpirun, "--hostfile", tmp_path / "machines")
     status, output, errors = run("-n", 6, *options, "--", "--out", tmp_path / "run")
     assert status == 0, errors
-    assert (tmp_path / "calls").read_text() == "6\na:3\nb:2\nc:1\n4\na:3\nc:1\n"
+    assert (tmp_path / "calls").read_text() == "6 1\na:3\nb:2\nc:1\n4 1\na:3\nc:1\n"
     assert "no answer from b" in output
     assert not (tmp_path / "run" / "hosts").exists()
+
+
+def test_signal_is_heard_while_no_host_answers(tmp_path: Path) -> None:
+    mpirun = fake_mpirun(tmp_path / "mpirun", 'case "$*" in *"-host "*) exit 1;; esac; exit 255')
+    (tmp_path / "machines").write_text("a\n")
+    options = ("--mpirun", mpirun, "--hostfile", tmp_path / "machines", "--max-restarts", 4)
+    process = start("-n", 1, *options, "--", "--out", tmp_path / "run")
+    log = tmp_path / "run" / "elastic.jsonl"
+    end = time.monotonic() + 20
+    while not (log.exists() and "ended" in log.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    status, output, errors = finish(process)
+    assert status == 130, errors
+    assert "stopped by SIGINT" in output
+    assert "restart 4" not in output
 
 
 @pytest.mark.parametrize(
