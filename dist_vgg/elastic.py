@@ -42,6 +42,8 @@ GRACE = 30  # seconds for processes to be gone
 # The environment of all that belongs to a run has this variable, with the run's folder. A
 # process keeps it whatever becomes of its parent, its session and its process group.
 MARK = "DIST_VGG_ELASTIC"
+# In a line of a hostfile: "host:4" for MPICH, "host slots=4" for Open MPI.
+SLOTS = re.compile(r"^([^\s:]+):(\d+)|(?<=\s)slots\s*=\s*(\d+)")
 RANK = re.compile(rb"(?:PMI_RANK|OMPI_COMM_WORLD_RANK)=(\d+)")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of <linux/prctl.h>
 LIBC = ctypes.CDLL(None)
@@ -190,15 +192,14 @@ class Hosts:
             raise UserError(f"can't read the hosts: {error}; see --hostfile") from error
         self.file = hostfile
         lines = [line.partition("#")[0].strip() for line in lines]
-        self.lines = [line for line in lines if line]
-        self.names = [re.split(r"[\s:]", line.strip())[0] for line in self.lines]
-        # "host:4" for MPICH, "host slots=4" for Open MPI; else an even share.
-        share = math.ceil(ranks / max(1, len(self.lines)))
-        slots = [re.search(r"(?:slots=|:)\s*(\d+)", line) for line in self.lines]
-        self.slots = [int(match[1]) if match else share for match in slots]
+        found = [SLOTS.search(line) for line in lines if line]
+        share = math.ceil(ranks / max(1, len(found)))  # where a line has no number
+        self.slots = [int(match[2] or match[3]) if match else share for match in found]
+        self.lines = [SLOTS.sub(r"\1", line) for line in lines if line]
+        self.names = [line.split()[0] for line in self.lines]
 
-    def probe(self, mpirun: Sequence[str], folder: Path, job: Job, over: Callable[[], bool]) -> int:
-        """Leave out those that don't answer; the slots of those that do. Ask until it is over."""
+    def probe(self, mpirun: Sequence[str], job: Job, over: Callable[[], bool]) -> list[int]:
+        """The slots of each host, 0 where it doesn't answer. Asks until it is over."""
         quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         calls = {
             name: subprocess.Popen(
@@ -214,14 +215,28 @@ class Hosts:
         job.clear_away()
         if silent and not over():
             say(f"no answer from {', '.join(silent)}")
-        there = [name not in silent for name in self.names]
-        lines = [line for line, answers in zip(self.lines, there, strict=True) if answers]
+        slots = zip(self.names, self.slots, strict=True)
+        return [0 if name in silent else count for name, count in slots]
+
+    def write(self, folder: Path, ranks: int, slots: Sequence[int]) -> None:
+        """Have the next start use so many slots, spread as `spread` does."""
+        counts = zip(self.lines, spread(slots, ranks), strict=True)
+        # Both MPIs take a host that is named twice for one with two slots.
+        lines = [f"{line}\n" for line, count in counts for _ in range(count)]
         self.file = str(folder / "hosts")
         try:
-            Path(self.file).write_text("\n".join(lines) + "\n")
+            Path(self.file).write_text("".join(lines))
         except OSError as error:
             raise UserError(f"can't write {self.file}: {error.strerror}; free space") from error
-        return sum(slots for slots, answers in zip(self.slots, there, strict=True) if answers)
+
+
+def spread(slots: Sequence[int], ranks: int) -> list[int]:
+    """So many of the slots, on as many hosts as there can be: each holds a part of the state."""
+    counts = list(slots)
+    for _ in range(sum(slots) - ranks):
+        fullest = max(range(len(counts)), key=lambda host: (counts[host], host))
+        counts[fullest] -= 1
+    return counts
 
 
 class Log:
@@ -280,7 +295,8 @@ def supervise(own: argparse.Namespace, train: list[str], module: str, patience: 
         status, ended, why, noticed = GAVE_UP, False, "", time.monotonic()
         for restart in range(own.max_restarts + 1):
             if restart:
-                slots = hosts.probe(mpirun, folder, job, over) if hosts.names else ranks
+                there = hosts.probe(mpirun, job, over) if hosts.names else [ranks]
+                slots = sum(there)
                 delay = min(2 ** (idle - 1), LONGEST_DELAY) if idle else 0
                 idle += 1
                 enough = slots >= own.min_ranks
@@ -293,6 +309,8 @@ def supervise(own: argparse.Namespace, train: list[str], module: str, patience: 
                     why = f"only {slots} slots remain"
                     continue
                 ranks = min(ranks, slots)
+                if hosts.names:
+                    hosts.write(folder, ranks, there)
             if not signals:
                 at = ["-hostfile", hosts.file] if hosts.file else []
                 command = [*mpirun, *at, "-n", str(ranks), sys.executable, "-m", module, *train]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import shutil
 import signal
 import time
@@ -50,6 +49,7 @@ from dist_vgg.runlog import read_metrics
 KINDS = list(FAULTS)
 INSIDE = launcher.ROOT / "tests" / "inside_ranks"
 SHA256 = "ab" * 32
+HOST = "node-7.cluster"  # not this machine
 
 
 def plan_of(kind: str, **changes: Any) -> Plan:
@@ -281,13 +281,13 @@ def test_a_small_disk_or_the_same_error(tmp_path: Path, monkeypatch: pytest.Monk
 def good(plan: Plan) -> Outcome:
     """What is expected of a plan."""
     fault = plan.fault
-    said = f"rank {plan.rank} on {platform.node()}, pid 7: step 3, bucket 0"
+    said = f"rank {plan.rank} on {HOST}, pid 7: step 3, bucket 0"
     said += "\nstopped by SIGTERM after step; stopped by SIGINT after step"
     said += "\nstopped by SIGUSR1 after step; No space left; Input/output error; Read-only"
     said += f"\ncheckpoint x is damaged; shard d/train-0000{int(8 * plan.place)}-of-00008.h5"
     lost = {"nothing": [], ANY_STATUS: [137]}.get(str(fault.lost), [fault.lost])
     return Outcome(
-        struck=dict(time=10.0, rank=plan.rank, step=4, done=3, moment=plan.moment),
+        struck=dict(time=10.0, moment=plan.moment, rank=plan.rank, host=HOST, step=4, done=3),
         statuses=list(fault.statuses),
         lost=[int(status) for status in lost],
         output=said,
@@ -326,7 +326,7 @@ def test_another_rank_is_not_the_one() -> None:
     plan = plan_of("stop", ranks=8, rank=1)
     other = good(plan).output.replace("rank 1 on", "rank 11 on")
     assert complaints(plan, replace(good(plan), output=other), SHA256) == [
-        f"nothing was said like 'rank 1 on {platform.node()}\\\\b'"
+        "nothing was said like 'rank 1 on node\\\\-7\\\\.cluster\\\\b'"
     ]
 
 
@@ -417,12 +417,19 @@ def test_a_failure_can_be_repeated(
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nobody = tmp_path / "hosts"
+    nobody.write_text("# none yet\n")
+    (somebody := tmp_path / "two").write_text("n1\nn2\n")
     cases: list[tuple[list[Any], str]] = [
         (["--trials", 0], "--trials 0 is out of range"),
         (["--max-ranks", 9], "--max-ranks 9 is out of range: 1 to 8"),
         (["--kinds", "flop"], "the kinds are"),
         (["--work", tmp_path], f"can't make --work {tmp_path}: File exists"),
         (["--trails", 3], "did you mean --trials?"),
+        (["--hostfile", nobody], "--hostfile needs --work DIR"),
+        (["--hostfile", nobody, "--work", tmp_path / "w"], f"--hostfile {nobody} names no host"),
+        (["--hostfile", somebody, "--kinds", "kill-two", "--work", tmp_path / "w"], "kill-two is"),
+        (["--hostfile", tmp_path / "no", "--work", tmp_path / "w"], "No such file"),
     ]
     for options, words in cases:
         assert chaos.main(list(map(str, options))) == 2

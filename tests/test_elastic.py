@@ -17,7 +17,7 @@ import launcher
 import pytest
 from launcher import one_line
 
-from dist_vgg.elastic import last_step
+from dist_vgg.elastic import Hosts, last_step, spread
 
 FAKE = """
 import sys
@@ -231,9 +231,31 @@ def test_lost_host_is_left_out(tmp_path: Path) -> None:
     options = ("--mpirun", mpirun, "--hostfile", tmp_path / "machines")
     status, output, errors = run("-n", 6, *options, "--", "--out", tmp_path / "run")
     assert status == 0, errors
-    assert (tmp_path / "calls").read_text() == "6 1\na:3\nb:2\nc:1\n4 1\na:3\nc:1\n"
+    assert (tmp_path / "calls").read_text() == "6 1\na:3\nb:2\nc:1\n4 1\na\na\na\nc\n"
     assert "no answer from b" in output
     assert not (tmp_path / "run" / "hosts").exists()
+
+
+@pytest.mark.parametrize(
+    ("hostfile", "slots", "rest"),
+    [
+        ("n1:4 user=me\n\n# all\nn2:2", [4, 2], "n1 user=me\nn2"),
+        ("n1 slots=4 max_slots=8 # new\nn2 max-slots=9", [4, 3], "n1  max_slots=8\nn2 max-slots=9"),
+        ("n1 binding=user:0\nn2", [3, 3], "n1 binding=user:0\nn2"),
+    ],
+)
+def test_hostfiles_of_both_mpis(hostfile: str, slots: list[int], rest: str, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text(hostfile)
+    hosts = Hosts(str(tmp_path / "hosts"), ranks=6)
+    assert (hosts.names, hosts.slots) == (["n1", "n2"], slots)
+    assert hosts.lines == rest.splitlines()
+
+
+def test_every_host_that_can_keeps_a_rank() -> None:
+    assert spread([2, 2, 2], 6) == [2, 2, 2]
+    assert spread([2, 2, 2], 4) == [2, 1, 1]
+    assert spread([1, 4, 0], 3) == [1, 2, 0]
+    assert spread([2, 2, 2], 2) == [1, 1, 0]
 
 
 def test_signal_is_heard_while_no_host_answers(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from dist_vgg.chaos.faults import FAULTS, FULL, NARROW, choose_kinds, draw
+from dist_vgg.chaos.faults import FAULTS, FULL, NARROW, TWO, choose_kinds, draw
 from dist_vgg.chaos.report import Result, failures, left_behind, table
 from dist_vgg.chaos.trial import (
     SUPERVISOR_COMMAND,
@@ -32,6 +33,7 @@ from dist_vgg.chaos.trial import (
     undisturbed,
 )
 from dist_vgg.config import Parser
+from dist_vgg.elastic import Hosts
 from dist_vgg.errors import UserError
 from dist_vgg.files import write_text
 
@@ -70,6 +72,12 @@ def parser() -> Parser:
     parser.add_argument("--kinds", default="", metavar="A,B", help="only these; see --list")
     parser.add_argument("--max-ranks", type=int, default=8, metavar="N", help="1 to 8; default: 8")
     parser.add_argument("--full", action="store_true", help="train the full network")
+    parser.add_argument(
+        "--hostfile",
+        type=Path,
+        metavar="FILE",
+        help="mpirun's, for several machines, this one first; needs --work on a shared disk",
+    )
     parser.add_argument("--work", type=Path, metavar="DIR", help="where trials have their folders")
     parser.add_argument("--keep", action="store_true", help="keep folders of good trials, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all that was seen")
@@ -80,6 +88,12 @@ def parser() -> Parser:
 def run(options: argparse.Namespace, supervisor: Sequence[str]) -> int:
     """Run the trials that the command line asks for, and show them; 1 where one has failed."""
     kinds = choose_kinds(options.kinds)
+    if options.hostfile:
+        supervisor = [*supervisor, *across(options)]
+        # One process kills the other, so both must be on one machine.
+        kinds = [kind for kind in kinds if FAULTS[kind].victim != TWO]
+        if not kinds:
+            raise UserError(f"--kinds {options.kinds} is for one machine, not for --hostfile")
     trials = len(kinds) if options.trials is None else options.trials
     for flag, value, low, high in (
         ("--trials", trials, 1, 10**9),
@@ -97,6 +111,8 @@ def run(options: argparse.Namespace, supervisor: Sequence[str]) -> int:
     print(f"without a fault: {scale.steps} steps, parameters {sha256[:16]}", flush=True)
     for trial in range(options.first, options.first + trials):
         plan = draw(options.seed, trial, kinds, scale, options.max_ranks)
+        if options.hostfile and plan.fault.signal:
+            plan = replace(plan, rank=0)  # on the supervisor's machine
         folder = work / f"trial-{trial:05d}"
         outcome = run_trial(plan, scale, data, folder, supervisor)
         wrong = complaints(plan, outcome, sha256)
@@ -115,6 +131,15 @@ def run(options: argparse.Namespace, supervisor: Sequence[str]) -> int:
     if not failed and not options.keep:
         shutil.rmtree(work)
     return int(failed)
+
+
+def across(options: argparse.Namespace) -> list[str]:
+    """The supervisor's options for several machines."""
+    if options.work is None:
+        raise UserError("--hostfile needs --work DIR, a folder that all its hosts share")
+    if not Hosts(str(options.hostfile), options.max_ranks).names:
+        raise UserError(f"--hostfile {options.hostfile} names no host")
+    return ["--hostfile", str(options.hostfile.resolve())]
 
 
 def folder_for(wanted: Path | None) -> Path:
@@ -137,6 +162,7 @@ def command_for(options: argparse.Namespace, trial: int) -> str:
     words += ["--kinds", options.kinds] if options.kinds else []
     words += ["--max-ranks", options.max_ranks] if options.max_ranks != 8 else []
     words += ["--full"] if options.full else []
+    words += ["--hostfile", options.hostfile, "--work", options.work] if options.hostfile else []
     return shlex.join(map(str, [*words, "--keep"]))
 
 

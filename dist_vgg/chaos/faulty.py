@@ -11,6 +11,7 @@ Where in the training each moment is, `install` alone knows.
 import functools
 import json
 import os
+import platform
 import re
 import signal
 import time
@@ -67,8 +68,10 @@ class Faulty:
             handle = os.open(self.folder / STRUCK, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             return False
-        where = dict(rank=self.plan.rank, step=step, done=done, moment=self.plan.moment)
-        os.write(handle, json.dumps(dict(time=time.time(), **where)).encode())
+        where = dict(rank=self.plan.rank, host=platform.node(), step=step, done=done)
+        os.write(
+            handle, json.dumps(dict(time=time.time(), moment=self.plan.moment, **where)).encode()
+        )
         os.close(handle)
         self._ours = True
         return True

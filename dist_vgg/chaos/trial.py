@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -42,7 +41,7 @@ PACKAGE = Path(__file__).parents[1]
 class Outcome:
     """What came of a trial."""
 
-    struck: dict[str, Any] | None = None  # time, rank, step, moment
+    struck: dict[str, Any] | None = None  # time, moment, rank, host, step, done
     statuses: list[int] = field(default_factory=list)  # of the supervisor; -n: killed by signal n
     lost: list[int] = field(default_factory=list)  # the ranks' statuses, before each restart
     output: str = ""
@@ -76,7 +75,8 @@ def complaints(plan: Plan, outcome: Outcome, sha256: str) -> list[str]:
     elif isinstance(fault.lost, int) and outcome.lost != [fault.lost]:
         found.append(f"ranks were lost with status {_words(outcome.lost)}, not {fault.lost}")
     path = shard_path(Path(), "train", harmed_shard(plan), SHARDS).name
-    names = dict(rank=plan.rank, host=re.escape(platform.node()), path=re.escape(path))
+    host = (outcome.struck or {}).get("host", "")
+    names = dict(rank=plan.rank, host=re.escape(host), path=re.escape(path))
     for pattern in fault.words:
         # Not str.format: a pattern has braces of its own.
         for name, value in names.items():
