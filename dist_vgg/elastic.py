@@ -42,8 +42,8 @@ GRACE = 30  # seconds for processes to be gone
 # The environment of all that belongs to a run has this variable, with the run's folder. A
 # process keeps it whatever becomes of its parent, its session and its process group.
 MARK = "DIST_VGG_ELASTIC"
-# In a line of a hostfile: "host:4" for MPICH, "host slots=4" for Open MPI.
-SLOTS = re.compile(r"^([^\s:]+):(\d+)|(?<=\s)slots\s*=\s*(\d+)")
+# A line of a hostfile: "host", or "host:4" for MPICH, or "host slots=4" for Open MPI.
+HOST = re.compile(r"([^\s:]+)(?::(\d+)|.*?\sslots\s*=\s*(\d+))?")
 RANK = re.compile(rb"(?:PMI_RANK|OMPI_COMM_WORLD_RANK)=(\d+)")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of <linux/prctl.h>
 LIBC = ctypes.CDLL(None)
@@ -190,13 +190,13 @@ class Hosts:
                 lines = subprocess.check_output(command, text=True).splitlines()
         except (OSError, subprocess.CalledProcessError) as error:
             raise UserError(f"can't read the hosts: {error}; see --hostfile") from error
-        self.file = hostfile
+        self.options = ["-hostfile", hostfile] if hostfile else []  # of mpirun
         lines = [line.partition("#")[0].strip() for line in lines]
-        found = [SLOTS.search(line) for line in lines if line]
-        share = math.ceil(ranks / max(1, len(found)))  # where a line has no number
-        self.slots = [int(match[2] or match[3]) if match else share for match in found]
-        self.lines = [SLOTS.sub(r"\1", line) for line in lines if line]
-        self.names = [line.split()[0] for line in self.lines]
+        found = [HOST.match(line) for line in lines if line]
+        hosts = [match for match in found if match]
+        share = math.ceil(ranks / max(1, len(hosts)))
+        self.names = [match[1] for match in hosts]
+        self.slots = [int(match[2] or match[3] or share) for match in hosts]
 
     def probe(self, mpirun: Sequence[str], job: Job, over: Callable[[], bool]) -> list[int]:
         """The slots of each host, 0 where it doesn't answer. Asks until it is over."""
@@ -218,16 +218,11 @@ class Hosts:
         slots = zip(self.names, self.slots, strict=True)
         return [0 if name in silent else count for name, count in slots]
 
-    def write(self, folder: Path, ranks: int, slots: Sequence[int]) -> None:
-        """Have the next start use so many slots, spread as `spread` does."""
-        counts = zip(self.lines, spread(slots, ranks), strict=True)
-        # Both MPIs take a host that is named twice for one with two slots.
-        lines = [f"{line}\n" for line, count in counts for _ in range(count)]
-        self.file = str(folder / "hosts")
-        try:
-            Path(self.file).write_text("".join(lines))
-        except OSError as error:
-            raise UserError(f"can't write {self.file}: {error.strerror}; free space") from error
+    def use(self, slots: Sequence[int], ranks: int) -> None:
+        """Have mpirun use so many of the slots, spread as `spread` does."""
+        counts = zip(self.names, spread(slots, ranks), strict=True)
+        # Under Slurm, of all ways to say it, this is the one that both MPIs follow.
+        self.options = ["-host", ",".join(f"{name}:{count}" for name, count in counts if count)]
 
 
 def spread(slots: Sequence[int], ranks: int) -> list[int]:
@@ -263,7 +258,6 @@ class Log:
     def close(self) -> None:
         """Leave no file that only we need, and no folder in which no run began."""
         with suppress(OSError):  # the folder may have gone, or the disk be full
-            (self.folder / "hosts").unlink(missing_ok=True)
             if [path.name for path in self.folder.iterdir()] == ["elastic.jsonl"]:
                 (self.folder / "elastic.jsonl").unlink()
                 self.folder.rmdir()
@@ -310,10 +304,10 @@ def supervise(own: argparse.Namespace, train: list[str], module: str, patience: 
                     continue
                 ranks = min(ranks, slots)
                 if hosts.names:
-                    hosts.write(folder, ranks, there)
+                    hosts.use(there, ranks)
             if not signals:
-                at = ["-hostfile", hosts.file] if hosts.file else []
-                command = [*mpirun, *at, "-n", str(ranks), sys.executable, "-m", module, *train]
+                command = [*mpirun, *hosts.options, "-n", str(ranks), sys.executable]
+                command += ["-m", module, *train]
                 command += [] if known.resume and not restart else ["--resume", "if-any"]
                 job.start(command, ranks)
                 seconds = round(time.monotonic() - noticed, 3)

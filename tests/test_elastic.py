@@ -222,33 +222,33 @@ def test_hung_mpirun_is_ended(tmp_path: Path) -> None:
 
 def test_lost_host_is_left_out(tmp_path: Path) -> None:
     script = f"""
-    case "$*" in *"-host b true"*) exit 1;; *"-host "*) exit 0;; esac
-    (echo "$4 $SLURM_OVERLAP"; cat "$2") >> {tmp_path}/calls
-    grep -q b "$2" && exit 255
+    case "$*" in *"-host b true") exit 1;; *" true") exit 0;; esac
+    echo "$SLURM_OVERLAP $1 $2 $3 $4" >> {tmp_path}/calls
+    [ "$1" = -hostfile ] && exit 255
     shift 4; PMI_RANK=0 PMI_SIZE=1 exec "$@" """
     mpirun = fake_mpirun(tmp_path / "mpirun", script)
     (tmp_path / "machines").write_text("a:3\nb:2\nc:1\n")
     options = ("--mpirun", mpirun, "--hostfile", tmp_path / "machines")
     status, output, errors = run("-n", 6, *options, "--", "--out", tmp_path / "run")
     assert status == 0, errors
-    assert (tmp_path / "calls").read_text() == "6 1\na:3\nb:2\nc:1\n4 1\na\na\na\nc\n"
+    first, second = (tmp_path / "calls").read_text().splitlines()
+    assert first == f"1 -hostfile {tmp_path}/machines -n 6"
+    assert second == "1 -host a:3,c:1 -n 4"
     assert "no answer from b" in output
-    assert not (tmp_path / "run" / "hosts").exists()
 
 
 @pytest.mark.parametrize(
-    ("hostfile", "slots", "rest"),
+    ("hostfile", "slots"),
     [
-        ("n1:4 user=me\n\n# all\nn2:2", [4, 2], "n1 user=me\nn2"),
-        ("n1 slots=4 max_slots=8 # new\nn2 max-slots=9", [4, 3], "n1  max_slots=8\nn2 max-slots=9"),
-        ("n1 binding=user:0\nn2", [3, 3], "n1 binding=user:0\nn2"),
+        ("n1:4 user=me\n\n# all\nn2:2", [4, 2]),
+        ("n1 slots=4 max_slots=8 # new\nn2 max-slots=9", [4, 3]),
+        ("n1 max_slots=8 slots = 4\nn2 binding=user:0", [4, 3]),
     ],
 )
-def test_hostfiles_of_both_mpis(hostfile: str, slots: list[int], rest: str, tmp_path: Path) -> None:
+def test_hostfiles_of_both_mpis(hostfile: str, slots: list[int], tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text(hostfile)
     hosts = Hosts(str(tmp_path / "hosts"), ranks=6)
     assert (hosts.names, hosts.slots) == (["n1", "n2"], slots)
-    assert hosts.lines == rest.splitlines()
 
 
 def test_every_host_that_can_keeps_a_rank() -> None:
@@ -259,7 +259,7 @@ def test_every_host_that_can_keeps_a_rank() -> None:
 
 
 def test_signal_is_heard_while_no_host_answers(tmp_path: Path) -> None:
-    mpirun = fake_mpirun(tmp_path / "mpirun", 'case "$*" in *"-host "*) exit 1;; esac; exit 255')
+    mpirun = fake_mpirun(tmp_path / "mpirun", 'case "$*" in *" true") exit 1;; esac; exit 255')
     (tmp_path / "machines").write_text("a\n")
     options = ("--mpirun", mpirun, "--hostfile", tmp_path / "machines", "--max-restarts", 4)
     process = start("-n", 1, *options, "--", "--out", tmp_path / "run")
