@@ -24,7 +24,7 @@ import stat
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -258,10 +258,18 @@ def make_room(run: str) -> None:
             path.unlink(missing_ok=True)
 
 
-def forget(run: str) -> None:
-    """Remove all memory of a run, or of one of its starts."""
-    for path in folder().glob(f"{run}-*"):
-        path.unlink(missing_ok=True)
+@contextmanager
+def tidied(run: str) -> Iterator[None]:
+    """Remove what is empty in the end, and all memory of a start that Ctrl-C ends at once."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for path in folder().glob(f"{run}-*"):
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        with suppress(OSError):
+            folder().rmdir()
 
 
 def _copies(path: Path) -> Iterator[Kept]:

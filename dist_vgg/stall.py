@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -65,17 +65,10 @@ class Board:
     def __init__(self, host: "MPI.Intracomm", rank: int) -> None:
         self._ranks, self._local = host.size, host.rank
         # Shared by name for a moment only: nothing stays behind, however the job ends.
-        path = ""
-        if host.rank == 0:
-            folder = None
-            with suppress(OSError):  # where there is no shared memory, a file will do
-                folder = replica.make_folder()
-            handle, path = tempfile.mkstemp(prefix="board-", dir=folder)
-            os.ftruncate(handle, RECORD.size * host.size + 1)
-            os.close(handle)
-        path = gather_texts(host, path)[0]
+        size = RECORD.size * host.size + 1
+        path = gather_texts(host, _new_file(size) if host.rank == 0 else "")[0]
         with Path(path).open("r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), RECORD.size * host.size + 1)
+            self._memory = mmap.mmap(file.fileno(), size)
         barrier(host)
         if host.rank == 0:
             Path(path).unlink()
@@ -255,6 +248,27 @@ class Hosts:
             self._receive()  # what another host can't finish before we have taken it
             time.sleep(1e-3)
         self._receive()
+
+
+def _new_file(size: int) -> str:
+    """A file of that size in shared memory, or where it can't be had, on disk; its path."""
+    try:
+        return _filled(replica.make_folder(), size)
+    except OSError:  # it is full, say, or another run has just removed the folder
+        return _filled(None, size)
+
+
+def _filled(folder: Path | None, size: int) -> str:
+    handle, path = tempfile.mkstemp(prefix="board-", dir=folder)
+    try:
+        # Not only the length: memory that isn't there would later be a SIGBUS.
+        os.posix_fallocate(handle, 0, size)
+    except OSError:
+        Path(path).unlink()
+        raise
+    finally:
+        os.close(handle)
+    return path
 
 
 def _host(comm: "MPI.Intracomm") -> "MPI.Intracomm":

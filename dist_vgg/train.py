@@ -33,7 +33,7 @@ from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
 from dist_vgg.errors import KILLED_BY, Interrupted, UserError
 from dist_vgg.layers import StepKey
 from dist_vgg.recall import load_state, run_name
-from dist_vgg.replica import forget, make_room, sweep
+from dist_vgg.replica import make_room, sweep, tidied
 from dist_vgg.runlog import SPANS, Clock, RunLog
 from dist_vgg.runs import (
     check_resumed,
@@ -622,23 +622,22 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             # Its state is with rank 0 by now, and on disk before anything goes on.
             make_room(run)
             barrier(comm)
-        try:
+        with tidied(f"{run}-{start}"):
             trainer = Trainer(config, info, shards, comm, run, start if kept else "")
             if watch:
                 trainer.clock.listener = lambda done: watch.board.beat(done, trainer.step + 1)
-            train(trainer, folder, state, place, resume == "if-any", debug)
-        except KeyboardInterrupt:
-            forget(f"{run}-{start}")
-            raise
-        except Exception as error:
-            if debugger:
-                print(f"{type(error).__name__}: {error}")
-                pdb.post_mortem(error.__traceback__)
-            if isinstance(error, UserError):
-                trainer.route.close(keep=trainer.saved < trainer.step and not trainer.diverged)
-            # Other errors are one rank's own: closing would wait for ranks that never come.
-            raise
-        trainer.route.close()
+            try:
+                train(trainer, folder, state, place, resume == "if-any", debug)
+            except Exception as error:
+                if debugger:
+                    print(f"{type(error).__name__}: {error}")
+                    pdb.post_mortem(error.__traceback__)
+                if isinstance(error, UserError):
+                    unsaved = trainer.saved < trainer.step
+                    trainer.route.close(keep=unsaved and not trainer.diverged)
+                # Other errors are one rank's own: closing would wait for ranks that never come.
+                raise
+            trainer.route.close()
     finished = trainer.step == trainer.steps
     return 0 if finished else KILLED_BY + trainer.stop_signal
 

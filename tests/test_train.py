@@ -1,11 +1,13 @@
 """Training: the same bits however many ranks, whichever route, stopped or not."""
 
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from launcher import field, one_line, train
 from lies import say
 
-from dist_vgg import replica
+from dist_vgg import replica, stall
 from dist_vgg.checkpoint import load_newest, load_weights, save_checkpoint
 from dist_vgg.runlog import SPANS, read_metrics
 
@@ -317,6 +319,23 @@ def test_ranks_that_wait_for_each_other_are_all_named(data: Path, tmp_path: Path
     assert one_line(errors).count("waiting for other ranks, in step 2") == 3
 
 
+def test_the_watch_needs_no_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shm := tmp_path / "shm").mkdir()
+    fallocate = os.posix_fallocate
+
+    def full(handle: int, start: int, size: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").readlink().is_relative_to(shm):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fallocate(handle, start, size)
+
+    monkeypatch.setattr(replica, "SHM", shm)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert Path(stall._new_file(100)).stat().st_size == 100
+    assert [path.name[:6] for path in tmp_path.iterdir() if path.is_file()] == ["board-"]
+    assert not [path for path in shm.rglob("*") if path.is_file()]
+
+
 def test_a_slow_rank_is_no_stall(data: Path, tmp_path: Path, reference: Path) -> None:
     script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS, "--stall-timeout", 1)
@@ -607,6 +626,23 @@ def test_full_disk_is_one_line_at_the_end(ranks: int, data: Path, tmp_path: Path
     assert "can't write a checkpoint to" in one_line(errors)
     assert len(read_metrics(tmp_path / "run", "step")) == 6
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_little_shared_memory(ranks: int, data: Path, tmp_path: Path, reference: Path) -> None:
+    script = launcher.ROOT / "tests" / "inside_ranks" / "little_memory_train.py"
+    (shm := tmp_path / "shm").mkdir()
+    run = (shm, "--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    status, _, errors = launcher.run(ranks, script, *run, "--route", "node")
+    assert status == 2, errors
+    assert "--route node needs" in one_line(errors)
+    assert not (tmp_path / "run").exists()
+    status, output, errors = launcher.run(ranks, script, *run)
+    assert status == 0, errors
+    assert "route flat" in output
+    assert "standby none: " in output
+    assert outcome(tmp_path / "run") == outcome(reference)
+    assert not list(shm.iterdir())
 
 
 def test_config_file_and_command_line(data: Path, tmp_path: Path) -> None:
