@@ -26,9 +26,11 @@ import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dist_vgg.comm import tell
 from dist_vgg.config import Parser, TrainConfig, read_toml
 from dist_vgg.errors import UserError
 from dist_vgg.runs import has_finished
@@ -264,87 +266,125 @@ class Log:
         self._file.close()
 
 
-def supervise(own: argparse.Namespace, train: list[str], module: str, patience: float) -> int:
-    """Run train until it has finished, start by start; returns the exit status."""
-    mpirun, hosts = find_mpirun(own.mpirun), Hosts(own.hostfile, own.n)
-    known = read_train_options(train)
-    train = train if known.out else [*train, "--out", str(known.folder)]
-    folder = known.folder.resolve()
-    again = shlex.join(["python", "-m", "dist_vgg.elastic", *own.argv, "--", *train])
-    job, log = Job(folder, module), Log(folder)
-    signals: list[int] = []
+@dataclass(frozen=True)
+class End:
+    """How a start has ended."""
 
-    def over() -> bool:
-        return bool(signals)
+    status: int  # mpirun's, as the shell has it
+    step: int  # the last one that is recorded
+    final: bool  # nothing is to be started again
+    lost: int  # ranks
+    why: str
 
-    for number in STOPS:
-        signal.signal(number, lambda number, frame: signals.append(number))
-    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
-    try:
-        if job.states():
+
+class Supervisor:
+    """All starts of a run, one after the other."""
+
+    def __init__(
+        self, own: argparse.Namespace, train: list[str], module: str, patience: float
+    ) -> None:
+        self.own, self.module, self.patience = own, module, patience
+        self.mpirun, self.hosts = find_mpirun(own.mpirun), Hosts(own.hostfile, own.n)
+        self.known = read_train_options(train)
+        self.folder = self.known.folder.resolve()
+        self.train = train if self.known.out else [*train, "--out", str(self.known.folder)]
+        words = ["python", "-m", "dist_vgg.elastic", *own.argv, "--", *self.train]
+        self.again = f"go on with: {shlex.join(words)}"
+        self.job, self.log = Job(self.folder, module), Log(self.folder)
+        self.signals: list[int] = []
+        self.noticed = time.monotonic()  # that there is something to start
+
+    def run(self) -> int:
+        """Start until training has finished; returns the exit status."""
+        for number in STOPS:
+            signal.signal(number, lambda number, frame: self.signals.append(number))
+        LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
+        try:
+            status = self._run()
+            self.log.write("exit", status=status)
+            return status
+        finally:
+            self.log.close()
+
+    def _run(self) -> int:
+        if self.job.states():
             say("waiting for the job of an earlier start, which lost its supervisor")
-            pause(GRACE, lambda: over() or not job.states())
-            job.clear_away()
-        ranks, best, idle = own.n, last_step(folder), 0  # idle: restarts since the last progress
-        status, ended, why, noticed = GAVE_UP, False, "", time.monotonic()
+            pause(GRACE, lambda: self._over() or not self.job.states())
+            self.job.clear_away()
+        own, wanted, why = self.own, self.own.n, ""
+        best, idle = last_step(self.folder), 0  # idle: restarts since the last progress
         for restart in range(own.max_restarts + 1):
+            ranks = wanted
             if restart:
-                there = hosts.probe(mpirun, job, over) if hosts.names else [ranks]
-                slots = sum(there)
                 delay = min(2 ** (idle - 1), LONGEST_DELAY) if idle else 0
+                ranks = self._prepare(restart, wanted, delay, why)
                 idle += 1
-                enough = slots >= own.min_ranks
-                what = f"starting again on {min(ranks, slots)} ranks" if enough else "waiting"
-                when = f" in {delay} s" if delay else ""
-                if not signals:
-                    say(f"{why}; {what}{when}, restart {restart} of {own.max_restarts}")
-                pause(delay, over)
-                if not enough and not signals:
-                    why = f"only {slots} slots remain"
-                    continue
-                ranks = min(ranks, slots)
-                if hosts.names:
-                    hosts.use(there, ranks)
-            if not signals:
-                command = [*mpirun, *hosts.options, "-n", str(ranks), sys.executable]
-                command += ["-m", module, *train]
-                command += [] if known.resume and not restart else ["--resume", "if-any"]
-                job.start(command, ranks)
-                seconds = round(time.monotonic() - noticed, 3)
-                log.write("start", restart=restart, ranks=ranks, seconds=seconds)
-                try:
-                    trouble = job.watch(signals, known.stall_timeout, patience)
-                    noticed = time.monotonic()
-                finally:
-                    status = job.end()
-                # Open MPI's mpirun ends with 0, too, where a node under Slurm is lost.
-                ended = status == 2 or (status == 0 and has_finished(folder))
-                lost, why = judge(status, trouble, job)
-                step = last_step(folder)
-                why = "" if signals or ended else why
-                log.write("ended", status=status, step=step, ranks=ranks, why=why)
-            if signals and not ended:
-                status = 128 + signals[0]
-                name = signal.Signals(signals[0]).name
-                say(f"stopped by {name} after step {last_step(folder)}; go on with: {again}")
-            if ended or status in [128 + number for number in STOPS]:
-                log.write("exit", status=status)
-                return status
-            if not (restart or job.names or hosts.names):
-                raise UserError(f"mpirun started no rank, and ended with {status}")
-            why += f" after step {step}"
-            ranks = own.n if own.replace else max(ranks - lost, own.min_ranks)
-            if step > best:
-                best, idle = step, 0
-        print(
-            f"dist_vgg.elastic: gave up after {own.max_restarts} restarts: {why}; "
-            f"go on with: {again}",
-            file=sys.stderr,
-        )
-        log.write("exit", status=GAVE_UP)
+            if self._over():
+                return self._stopped()
+            if ranks < own.min_ranks:
+                why = "too few slots remain"
+                continue
+            end = self._start(restart, ranks)
+            if end.final:
+                return end.status
+            if self._over():
+                return self._stopped()
+            if not (restart or self.job.names or self.hosts.names):
+                raise UserError(f"mpirun started no rank, and ended with {end.status}")
+            why = f"{end.why} after step {end.step}"
+            wanted = own.n if own.replace else max(ranks - end.lost, own.min_ranks)
+            if end.step > best:
+                best, idle = end.step, 0
+        tell(f"dist_vgg.elastic: gave up after {own.max_restarts} restarts: {why}; {self.again}")
         return GAVE_UP
-    finally:
-        log.close()
+
+    def _over(self) -> bool:
+        return bool(self.signals)
+
+    def _stopped(self) -> int:
+        """Say by which signal; the exit status."""
+        name = signal.Signals(self.signals[0]).name
+        say(f"stopped by {name} after step {last_step(self.folder)}; {self.again}")
+        return 128 + self.signals[0]
+
+    def _prepare(self, restart: int, wanted: int, delay: float, why: str) -> int:
+        """Ask the hosts, and wait; so many ranks, of those wanted, as there are slots for."""
+        hosts = self.hosts
+        slots = hosts.probe(self.mpirun, self.job, self._over) if hosts.names else [wanted]
+        ranks = min(wanted, sum(slots))
+        enough = ranks >= self.own.min_ranks
+        what = f"starting again on {ranks} ranks" if enough else "waiting"
+        when = f" in {delay} s" if delay else ""
+        if not self._over():
+            say(f"{why}; {what}{when}, restart {restart} of {self.own.max_restarts}")
+        pause(delay, self._over)
+        if hosts.names:
+            hosts.use(slots, ranks)
+        return ranks
+
+    def _start(self, restart: int, ranks: int) -> End:
+        """Start the job, watch it to its end, and leave nothing of it."""
+        job, known = self.job, self.known
+        command = [*self.mpirun, *self.hosts.options, "-n", str(ranks), sys.executable]
+        command += ["-m", self.module, *self.train]
+        command += [] if known.resume and not restart else ["--resume", "if-any"]
+        job.start(command, ranks)
+        seconds = round(time.monotonic() - self.noticed, 3)
+        self.log.write("start", restart=restart, ranks=ranks, seconds=seconds)
+        try:
+            trouble = job.watch(self.signals, known.stall_timeout, self.patience)
+            self.noticed = time.monotonic()
+        finally:
+            status = job.end()
+        # Open MPI's mpirun ends with 0, too, where a node under Slurm is lost.
+        done = status == 2 or (status == 0 and has_finished(self.folder))
+        # The job may have been told to stop, and not we.
+        final = done or (status in [128 + number for number in STOPS] and not self._over())
+        lost, why = judge(status, trouble, job)
+        why = "" if final or self._over() else why
+        end = End(status, last_step(self.folder), final, lost, why)
+        self.log.write("ended", status=status, step=end.step, ranks=ranks, why=why)
+        return end
 
 
 def judge(status: int, trouble: str, job: Job) -> tuple[int, str]:
@@ -461,9 +501,10 @@ def main(argv: Sequence[str], module: str = "dist_vgg.train", patience: float = 
             )
         if cut == len(argv) and not {"-h", "--help"} & set(argv):
             raise UserError("train's options go behind --, as in: -n 8 -- --data data; see --help")
-        return supervise(read_own_options(argv[:cut]), list(argv[cut + 1 :]), module, patience)
+        own = read_own_options(argv[:cut])
+        return Supervisor(own, list(argv[cut + 1 :]), module, patience).run()
     except UserError as error:
-        print(f"dist_vgg.elastic: error: {error}", file=sys.stderr)
+        tell(f"dist_vgg.elastic: error: {error}")
         return 2
 
 
