@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dist_vgg.checksums import row_sums
 from dist_vgg.comm import together
-from dist_vgg.errors import UserError
+from dist_vgg.errors import RankError, UserError
 from dist_vgg.shards import Samples, SetInfo, hosted, load_shard, part_of
 from dist_vgg.streams import generator
 
@@ -37,10 +38,19 @@ class Batches:
     """The order of a run's samples, drawn for each shard and epoch from the seed alone."""
 
     def __init__(
-        self, shards: Mapping[int, Samples], counts: np.ndarray, micro_batch: int, seed: int
+        self,
+        shards: Mapping[int, Samples],
+        counts: np.ndarray,
+        micro_batch: int,
+        seed: int,
+        where: str = "",
     ) -> None:
-        """`shards` are those hosted here, `counts` the number of samples of every shard."""
-        self._shards = shards
+        """`shards` are those hosted here, `counts` the number of samples of every shard.
+
+        With `where`, a rank and its host for a message, a sample in memory is to stay as it is.
+        """
+        self._shards, self._where = shards, where
+        self._sums = {index: _sums(samples) for index, samples in shards.items()} if where else {}
         self._counts = counts
         self._size = micro_batch
         self._seed = seed
@@ -62,11 +72,28 @@ class Batches:
         return int(np.clip(self._counts - index * self._size, 0, self._size).sum())
 
     def micro_batch(self, shard: int, step: int) -> Samples:
-        """The samples of one shard for one step; none where the shard has run out."""
+        """The samples of one shard for one step; none where the shard has run out.
+
+        Raises RankError where one of them is no longer what was read.
+        """
         epoch, index = self.place(step)
         if (shard, epoch) not in self._orders:
             self._orders = {k: v for k, v in self._orders.items() if k[0] != shard}
             shuffle = generator(self._seed, "order", epoch, shard)
             self._orders[shard, epoch] = shuffle.permutation(len(self._shards[shard]))
         rows = self._orders[shard, epoch][index * self._size : (index + 1) * self._size]
-        return self._shards[shard][rows]
+        samples = self._shards[shard][rows]
+        if self._sums:
+            wrong = _sums(samples) != self._sums[shard][rows]
+            if wrong.any():
+                raise RankError(
+                    f"step {step + 1}: sample {samples.ids[wrong.argmax()]} of shard {shard} on "
+                    f"{self._where} changed in memory (a flipped bit: faulty memory); go on from "
+                    "the last good state with --resume",
+                    RankError.CORRUPT,
+                )
+        return samples
+
+
+def _sums(samples: Samples) -> np.ndarray:
+    return row_sums(samples.pixels, samples.labels, samples.ids)

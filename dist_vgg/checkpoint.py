@@ -23,6 +23,7 @@ from dist_vgg.errors import UserError
 from dist_vgg.files import NotWhole, open_hdf5, whole_hdf5
 
 STEPS = 2**53
+Check = Callable[[str, h5py.Dataset], object]  # raises where a vector is not what it should be
 NETWORK: dict[str, Rule] = dict(
     size=lambda value: integer(32, bounds.MAX_SIZE)(value) and value % 32 == 0,
     channels=integer(1, bounds.MAX_CHANNELS),
@@ -85,10 +86,15 @@ class Weights:
     params: np.ndarray
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write a checkpoint, whole or not at all; then remove all but the newest `keep`."""
+def save_checkpoint(
+    folder: Path, checkpoint: Checkpoint, keep: int, check: Check | None = None
+) -> Path:
+    """Write a checkpoint, whole or not at all; then remove all but the newest `keep`.
+
+    Before it counts, `check` gets each vector by its name, as it is read back from the disk.
+    """
     path = folder / f"step-{checkpoint.step:08d}.h5"
-    with whole_hdf5(path, "a checkpoint") as file:
+    with whole_hdf5(path, "a checkpoint", _checked(check)) as file:
         state = {f"state/{name}": vector for name, vector in checkpoint.state.items()}
         _write(file, "checkpoint", checkpoint, {"params": checkpoint.params, **state})
     # The new one has been read back by now, so an older one may go. A later one was damaged,
@@ -128,9 +134,9 @@ def load_newest(folder: Path, say: Callable[[str], object], below: int | None = 
     raise UserError(f"no whole checkpoint in {folder}; start a new run without --resume")
 
 
-def save_weights(path: Path, weights: Weights) -> None:
-    """Write trained weights, whole or not at all."""
-    with whole_hdf5(path, "the weights") as file:
+def save_weights(path: Path, weights: Weights, check: Check | None = None) -> None:
+    """Write trained weights, whole or not at all; `check` as for a checkpoint."""
+    with whole_hdf5(path, "the weights", _checked(check)) as file:
         _write(file, "weights", weights, {"params": weights.params})
 
 
@@ -160,6 +166,18 @@ def _write(
     bounds.write_header(file, kind, fields)
     for name, vector in vectors.items():
         file.create_dataset(name, data=vector, dtype="<f4")
+
+
+def _checked(check: Check | None) -> Callable[[h5py.File], None] | None:
+    """Check all vectors of a file."""
+
+    def call(file: h5py.File) -> None:
+        assert check
+        check("params", file["params"])
+        for name, vector in file.get("state", {}).items():
+            check(name, vector)
+
+    return call if check else None
 
 
 def _read(

@@ -7,6 +7,7 @@ that is in the cache anyway.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from dist_vgg.errors import RankError
 
 PARAMETERS, GRADIENT = "parameters", "summed gradient"  # names of vectors
+ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 
 
 class Cells:
@@ -53,6 +55,23 @@ class Cells:
         return int(np.searchsorted(self.starts, number, side="right")) - 1
 
 
+def whole_sum(vector: np.ndarray) -> int:
+    """The sum of all a vector's cells, however it is cut."""
+    return int(Cells(len(vector), len(vector)).sums(vector, 0, len(vector))[0])
+
+
+def row_sums(pixels: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """A checksum of each sample that any one flipped bit changes: (n,) uint64.
+
+    `pixels` is (n, ...) uint8, `labels` and `ids` are (n,).
+    """
+    rows = pixels.reshape(len(pixels), math.prod(pixels.shape[1:]))
+    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))) if rows.shape[1] % 8 else rows
+    sums = np.ascontiguousarray(rows).view(np.uint64).sum(axis=1, dtype=np.uint64)
+    # To multiply by an odd number modulo 2**64 loses no bit.
+    return sums ^ labels.astype(np.uint64) * ODD[0] ^ ids.astype(np.uint64) * ODD[1]
+
+
 class Audit:
     """A table of checksums for each vector, and the word that a cell is no longer what it was.
 
@@ -88,6 +107,15 @@ class Audit:
                 f"step {self.step}: the {name} on {self._where} changed in memory, in bucket "
                 f"{place // self._bucket} near number {place:,} (a flipped bit: faulty memory, or "
                 "machines that compute differently); go on from the last good state with --resume",
+                RankError.CORRUPT,
+            )
+
+    def check_whole(self, name: str, expected: int) -> None:
+        """Raise RankError where all of a vector's cells do not add up to a `whole_sum`."""
+        if int(self.rows[name].sum(dtype=np.uint64)) != expected:
+            raise RankError(
+                f"the {name} on {self._where} changed in memory before the first step (a flipped "
+                "bit: faulty memory); go on from the last good state with --resume",
                 RankError.CORRUPT,
             )
 

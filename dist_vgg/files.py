@@ -8,11 +8,12 @@ libhdf5 may crash or never return where a bit of a file's structure has changed,
 hashed before any of it is parsed.
 """
 
+import fcntl
 import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +25,8 @@ from dist_vgg.errors import UserError
 SCHEMA = 2
 USER_BLOCK = 512  # bytes, the smallest that HDF5 has
 PIECE = 1 << 20  # bytes hashed at a time
+
+_locked: set[Path] = set()  # by this process, until it ends
 
 
 class NotWhole(ValueError):
@@ -37,6 +40,25 @@ def fsync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def lock(folder: Path) -> bool:
+    """Whether this process has the folder to itself, from now on until it ends, however it does.
+
+    Where the file system knows no locks of folders, as over NFS, nobody is kept out.
+    """
+    path = folder.resolve()
+    if path not in _locked:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        except OSError:
+            os.close(handle)
+        _locked.add(path)
+    return True
 
 
 @contextmanager
@@ -84,11 +106,15 @@ class _Sink(io.FileIO):
 
 
 @contextmanager
-def whole_hdf5(path: Path, what: str) -> Iterator[h5py.File]:
+def whole_hdf5(
+    path: Path, what: str, check: Callable[[h5py.File], object] | None = None
+) -> Iterator[h5py.File]:
     """Write an HDF5 file that is either whole or not there.
 
-    It is read again before it takes the place of an older one. `what` names the file's content
-    in the UserError for a full, read-only or missing folder.
+    It is read again before it takes the place of an older one, and `check` may then raise where
+    its content is not what it was meant to be: the digest only tells that nothing has changed
+    since it was made. `what` names the file's content in the UserError for a full, read-only or
+    missing folder.
     """
     try:
         with written_beside(path) as beside:
@@ -101,7 +127,7 @@ def whole_hdf5(path: Path, what: str) -> Iterator[h5py.File]:
                         raise sink.error
             seal(beside)
             fsync(beside)
-            if not is_whole(beside):
+            if not is_whole(beside, check):
                 raise UserError(
                     f"{what} for {path} was written and another content read back; "
                     "the disk or the memory fails: choose another folder or machine"
@@ -131,10 +157,13 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         yield content
 
 
-def is_whole(path: Path) -> bool:
-    """Whether the disk holds an HDF5 file of ours as it was written; nothing is parsed."""
+def is_whole(path: Path, check: Callable[[h5py.File], object] | None = None) -> bool:
+    """Whether the disk holds an HDF5 file of ours as it was written; only then `check` gets it."""
     try:
-        with _verified(path, from_disk=True):
+        with _verified(path, from_disk=True) as file:
+            if check:
+                with h5py.File(file, "r") as content:
+                    check(content)
             return True
     except (OSError, NotWhole):
         return False

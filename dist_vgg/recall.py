@@ -7,6 +7,7 @@ them; its numbers must have the checksums that they were kept with.
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,7 @@ from dist_vgg import replica
 from dist_vgg.checkpoint import Checkpoint, checkpoints, load_newest, step_of
 from dist_vgg.comm import add_up, gather_texts, share_text, together
 from dist_vgg.errors import UserError
+from dist_vgg.files import lock
 from dist_vgg.replica import Kept
 
 if TYPE_CHECKING:
@@ -43,10 +45,13 @@ def load_state(
     run = known["run"]
     with together(comm):
         end = time.monotonic() + DYING
-        while run and replica.in_use(run, folder):
+        while (run and replica.in_use(run, folder)) or (comm.rank == 0 and not _ours(folder)):
             if time.monotonic() > end:
                 raise UserError(f"the run in {folder} is still going on; wait for it, or end it")
             time.sleep(0.1)
+    with together(comm):
+        if comm.rank == 0:
+            _clear(folder)
     state = recall(comm, run, folder, known["step"]) if run else None
     place = share_text(comm, "memory" if state else "the checkpoint")
     with together(comm):
@@ -60,11 +65,20 @@ def _on_disk(folder: Path) -> dict[str, Any]:
     """The run in a folder: its name, and the step of its newest checkpoint, or -1."""
     newest = next(iter(checkpoints(folder / "checkpoints")), None)
     step = step_of(newest) if newest else -1
-    is_run = (folder / "checkpoints").is_dir()
-    for place in (folder, folder / "checkpoints") if is_run else ():
+    return dict(run=run_name(folder), step=step, is_run=(folder / "checkpoints").is_dir())
+
+
+def _ours(folder: Path) -> bool:
+    """Whether no other process is at work in a run's folder; from now on none can be."""
+    return not (folder / "checkpoints").is_dir() or lock(folder / "checkpoints")
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left."""
+    for place in (folder, folder / "checkpoints"):
         for leftover in place.glob(".*.partial"):
-            leftover.unlink()  # of a process that was killed while it wrote
-    return dict(run=run_name(folder), step=step, is_run=is_run)
+            with suppress(OSError):  # a disk that can't be written to, say
+                leftover.unlink()
 
 
 def run_name(folder: Path) -> str:

@@ -9,12 +9,13 @@ or it was computed by another version of the program.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dist_vgg import machine
 from dist_vgg.batches import load_hosted
-from dist_vgg.checkpoint import checkpoints, load_newest, step_of
+from dist_vgg.checkpoint import Checkpoint, load_newest
 from dist_vgg.checksums import GRADIENT, PARAMETERS
 from dist_vgg.comm import run_command
 from dist_vgg.config import Parser, TrainConfig
@@ -93,9 +94,10 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     shards = load_hosted(data, info, "train", config.limit, comm)
     trainer = Trainer(config, info, shards, comm)
     folder = options.run / "checkpoints"
-    before = [path for path in checkpoints(folder) if step_of(path) < step]
-    if before:
+    checkpoint: Checkpoint | None = None
+    with suppress(UserError):  # none is left, or none is whole
         checkpoint = load_newest(folder, print, below=step)
+    if checkpoint:
         check_resumed(config, info, vars(checkpoint))
         trainer.resume(checkpoint)
         print(f"from the checkpoint after step {trainer.step}", flush=True)

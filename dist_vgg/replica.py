@@ -40,7 +40,7 @@ HEAD = struct.Struct("<8sQQ32s")  # magic, bytes of text, bytes of tables, SHA-2
 MAGIC = b"dvggmem1"
 RECORD = 1 << 19  # bytes of a record; its numbers take at most 4,200 * 8 for each vector
 STARTING = 60  # seconds in which a new file gets its first record
-STALE = 3600  # seconds after which the memory of a dead run that nobody went on with is removed
+STALE = 24 * 3600  # seconds for which the memory of a dead run waits for somebody to go on
 
 Piece = tuple[int, int]
 
@@ -214,6 +214,11 @@ class Kept:
         return int(self.header["step"])
 
     @property
+    def home(self) -> Path:
+        """The folder of its run."""
+        return Path(self.header.get("folder", ""))
+
+    @property
     def pieces(self) -> list[Piece]:
         """What it has of the optimizer's state; of the parameters it has all."""
         return [(int(lo), int(hi)) for lo, hi in self.header["pieces"]]
@@ -239,8 +244,8 @@ def kept(run: str, home: Path) -> list[Kept]:
 
     `home` is the run's folder: a copy of it is another run.
     """
-    found = [copy for path in folder().glob(f"{run}-*") for copy in _copies(path)]
-    found = [copy for copy in found if copy.header["folder"] == str(home.resolve())]
+    found = [copy for path in _files(f"{run}-*") for copy in _copies(path)]
+    found = [copy for copy in found if copy.home == home.resolve()]
     return sorted(found, key=lambda copy: copy.step, reverse=True)
 
 
@@ -249,13 +254,40 @@ def in_use(run: str, home: Path) -> bool:
     return any(_in_use(copy.path) for copy in kept(run, home))
 
 
-def make_room(run: str) -> None:
-    """Remove what earlier processes of a run have left, where it leaves no room for as much."""
-    paths = [path for path in folder().glob(f"{run}-*") if not _in_use(path)]
+def is_crowded(run: str, home: Path) -> bool:
+    """Whether what earlier processes of a run have left leaves no room for as much."""
+    held = 0
+    for path in _left(run, home):
+        with suppress(FileNotFoundError):
+            held += 512 * path.stat().st_blocks
     free = os.statvfs(SHM)
-    if 2 * sum(path.stat().st_size for path in paths) > free.f_bavail * free.f_frsize:
-        for path in paths:
-            path.unlink(missing_ok=True)
+    return 2 * held > free.f_bavail * free.f_frsize
+
+
+def make_room(run: str, home: Path) -> None:
+    """Remove what earlier processes of a run have left on this machine."""
+    for path in _left(run, home):
+        path.unlink(missing_ok=True)
+
+
+def _left(run: str, home: Path) -> list[Path]:
+    """The files that a run's earlier processes have left; not those of a copy of the run."""
+    files = [path for path in _files(f"{run}-*") if not _in_use(path)]
+    return [path for path in files if _homes(path) <= {home.resolve()}]
+
+
+def _files(pattern: str = "*") -> list[Path]:
+    """Files in this user's folder. There are none where somebody else has made the folder."""
+    with suppress(OSError):
+        status = folder().lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+            return sorted(path for path in folder().glob(pattern) if path.is_file())
+    return []
+
+
+def _homes(path: Path) -> set[Path]:
+    """The folders of the runs that a file has a copy of: one, or none where there is no record."""
+    return {copy.home for copy in _copies(path)}
 
 
 @contextmanager
@@ -264,7 +296,7 @@ def tidied(run: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        for path in folder().glob(f"{run}-*"):
+        for path in _files(f"{run}-*"):
             path.unlink(missing_ok=True)
         raise
     finally:
@@ -319,20 +351,21 @@ def _record(memory: mmap.mmap, start: int) -> tuple[dict[str, Any], np.ndarray] 
     return json.loads(content[:text]), np.frombuffer(content[text:], np.uint64)
 
 
-def sweep(run_folder: Path, ours: Path | None) -> None:
+def sweep(run: str, home: Path, ours: Path | None) -> None:
     """Remove what earlier processes of this run have left, but not `ours`, and what is stale.
 
     Memory is stale where no process uses it and its run's folder is gone, or nobody has gone
-    on with it for an hour. Without a record it may belong to a run that is just starting.
+    on with it for a day. Without a record it may belong to another run that is just starting.
     """
-    for path in folder().glob("*"):
+    for path in _files():
         with suppress(OSError):
             if path == ours or _in_use(path):
                 continue
-            homes = {Path(copy.header["folder"]) for copy in _copies(path)}
-            wanted = any(home.exists() for home in homes - {run_folder.resolve()})
+            homes = _homes(path)
+            wanted = any(other.exists() for other in homes - {home.resolve()})
             age = time.time() - path.stat().st_mtime
-            if age > STALE or (homes and not wanted) or (not homes and age > STARTING):
+            began = path.name.startswith(f"{run}-") or age > STARTING
+            if age > STALE or (not wanted if homes else began):
                 path.unlink()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from dist_vgg.errors import UserError
 from dist_vgg.files import write_text
 from dist_vgg.progress import Progress
 
@@ -62,13 +63,12 @@ class RunLog:
         """
         self._epochs = epochs
         self._file: TextIO | None = None
-        if folder is not None:
-            path = folder / "metrics.jsonl"
-            if path.exists():
-                lines = path.read_text(errors="replace").splitlines(keepends=True)
-                write_text(path, "".join(s for s in lines if _step(s) <= first_step))
-            self._file = path.open("a")
         self._progress = Progress(steps, progress if folder is not None else "none", first_step)
+        if folder is not None:
+            try:
+                self._file = _go_on(folder / "metrics.jsonl", first_step)
+            except (UserError, OSError) as error:
+                self._give_up(error)
 
     def step(self, record: Mapping[str, Any]) -> None:
         """Record a step; `record` has step, epoch, loss, accuracy and images_per_s."""
@@ -102,9 +102,21 @@ class RunLog:
             self._file.write(json.dumps({"kind": kind, **record}) + "\n")
             self._file.flush()
         except OSError as error:
-            # A full disk is no reason to lose the training as well.
-            self.say(f"metrics.jsonl can't be written ({error.strerror}); going on without")
-            self._file = None
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        """Write no more: a full disk is no reason to lose the training as well."""
+        reason = getattr(error, "strerror", None) or error
+        self.say(f"metrics.jsonl can't be written ({reason}); going on without")
+        self._file = None
+
+
+def _go_on(path: Path, first_step: int) -> TextIO:
+    """The file to add records to, without those after `first_step`."""
+    if path.exists():
+        lines = path.read_text(errors="replace").splitlines(keepends=True)
+        write_text(path, "".join(line for line in lines if _step(line) <= first_step))
+    return path.open("a")
 
 
 def _step(line: str) -> float:
@@ -116,6 +128,7 @@ def _step(line: str) -> float:
 
 
 def read_metrics(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """The records of one kind in a run's folder."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+    """The records of one kind in a run's folder, but one that its writer has not finished."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    return [record for record in map(json.loads, whole) if record["kind"] == kind]

@@ -25,7 +25,7 @@ from dist_vgg.checkpoint import checkpoints, load_weights
 from dist_vgg.comm import share_text, together
 from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
-from dist_vgg.files import write_text
+from dist_vgg.files import lock, write_text
 from dist_vgg.recall import run_name
 from dist_vgg.shards import SetInfo
 
@@ -88,7 +88,11 @@ def prepare_folder(
                 first, later = description, [description]
             now = {name: description[name] for name in ("run", "steps")}
             kept = {**first, **now, "resumed": later}
-            write_text(path, json.dumps(kept, indent=2) + "\n")
+            try:
+                write_text(path, json.dumps(kept, indent=2) + "\n")
+            except UserError as error:
+                # A full disk is no reason to lose the training as well.
+                print(f"warning: {error}; training goes on without", flush=True)
             return
         done = (folder / "weights.h5").exists() or checkpoints(folder / "checkpoints")
         if done or (not anew and _holds_steps(folder)):
@@ -98,6 +102,8 @@ def prepare_folder(
             )
         try:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            if not lock(folder / "checkpoints"):
+                raise UserError(f"another run has just begun in {folder}; choose another --out")
             (folder / "metrics.jsonl").unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error

@@ -13,7 +13,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -291,18 +291,19 @@ def _state(pid: int) -> str:
 
 
 @contextmanager
-def watched(comm: "MPI.Intracomm", timeout: float) -> Iterator["Watch | None"]:
-    """Watch over the ranks during the block; with a timeout of 0, don't.
+def watched(comm: "MPI.Intracomm", timeout: float) -> Iterator[Callable[[str, int], object]]:
+    """Watch over the ranks during the block, which is to call what it gets with each thing done.
 
-    Where the block raises, other ranks may still be in it, and nothing is waited for.
+    That takes the thing's name and the step. With a timeout of 0 nobody watches. Where the block
+    raises, other ranks may still be in it, and nothing is waited for.
     """
     if not timeout:
-        yield None
+        yield lambda done, step: None
         return
     watch = Watch(comm, timeout)
     try:
         with waits.told(watch.board.waiting):
-            yield watch
+            yield watch.board.beat
     except BaseException:
         watch.stop()  # it talks to MPI, which may be about to end
         raise

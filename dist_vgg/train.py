@@ -26,14 +26,14 @@ from dist_vgg import functional as F
 from dist_vgg import machine, optim
 from dist_vgg.batches import Batches, load_hosted
 from dist_vgg.checkpoint import Checkpoint, Weights, save_checkpoint, save_weights
-from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells
+from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells, whole_sum
 from dist_vgg.comm import add_up, barrier, gather_texts, run_command, share_text, together
 from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
 from dist_vgg.errors import KILLED_BY, Interrupted, UserError
 from dist_vgg.layers import StepKey
 from dist_vgg.recall import load_state, run_name
-from dist_vgg.replica import make_room, sweep, tidied
+from dist_vgg.replica import is_crowded, make_room, sweep, tidied
 from dist_vgg.runlog import SPANS, Clock, RunLog
 from dist_vgg.runs import (
     check_resumed,
@@ -109,14 +109,15 @@ class Trainer:
         state = self.optimizer.state_names
         self.route = Route(comm, kind, count, homes, state, name, len(cells))
         self.lacks = self.lacks or self.route.lacks
+        where = f"rank {comm.rank} on {MPI.Get_processor_name()}" if config.audit else ""
         if config.audit:
-            where = f"rank {comm.rank} on {MPI.Get_processor_name()}"
             tables, bucket = self.route.replica.tables, cut.buckets[0][1]
             self.route.audit = Audit(cells, (*self.names, GRADIENT), tables, where, bucket)
         counts = np.zeros(info.shards, np.int64)
         for shard, samples in shards.items():
             counts[shard] = len(samples)
-        self.batches = Batches(shards, add_up(comm, counts), config.micro_batch, config.seed)
+        add_up(comm, counts)
+        self.batches = Batches(shards, counts, config.micro_batch, config.seed, where)
         self.steps = config.epochs * self.batches.steps_per_epoch
         self.step = 0
         self.epoch = EpochSums()
@@ -157,8 +158,11 @@ class Trainer:
         self.route.broadcast()
         self.route.audit_all()
 
-    def resume(self, checkpoint: Checkpoint | None) -> None:
-        """Begin where a checkpoint ended; rank 0 has it."""
+    def resume(self, checkpoint: Checkpoint | None, sums: Mapping[str, int] | None = None) -> None:
+        """Begin where a checkpoint ended; rank 0 has it.
+
+        `sums` are its vectors' checksums, by name, from the moment when it was verified.
+        """
         position = dict(step=0, epoch={})
         with together(self.comm):
             if checkpoint and (
@@ -179,6 +183,9 @@ class Trainer:
         for name, vector in self.route.state.items():
             self.route.scatter(checkpoint.state[name] if checkpoint else None, vector)
         self.route.audit_all()
+        if self.route.audit and sums:
+            for name, sum_ in sums.items():
+                self.route.audit.check_whole(name, sum_)
 
     def train_step(self) -> dict[str, Any]:
         """One step: batch -> forward -> loss -> backward -> sum -> update -> record."""
@@ -389,6 +396,13 @@ class Trainer:
         whole = {name: vector for name, vector in state.items() if vector is not None}
         return Checkpoint(**self.header(), params=self.route.params, state=whole)
 
+    def check_written(self, name: str, vector: Any) -> None:
+        """Raise RankError where a vector in a file is not what the last step has left."""
+        audit = self.route.audit
+        if audit:
+            for lo, hi in self.route.cut.buckets:
+                audit.check(PARAMETERS if name == "params" else name, vector, lo, hi)
+
     def keep(self, folder: Path) -> None:
         """Mark the step as whole in the memory that outlives this process."""
         route = self.route
@@ -446,23 +460,25 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
                 log.say(f"warning: {error}; training goes on, and tries again later")
     if trainer.saved != trainer.step:
         _save(trainer, folder)
+    trainer.clock.listener("coming to write the weights")
     sha256 = route.digest()
     with together(trainer.comm):
         if trainer.comm.rank == 0:
-            save_weights(folder / "weights.h5", trainer.weights(sha256))
+            save_weights(folder / "weights.h5", trainer.weights(sha256), trainer.check_written)
     return sha256
 
 
 def _save(trainer: Trainer, folder: Path) -> None:
     """Write a checkpoint of what has been checked; UserError on every rank where it can't be."""
-    trainer.clock.listener("saving a checkpoint")
+    trainer.clock.listener("coming to save a checkpoint")
     trainer.last_save = time.monotonic()
     trainer.route.check()
     barrier(trainer.comm)  # a rank that has found something wrong does not come here
     checkpoint = trainer.checkpoint()
     with together(trainer.comm):
         if checkpoint:
-            save_checkpoint(folder / "checkpoints", checkpoint, trainer.config.keep)
+            keep, check = trainer.config.keep, trainer.check_written
+            save_checkpoint(folder / "checkpoints", checkpoint, keep, check)
     trainer.saved = trainer.step
 
 
@@ -602,32 +618,34 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     header: dict[str, Any] = {}
     place = ""
     if resume:
-        state, header, place = load_state(folder, comm, resume == "yes")
+        with watched(comm, given.get("stall_timeout", TrainConfig.stall_timeout)):
+            state, header, place = load_state(folder, comm, resume == "yes")
     place = place if header else ""  # --resume if-any may have found nothing
+    sums = _sums(state)
     stored = header.get("config", {})
     config = stored_options(stored, **given)
     machine.settle(config.blas_threads)
-    with together(comm):
-        info = open_set(Path(config.data))
-        if place:
-            check_resumed(config, info, header)
     # Who looks closer, at a prompt or through finite differences, may take his time.
-    with watched(comm, 0 if debug else config.stall_timeout) as watch:
+    with watched(comm, 0 if debug else config.stall_timeout) as beat:
+        with together(comm):
+            info = open_set(Path(config.data))
+            if place:
+                check_resumed(config, info, header)
+        beat("looking at the shards", 0)
         shards = load_hosted(Path(config.data), info, "train", config.limit, comm)
+        beat("reading the shards", 0)
         fresh = uuid.uuid4().hex[:16]
         run = share_text(comm, (run_name(folder) if place else "") or fresh)
         kept = config.standby == "auto" and config.audit
         start = share_text(comm, uuid.uuid4().hex[:8])
         if place:
-            # Its state is with rank 0 by now, and on disk before anything goes on.
-            make_room(run)
-            barrier(comm)
+            _give_way(run, folder, state if place == "memory" else None, config.keep, comm)
         with tidied(f"{run}-{start}"):
             trainer = Trainer(config, info, shards, comm, run, start if kept else "")
-            if watch:
-                trainer.clock.listener = lambda done: watch.board.beat(done, trainer.step + 1)
+            trainer.clock.listener = lambda done: beat(done, trainer.step + 1)
+            trainer.clock.listener("allocating memory")
             try:
-                train(trainer, folder, state, place, resume == "if-any", debug)
+                train(trainer, folder, state, sums, place, resume == "if-any", debug)
             except Exception as error:
                 if debugger:
                     print(f"{type(error).__name__}: {error}")
@@ -642,24 +660,59 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     return 0 if finished else KILLED_BY + trainer.stop_signal
 
 
+def _sums(state: Checkpoint | None) -> dict[str, int]:
+    """Checksums of a state's vectors, by name."""
+    vectors = {PARAMETERS: state.params, **state.state} if state else {}
+    return {name: whole_sum(vector) for name, vector in vectors.items()}
+
+
+def _give_way(
+    run: str, folder: Path, state: Checkpoint | None, keep: int, comm: "MPI.Intracomm"
+) -> None:
+    """Where memory is short, remove what earlier processes have left in it.
+
+    The `state` that rank 0 has from there must be on disk first; where it can't be written, the
+    memory stays as it is.
+    """
+    if not add_up(comm, np.array([is_crowded(run, folder)], np.int64))[0]:
+        return
+    try:
+        with together(comm):
+            if state:
+                save_checkpoint(folder / "checkpoints", state, keep)
+    except UserError as error:
+        print(f"warning: {error}; what was kept in memory stays there", flush=True)
+        return
+    make_room(run, folder)
+    barrier(comm)
+
+
 def train(
-    trainer: Trainer, folder: Path, state: Checkpoint | None, place: str, anew: bool, debug: bool
+    trainer: Trainer,
+    folder: Path,
+    state: Checkpoint | None,
+    sums: Mapping[str, int],
+    place: str,
+    anew: bool,
+    debug: bool,
 ) -> None:
     """Begin, or go on with a state that was found in a place; train, and say what came of it.
 
     With `anew` it may begin where nothing but damaged memory was found.
     """
-    comm, config = trainer.comm, trainer.config
+    comm, config, beat = trainer.comm, trainer.config, trainer.clock.listener
     hosts = gather_texts(comm, platform.node())
     prepare_folder(folder, comm, bool(place), describe(trainer, hosts), anew)
     print(head(trainer, folder), flush=True)
+    beat("preparing the run's folder")
     if place:
-        trainer.resume(state)
+        trainer.resume(state, sums)
         epoch = trainer.step // trainer.batches.steps_per_epoch + 1
         at = f"step {trainer.step} of {trainer.steps}, epoch {epoch}"
         print(f"resumed at {at}, from {place}", flush=True)
     else:
         trainer.start()
+    beat("setting the parameters")
     trainer.keep(folder)
     trainer.saved = trainer.step if place != "memory" else -1
     if place == "memory":
@@ -669,7 +722,7 @@ def train(
             print(f"warning: {error}; training goes on, and tries again later", flush=True)
     barrier(comm)  # now every node has its own; what was left before has served
     if trainer.saved >= 0 or trainer.route.replica.path:
-        sweep(folder, trainer.route.replica.path)
+        sweep(trainer.run, folder, trainer.route.replica.path)
     if debug:
         trainer.watcher = debug_checks(trainer)
     catch_signals(trainer)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_vgg.batches import Batches
+from dist_vgg.errors import RankError
 from dist_vgg.shards import Samples
 
 
@@ -111,3 +112,15 @@ def test_a_step_does_not_depend_on_those_asked_before(steps: list[int]) -> None:
 def test_the_micro_batch_cuts_one_order() -> None:
     # Another micro_batch is another run, but it walks through the shard in the same order.
     assert epoch_ids(batches([20], 6), 0, 0) == epoch_ids(batches([20], 7), 0, 0)
+
+
+@pytest.mark.parametrize("size", [2, 32])
+def test_a_sample_that_changes_is_named(size: int) -> None:
+    samples = shard(3, 5)
+    samples = Samples(np.zeros((5, size, size, 1), np.uint8), samples.labels, samples.ids)
+    it = Batches({3: samples}, np.array([0, 0, 0, 5]), 5, 0, "rank 2 on host")
+    it.micro_batch(3, 0)
+    samples.pixels[4, 1, 1] ^= 4
+    with pytest.raises(RankError, match="step 8: sample 3004 of shard 3 on rank 2 on host ch") as e:
+        it.micro_batch(3, 7)
+    assert e.value.status == RankError.CORRUPT

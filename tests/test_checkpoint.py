@@ -260,7 +260,7 @@ def test_no_older_one_goes_before_the_new_one_is_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     first = save_checkpoint(tmp_path, some(10), keep=1)
-    monkeypatch.setattr(files, "is_whole", lambda path: False)
+    monkeypatch.setattr(files, "is_whole", lambda path, check: False)
     with pytest.raises(UserError, match="was written and another content read back"):
         save_checkpoint(tmp_path, some(step), keep=1)
     assert list(tmp_path.iterdir()) == [first]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dist_vgg.checksums import Audit, Cells
+from dist_vgg.checksums import Audit, Cells, row_sums, whole_sum
 from dist_vgg.errors import RankError
 
 COUNT = 1001
@@ -66,3 +66,30 @@ def test_layers_and_digest_tell_what_differs() -> None:
     before, after = one.by_layer("x", layers), other.by_layer("x", layers)
     assert [name for name in layers if before[name] != after[name]] == ["second"]
     assert one.digest("x") != other.digest("x")
+
+
+def test_a_whole_is_the_sum_of_its_cells() -> None:
+    cells, vector = Cells(COUNT, 256, [17, 400, 401]), numbers()
+    audit = Audit(cells, ["x"], np.zeros((1, len(cells)), np.uint64), "rank 3 on host", 512)
+    audit.note("x", vector, 0, COUNT)
+    audit.check_whole("x", whole_sum(vector))
+    with pytest.raises(RankError, match="the x on rank 3 on host changed in memory before"):
+        audit.check_whole("x", whole_sum(vector) ^ 1)
+
+
+@given(st.sampled_from(["pixels", "labels", "ids"]), st.integers(0, 10**6), st.integers(0, 7))
+def test_any_flipped_bit_changes_its_sample_alone(name: str, place: int, bit: int) -> None:
+    samples = dict(
+        pixels=np.full((5, 3, 3, 1), 7, np.uint8), labels=np.arange(5, dtype=np.uint8),
+        ids=np.arange(5) + 60_000,
+    )  # fmt: skip
+    before = row_sums(**samples)
+    content = samples[name].reshape(-1).view(np.uint8)
+    content[place := place % len(content)] ^= 1 << bit
+    changed = np.flatnonzero(row_sums(**samples) != before)
+    assert changed.tolist() == [place // (len(content) // 5)]
+
+
+def test_no_samples_have_no_sums() -> None:
+    nothing = np.zeros(0, np.uint8)
+    assert len(row_sums(np.zeros((0, 32, 32, 1), np.uint8), nothing, nothing)) == 0

@@ -17,6 +17,8 @@ import pytest
 from dist_vgg import files
 from dist_vgg.errors import UserError
 
+ROOT = Path(__file__).parents[1]
+
 
 def test_written_beside_appears_only_when_all_went_well(tmp_path: Path) -> None:
     path = tmp_path / "a"
@@ -189,6 +191,28 @@ def test_a_large_file_is_hashed_in_pieces(tmp_path: Path) -> None:
     assert files.is_whole(path)
     assert tracemalloc.get_traced_memory()[1] < 5_000_000
     tracemalloc.stop()
+
+
+def test_a_folder_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
+    code = "import sys, time; from pathlib import Path; from dist_vgg.files import lock; "
+    code += "print(lock(Path(sys.argv[1])), lock(Path(sys.argv[1])), flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "True True\n"
+        assert not files.lock(tmp_path)
+        other.kill()
+    assert files.lock(tmp_path)
+    files._locked.discard(tmp_path.resolve())
+
+
+def test_content_that_is_not_what_was_meant_takes_no_place(tmp_path: Path) -> None:
+    def check(file: h5py.File) -> None:
+        raise KeyError(int(file["x"][7]))
+
+    with pytest.raises(KeyError, match="7"), files.whole_hdf5(tmp_path / "a", "a", check) as file:
+        file["x"] = np.arange(100)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_not_read_back_as_written_takes_no_place(

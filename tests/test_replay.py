@@ -54,6 +54,21 @@ def test_a_step_that_was_computed_wrongly_is_found(run: Path, tmp_path: Path) ->
     assert "step 9" not in output
 
 
+def test_damage_behind_and_before_a_step_is_no_reason_not_to_look(
+    run: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    with (copy / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "step", "st')  # its writer was killed, or the disk full
+    for path in (copy / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    status, output, errors = replay(copy, "--step", 8)
+    assert status == 0, errors
+    assert "step-00000006.h5 is damaged" in output
+    assert "no checkpoint before step 8 is left: from the start" in output
+    assert output.splitlines()[-1] == "step 8: the same bits"
+
+
 def test_differences_are_named_in_the_order_they_arise() -> None:
     layers = {"conv1_1": "1", "fc6": "2", "fc8": "3"}
     one: dict[str, Any] = dict(digest="a", layers={GRADIENT: layers, PARAMETERS: layers})

@@ -107,7 +107,7 @@ def test_a_record_of_another_version_is_passed_over(
             patch.setattr(memory, "layout", SimpleNamespace(**{**vars(LAYOUT), **other}))
             write(memory, 2, shm)
         assert [copy.step for copy in replica.kept("run", shm)] == [1], other
-        replica.sweep(shm / "elsewhere", None)
+        replica.sweep("run", shm / "elsewhere", None)
 
 
 def test_it_belongs_to_the_user_alone(shm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +126,45 @@ def test_it_belongs_to_the_user_alone(shm: Path, monkeypatch: pytest.MonkeyPatch
     (shm / "dist_vgg-12345").mkdir()
     with pytest.raises(OSError, match="belongs to somebody else"):
         replica.make_folder()
+
+
+def test_what_somebody_else_has_put_there_is_not_read(
+    shm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = opened()
+    write(memory, 1, shm)
+    os.mkfifo(replica.folder() / "run-pipe")  # to open it would wait for ever
+    assert [copy.step for copy in replica.kept("run", shm)] == [1]
+    replica.sweep("run", shm, memory.path)
+    # The folder is somebody else's, however it came to be named like ours.
+    theirs = replica.folder()
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    theirs.rename(replica.folder())
+    assert replica.kept("run", shm) == []
+    assert not replica.is_crowded("run", shm)
+    replica.make_room("run", shm)
+    replica.sweep("run", shm, None)
+    assert len(list(replica.folder().iterdir())) == 2
+
+
+def test_only_what_a_run_itself_has_left_makes_room(
+    shm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, copied = shm / "home", shm / "copied"
+    for name, folder in (("run", home), ("run-2", home), ("run-3", copied)):
+        memory = opened(name)
+        write(memory, 1, folder)
+    (replica.folder() / "run-4").touch()  # of a start that was killed before its first record
+    monkeypatch.setattr(replica, "_in_use", lambda path: "run-2" in path.name)
+    free = SimpleNamespace(f_bavail=10, f_frsize=10**6)
+    monkeypatch.setattr(os, "statvfs", lambda path: free)
+    assert not replica.is_crowded("run", home)
+    free.f_bavail = 1
+    assert replica.is_crowded("run", home)
+    assert not replica.is_crowded("other", home)
+    replica.make_room("run", home)
+    left = sorted(path.name[:5] for path in replica.folder().iterdir())
+    assert left == ["run-2", "run-3"]
 
 
 def test_no_space_is_told_before_anything_is_written(
@@ -156,11 +195,12 @@ def test_stale_memory_goes_and_wanted_memory_stays(shm: Path) -> None:
     hours_ago = time.time() - 2 * replica.STALE
     os.utime(old, (hours_ago, hours_ago))
     # Files without a record: of a start that was killed, and of one that is under way.
-    for run, age in (("killed", 2 * replica.STARTING), ("starting", 0)):
+    ages = (("killed", 2 * replica.STARTING), ("starting", 0), ("mine", 0))
+    for run, age in ages:
         (path := replica.folder() / f"{run}-0-1").touch()
         os.utime(path, (time.time() - age, time.time() - age))
     used = opened("used")  # by a process that lives, though its folder is gone
     write(used, 1, gone)
-    replica.sweep(home, None)
+    replica.sweep("mine", home, None)
     left = sorted(path.name.split("-")[0] for path in replica.folder().iterdir())
     assert left == ["others", "starting", "used"]

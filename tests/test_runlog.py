@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dist_vgg import files
 from dist_vgg import progress as progress_module
 from dist_vgg.runlog import SPANS, Clock, RunLog, read_metrics
 
@@ -101,6 +102,23 @@ def test_a_full_disk_is_said_once_and_training_goes_on(
     log.close()
     line = "metrics.jsonl can't be written (No space left on device); going on without\n"
     assert capsys.readouterr().out == line
+
+
+def test_a_full_disk_is_no_reason_not_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened(tmp_path).close()
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "fsync", full)
+    log = opened(tmp_path)
+    log.step(step(1))
+    log.close()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "metrics.jsonl can't be written (can't write" in line
+    assert "No space left on device" in line
 
 
 def test_ranks_but_the_first_write_and_show_nothing(

@@ -210,6 +210,120 @@ def test_a_run_that_is_only_in_memory_is_not_written_over(data: Path, tmp_path: 
     assert "resumed at step 2 of 3, epoch 1, from memory" in output
 
 
+@pytest.mark.parametrize(
+    ("ranks", "options", "fault", "named", "resumed"),
+    [
+        # After what is saved has been checked, and before it is on the disk.
+        (3, (), "1 3 gather flip parameters", "parameters", "step 2 of 6, epoch 1, from memory"),
+        (3, ("--route", "flat"), "2 3 gather flip momentum", "momentum", "step 2 of 6"),
+        (1, (), "0 3 gather flip parameters", "parameters", "step 2 of 6"),
+        (2, (), "0 6 weights flip parameters", "parameters", "step 6 of 6"),
+    ],
+)
+def test_nothing_flipped_is_saved(
+    ranks: int,
+    options: tuple[Any, ...],
+    fault: str,
+    named: str,
+    resumed: str,
+    data: Path,
+    tmp_path: Path,
+    reference: Path,
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, *options)
+    status, _, errors = launcher.run(ranks, script, fault, *run)
+    assert status == 4, errors
+    assert f"the {named} on rank 0 on " in one_line(errors)
+    assert not (folder / "weights.h5").exists()
+    left = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert left == ([] if "3 gather" in fault else ["step-00000003.h5", "step-00000006.h5"])
+    status, output, errors = train(2, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert f"resumed at {resumed}" in output
+    assert outcome(folder) == outcome(reference)
+
+
+@pytest.mark.parametrize("vector", ["parameters", "momentum"])
+@pytest.mark.parametrize(("ranks", "route"), [(1, "auto"), (2, "node"), (3, "flat")])
+def test_what_flips_before_the_first_step_is_noticed(
+    vector: str, ranks: int, route: str, data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
+    assert launcher.run(2, script, "1 4 forward kill", *run)[0] != 0
+    again = ("--resume", "--out", folder, "--route", route)
+    status, _, errors = launcher.run(ranks, script, f"0 0 resume flip {vector}", *again)
+    assert status == 4, errors
+    assert f"the {vector} on rank 0 on " in one_line(errors)
+    assert "before the first step" in errors
+    status, output, errors = train(2, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert "resumed at step 4 of 6, epoch 2, from memory" in output
+    assert outcome(folder) == outcome(reference)
+
+
+@pytest.mark.parametrize("what", ["pixels", "labels", "ids"])
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_sample_that_flips_in_memory_is_noticed(
+    what: str, ranks: int, data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
+    status, _, errors = launcher.run(ranks, script, f"{ranks - 1} 3 step flip {what}", *run)
+    assert status == 4, errors
+    line = one_line(errors)
+    assert f" of shard {0 if ranks == 1 else 6} on rank {ranks - 1} on " in line
+    assert "changed in memory" in line
+    status, output, errors = train(2, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert "from memory" in output
+    assert outcome(folder) == outcome(reference)
+
+
+def test_what_is_kept_goes_only_when_it_is_on_disk(
+    data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    scripts = launcher.ROOT / "tests" / "inside_ranks"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
+    assert launcher.run(2, scripts / "struck_train.py", "1 4 forward kill", *run)[0] != 0
+    # No room is left for as much again, and the disk is full, too.
+    again = (scripts / "crowded_train.py", "full", "--resume", "--out", folder)
+    status, output, errors = launcher.run(2, *again)
+    assert status != 0
+    assert "No space left on device" in output, errors
+    assert "what was kept in memory stays there" in output
+    assert memory_of(folder)
+    again = (scripts / "crowded_train.py", "kill", "--resume", "--out", folder)
+    status, _, errors = launcher.run(2, *again)
+    assert status != 0
+    assert not memory_of(folder)
+    status, output, errors = train(2, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert "resumed at step 4 of 6, epoch 2, from the checkpoint" in output
+    assert outcome(folder) == outcome(reference)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_a_full_disk_is_no_reason_not_to_go_on(
+    ranks: int, data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
+    assert launcher.run(2, script, "1 4 forward kill", *run)[0] != 0
+    again = ("--resume", "--out", folder, "--checkpoint-every", 1)
+    status, output, errors = launcher.run(ranks, script, "0 5 forward free", *again)
+    assert status == 0, errors
+    for name in ("config.json", "metrics.jsonl", "a checkpoint to"):
+        assert any(name in line and "No space left" in line for line in output.splitlines())
+    assert load_weights(folder).sha256 == load_weights(reference).sha256
+
+
 def test_memory_that_is_damaged_is_no_reason_to_stop(
     data: Path, tmp_path: Path, reference: Path
 ) -> None:
@@ -241,9 +355,11 @@ def test_a_run_that_goes_on_is_not_resumed_by_others(data: Path, tmp_path: Path)
     run = ("--data", data, "--out", folder, *SMALL, "--epochs", 20)
     process = launcher.start(2, script, *run)
     wait_for_step(folder, 4)
+    (partial := folder / "checkpoints" / ".step-00000003.h5.1.partial").touch()
     status, _, errors = train(2, "--resume", "--out", folder)
     assert status == 2
     assert f"the run in {folder} is still going on" in one_line(errors)
+    assert partial.exists()  # it may be what the run is writing
     assert process.poll() is None
     # A copy of its folder is another run, which knows nothing of its memory.
     copy = shutil.copytree(folder, tmp_path / "copy")
@@ -252,6 +368,26 @@ def test_a_run_that_goes_on_is_not_resumed_by_others(data: Path, tmp_path: Path)
     assert "stopped by SIGINT" in launcher.finish(process)[1]
     assert status == 0, errors
     assert "from the checkpoint" in output
+
+
+def test_two_runs_never_share_a_folder_even_with_nothing_in_memory(
+    data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, "--epochs", 20, "--standby", "off")
+    run += ("--checkpoint-every", 1000)
+    process = launcher.start(2, script, *run)
+    wait_for_step(folder, 1)
+    status, _, errors = train(2, *run)
+    assert status == 2
+    assert f"another run has just begun in {folder}; choose another --out" in one_line(errors)
+    status, _, errors = train(1, "--resume", "--out", folder)
+    assert status == 2
+    assert f"the run in {folder} is still going on" in one_line(errors)
+    process.send_signal(signal.SIGINT)
+    assert "stopped by SIGINT" in launcher.finish(process)[1]
+    assert train(1, "--resume", "--out", folder)[0] == 0
 
 
 def test_what_was_only_in_memory_is_on_disk_first(data: Path, tmp_path: Path) -> None:

@@ -11,11 +11,19 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from dist_vgg import comm, train
+from dist_vgg import comm, files, train
 from dist_vgg.comm import run_command
 
 RANK, STEP, MOMENT, FAULT, *VECTOR = sys.argv.pop(1).split()
-MOMENTS = {"forward": "_micro_batch", "reduce": "_agree", "update": "_update", "share": "_record"}
+MOMENTS = {
+    "step": "train_step",
+    "forward": "_micro_batch",
+    "reduce": "_agree",
+    "update": "_update",
+    "share": "_record",
+    "gather": "checkpoint",
+    "weights": "weights",
+}
 
 
 def strike(trainer: train.Trainer) -> None:
@@ -30,12 +38,17 @@ def strike(trainer: train.Trainer) -> None:
         for _ in range(8):
             trainer.clock.mark("reading")
             time.sleep(0.25)
+    elif FAULT == "free":
+        files.fsync = usual_fsync
     elif FAULT == "wait":
         comm.wait(MPI.COMM_WORLD.Irecv(np.zeros(1), 0, 7))
     elif FAULT == "infinity":
         lo, hi = trainer.route.pieces[0]
         largest = lo + int(np.abs(trainer.route.params[lo:hi]).argmax())
         trainer.route.params[largest] = np.inf
+    elif FAULT == "flip" and VECTOR[0] in ("pixels", "labels", "ids"):
+        samples = trainer.batches._shards[trainer.route.mine[0]]
+        getattr(samples, VECTOR[0]).reshape(-1).view(np.uint8)[0] ^= 1 << 4
     elif FAULT == "flip":
         route = trainer.route
         vectors = {"parameters": route.params, "gradient": route.total, **route.state}
@@ -60,7 +73,13 @@ def full(*arguments: Any) -> Any:
     raise train.UserError(f"can't write a checkpoint to {path}: {reason}")
 
 
-usual_save = train.save_checkpoint
+def full_disk(path: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+usual_save, usual_fsync = train.save_checkpoint, files.fsync
+if FAULT == "free":
+    files.fsync = full_disk
 if FAULT == "full":
     train.save_checkpoint = full
 elif MOMENT == "reduce" and FAULT == "flip":
@@ -79,6 +98,16 @@ elif MOMENT == "reduce" and FAULT == "flip":
         return usual_step(self)
 
     train.Trainer.train_step = train_step  # type: ignore[method-assign]
+elif MOMENT == "resume":
+    usual_resume = train.Trainer.resume
+
+    def resume(self: train.Trainer, checkpoint: Any, sums: Any = None) -> None:
+        if self.comm.rank == 0:
+            vectors = {"parameters": checkpoint.params, **checkpoint.state}
+            vectors[VECTOR[0]].view(np.uint32)[3] ^= 1 << 12
+        usual_resume(self, checkpoint, sums)
+
+    train.Trainer.resume = resume  # type: ignore[method-assign]
 else:
     setattr(train.Trainer, MOMENTS[MOMENT], struck(MOMENTS[MOMENT]))
 run_command("dist_vgg.train", train.main)

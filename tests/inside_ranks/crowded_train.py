@@ -1,0 +1,27 @@
+"""dist_vgg.train where memory is short. It ends once that is dealt with, or the disk is `full`."""
+
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+
+from dist_vgg import files, train
+from dist_vgg.comm import run_command
+
+FULL = sys.argv.pop(1) == "full"
+
+
+def fsync(path: Path) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def end(*arguments: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+train.is_crowded = lambda run, home: True
+if FULL:
+    files.fsync = fsync
+train.Trainer.__init__ = end  # type: ignore[assignment]
+run_command("dist_vgg.train", train.main)
