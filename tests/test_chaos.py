@@ -193,6 +193,22 @@ def test_faulty_needs_to_be_told() -> None:
     assert "this is started by: python -m dist_vgg.chaos" in one_line(errors)
 
 
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.999])
+def test_one_bit_of_one_sample_is_flipped(place: int, tmp_path: Path) -> None:
+    shards = {k: SimpleNamespace(pixels=np.zeros((7, 4, 4, 1), np.uint8)) for k in (5, 6)}
+    trainer: Any = SimpleNamespace(
+        route=SimpleNamespace(mine=range(5, 7)), batches=SimpleNamespace(_shards=shards)
+    )
+    trainer.comm, trainer.step = SimpleNamespace(rank=1), 4
+    plan = plan_of("flip-sample", place=place, bit=13, rank=1, step=5)
+    breaker = faulty.Faulty(tmp_path, plan)
+    breaker.trainer = trainer
+    breaker.at("step")
+    pixels = np.concatenate([shard.pixels.reshape(-1) for shard in shards.values()])
+    assert pixels[pixels > 0].tolist() == [1 << 5]
+    assert (pixels[:112] > 0).any() == (place < 0.5)
+
+
 @pytest.mark.parametrize("neighbours", [1, 2])
 @pytest.mark.parametrize("kind", ["flip-params", "flip-gradient", "flip-state"])
 def test_one_bit_is_flipped_where_it_is_noticed(kind: str, neighbours: int, tmp_path: Path) -> None:
@@ -281,7 +297,7 @@ def test_a_small_disk_or_the_same_error(tmp_path: Path, monkeypatch: pytest.Monk
 def good(plan: Plan) -> Outcome:
     """What is expected of a plan."""
     fault = plan.fault
-    said = f"rank {plan.rank} on {HOST}, pid 7: step 3, bucket 0"
+    said = f"rank {plan.rank} on {HOST}, pid 7: step 3, bucket 0, sample 5 of shard 1"
     said += "\nstopped by SIGTERM after step; stopped by SIGINT after step"
     said += "\nstopped by SIGUSR1 after step; No space left; Input/output error; Read-only"
     said += f"\ncheckpoint x is damaged; shard d/train-0000{int(8 * plan.place)}-of-00008.h5"
@@ -307,6 +323,8 @@ def test_verdicts(kind: str) -> None:
         (dict(sha256="cd" * 32), "cdcdcd" if fault.survives else "trained to the end"),
         (dict(output=good(plan).output + "\nTraceback (most recent call last):"), "a traceback"),
         (dict(orphans=["7 python"]), "processes were left: 7 python"),
+        (dict(memory=["/dev/shm/x"]), "files in shared memory were left: /dev/shm/x"),
+        (dict(partials=["a", "b"]), "files half written were left: a; b"),
         (dict(lost=[77, 78]), "ranks were lost"),
     ]
     if fault.survives:
@@ -315,6 +333,10 @@ def test_verdicts(kind: str) -> None:
         wrong += [(dict(struck=None), "the fault never struck")]
     if fault.lost != "nothing":
         wrong += [(dict(lost=[]), "ranks were lost")]
+    if kind.startswith(("kill", "stop", "sig")):
+        wrong += [(dict(steps_lost=2), "2 steps were lost")]
+    else:
+        assert complaints(plan, replace(good(plan), steps_lost=2), SHA256) == []
     if fault.words:
         wrong += [(dict(output="nothing"), "nothing was said like")]
     for change, words in wrong:
@@ -378,7 +400,6 @@ def test_table_and_failures() -> None:
         "  again   again 4",
         "  output  w/output.txt",
     ]
-    assert report.left_behind(results) == "left behind: 1 files in /dev/shm, 2 half-written files"
     line = results[1].line()
     assert "kill-forward" in line
     assert f"rank {results[1].plan.rank}, forward of step 4" in line

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 
 from dist_vgg.chaos.faults import FAULTS, FULL, NARROW, TWO, choose_kinds, draw
-from dist_vgg.chaos.report import Result, failures, left_behind, table
+from dist_vgg.chaos.report import Result, failures, table
 from dist_vgg.chaos.trial import (
     SUPERVISOR_COMMAND,
     complaints,
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace, supervisor: Sequence[str]) -> int:
         if not wrong and not options.keep:
             shutil.rmtree(folder)
     failed = any(r.complaints for r in results)
-    print(f"\n{table(results)}\n\n{left_behind(results)}")
+    print(f"\n{table(results)}")
     if failed:
         print(f"\n{failures(results)}")
     if options.json:

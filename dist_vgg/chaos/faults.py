@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
 
 from dist_vgg.errors import UserError
@@ -38,6 +39,12 @@ class Fault:
     vector: str = ""  # what a bit is flipped in
     harm: str = ""  # what the trial does to files: "cut" or "flip" a checkpoint, "shard"
     signal: int = 0
+
+    @property
+    def most_lost(self) -> float:
+        """The most steps that may have to be computed again."""
+        stopped = self.action in ("kill", "kill_two", "stop", "signal") and not self.harm
+        return 1 if stopped else inf
 
     @property
     def survives(self) -> bool:
@@ -81,11 +88,24 @@ def _damage(name: str, about: str, harm: str) -> Fault:
     )  # fmt: skip
 
 
-def _flip(vector: str, about: str, *moments: str) -> Fault:
+def _flip(
+    name: str,
+    about: str,
+    *moments: str,
+    vector: str = "",
+    victim: str = ANY,
+    place: str = r"bucket \d+",
+) -> Fault:
     return Fault(
-        f"flip-{vector}", f"a flipped bit in {about}", "flip", moments, lost=CORRUPT,
-        words=(*RANK_AND_HOST, r"bucket \d+"), vector=vector,
-    )  # fmt: skip
+        f"flip-{name}",
+        f"a flipped bit in {about}",
+        "flip",
+        moments,
+        victim,
+        lost=CORRUPT,
+        words=(*RANK_AND_HOST, place),
+        vector=vector or name,
+    )
 
 
 FAULTS = {
@@ -123,6 +143,10 @@ FAULTS = {
         _flip("params", "a replica's parameters", "step", "forward", "backward", SHARED),
         _flip("gradient", "the summed gradient", REDUCED),
         _flip("state", "the optimizer's state", "step", "backward", SHARED),
+        _flip("saved", "parameters that have just been checked to be saved", GATHER,
+              vector="params", victim=FIRST),
+        _flip("sample", "an image that a rank has read", "step",
+              place=r"sample \d+ of shard \d+"),
         Fault(
             "flip-kept", "a flipped bit in the state kept in memory, and SIGKILL",
             "flip_and_kill", ("step",), lost=ANY_STATUS,
@@ -236,6 +260,9 @@ def _step(fault: Fault, moment: str, fraction: float, scale: Scale) -> int:
     elif fault.action == "free":
         # One attempt to save has failed by then, and another one is to come.
         steps = range(scale.every + 1, scale.steps - scale.every)
+    elif fault.vector == "sample":
+        # Within an epoch each image is used.
+        steps = range(2, scale.steps - scale.steps // scale.epochs + 1)
     elif fault.signal:
         # A checkpoint exists already, and the signal's own way takes a step or two.
         steps = range(scale.every + 1, scale.steps - 2)

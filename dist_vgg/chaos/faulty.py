@@ -122,6 +122,11 @@ class Faulty:
         """Flip a bit of a vector, where this rank is the one that would have to say so."""
         assert self.trainer
         route = self.trainer.route
+        if self.plan.fault.vector == "sample":
+            shard = route.mine[int(self.plan.place * len(route.mine))]
+            pixels = self.trainer.batches._shards[shard].pixels.reshape(-1)
+            pixels[int(self.plan.place * len(pixels))] ^= 1 << self.plan.bit % 8
+            return
         if self.plan.fault.vector == "state":
             vector = next(iter(route.state.values()))
         elif self.plan.fault.vector == "gradient":

@@ -92,10 +92,3 @@ def failures(results: Sequence[Result]) -> str:
         for r in results
         if r.complaints
     )
-
-
-def left_behind(results: Sequence[Result]) -> str:
-    """What trials have left that harms nobody at once."""
-    memory = sum(len(r.outcome.memory) for r in results)
-    partials = sum(len(r.outcome.partials) for r in results)
-    return f"left behind: {memory} files in /dev/shm, {partials} half-written files"

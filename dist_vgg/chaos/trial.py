@@ -50,7 +50,7 @@ class Outcome:
     recovery: float | None = None  # seconds from the strike to the next step recorded
     orphans: list[str] = field(default_factory=list)  # processes that it left
     memory: list[str] = field(default_factory=list)  # files that it left in /dev/shm
-    partials: list[str] = field(default_factory=list)  # files half written that it left
+    partials: list[str] = field(default_factory=list)  # files half written, likewise
     hung: bool = False
     seconds: float = 0.0
 
@@ -74,6 +74,8 @@ def complaints(plan: Plan, outcome: Outcome, sha256: str) -> list[str]:
         found.append(f"ranks were lost {len(outcome.lost)} times instead of once")
     elif isinstance(fault.lost, int) and outcome.lost != [fault.lost]:
         found.append(f"ranks were lost with status {_words(outcome.lost)}, not {fault.lost}")
+    if outcome.steps_lost is not None and outcome.steps_lost > fault.most_lost:
+        found.append(f"{outcome.steps_lost} steps were lost")
     path = shard_path(Path(), "train", harmed_shard(plan), SHARDS).name
     host = (outcome.struck or {}).get("host", "")
     names = dict(rank=plan.rank, host=re.escape(host), path=re.escape(path))
@@ -85,8 +87,13 @@ def complaints(plan: Plan, outcome: Outcome, sha256: str) -> list[str]:
             found.append(f"nothing was said like {pattern!r}")
     if "Traceback (most recent call last)" in outcome.output:
         found.append("there is a traceback")
-    if outcome.orphans:
-        found.append(f"processes were left: {'; '.join(outcome.orphans)}")
+    for what, left in (
+        ("processes", outcome.orphans),
+        ("files in shared memory", outcome.memory),
+        ("files half written", outcome.partials),
+    ):
+        if left:
+            found.append(f"{what} were left: {'; '.join(left)}")
     return found
 
 
