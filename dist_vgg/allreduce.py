@@ -246,16 +246,20 @@ class Route:
         path = replica.folder() / gather_texts(self.node, f"{name}-{self.comm.rank}")[0]
         used = [(0, (0, layout.count))]
         used += [(k, piece) for k in range(1, layout.vectors) for piece in self.home_pieces()]
+        handle = -1
         try:
             with together(self.comm):
                 if self.is_leader:
-                    replica.create(path, layout, used)
+                    handle = replica.create(path, layout, used)
         except UserError:
-            if self.is_leader:  # it may be another node that has no space
-                path.unlink(missing_ok=True)
+            if handle >= 0:  # it is another node that has no space
+                path.unlink()
+                os.close(handle)
             raise
         memory = replica.attach(path, layout, state)
         barrier(self.node)
+        if handle >= 0:
+            os.close(handle)
         self.shared_bytes += layout.copies * sum(4 * (hi - lo) for _, (lo, hi) in used)
         return memory
 
@@ -669,7 +673,7 @@ def _nodes(comm: MPI.Intracomm, node: MPI.Intracomm) -> list[tuple[int, ...]]:
 def _shared_memory_free() -> int:
     """Bytes that shared windows may take. MPICH dies of SIGBUS where there are fewer."""
     if not replica.SHM.is_dir():
-        return 1 << 62
+        return 0
     status = os.statvfs(replica.SHM)
     return status.f_bavail * status.f_frsize
 

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -96,6 +96,14 @@ def share_text(comm: "MPI.Intracomm", text: str) -> str:
     return gather_texts(comm, text if comm.rank == 0 else "")[0]
 
 
+def launched() -> tuple[int, int]:
+    """This process's rank and their number as the launcher has it, which may be another MPI's."""
+    for prefix in ("OMPI_COMM_WORLD_", "PMI_"):  # Open MPI's, and MPICH's
+        with suppress(KeyError, ValueError):
+            return int(os.environ[prefix + "RANK"]), int(os.environ[prefix + "SIZE"])
+    return 0, 1
+
+
 @contextmanager
 def together(comm: "MPI.Intracomm") -> Iterator[None]:
     """A UserError inside, on whichever ranks, becomes the same UserError on every rank.
@@ -127,17 +135,31 @@ def tell(words: str) -> None:
 def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]") -> NoReturn:
     """Run a command on every rank and end the process, so that no rank is left hanging.
 
-    A UserError must reach all ranks (see `together`); it is printed once, and the status is 2.
+    A UserError must reach all ranks (see `together`); it is printed once, and the status is 2,
+    or its own.
     Any other exception ends the whole job with that rank's traceback and status 1.
     """
     # Open MPI's wheel tries UCX for windows and complains where there is none; the windows
     # here are shared memory, which needs no network.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+    rank, size = launched()
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        sys.exit(f"{name}: error: no MPI library found ({error}); pip install 'dist_vgg[mpich]'")
+        if rank == 0:
+            tell(f"{name}: error: no MPI library found ({error}); pip install 'dist_vgg[mpich]'")
+        sys.exit(2)
+    except KeyboardInterrupt as error:
+        sys.exit(KILLED_BY + getattr(error, "number", signal.SIGINT))
     comm = MPI.COMM_WORLD
+    if comm.size < size:
+        if rank == 0:
+            library = MPI.Get_library_version().split(",")[0].splitlines()[0]
+            tell(
+                f"{name}: error: mpirun has started {size} ranks, and {library} that Python uses "
+                f"knows of {comm.size}; use the mpirun that belongs to it"
+            )
+        sys.exit(2)
     if comm.rank:
         # Rank 0 speaks for all; errors of any rank are still heard.
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
@@ -150,7 +172,7 @@ def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]"
         except UserError as error:
             if comm.rank == 0:
                 tell(f"{name}: error: {error}")
-            status = 2
+            status = error.status
         sys.stdout.flush()
         # Finalize waits for the others, and it spins.
         barrier(comm)

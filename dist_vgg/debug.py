@@ -3,7 +3,7 @@
 import numpy as np
 
 from dist_vgg import functional as F
-from dist_vgg.errors import UserError
+from dist_vgg.errors import Diverged, UserError
 from dist_vgg.layers import Sequential, StepKey
 
 # Lengths of a finite-difference step, in float64. A rectifier's kink between the two points
@@ -29,7 +29,7 @@ class Watcher:
         bad = nonfinite(array)
         if bad:
             what = "output" if direction == "forward" else "gradient"
-            raise UserError(
+            raise Diverged(
                 f"step {self.step}: {bad} in the {what} of layer {layer}; "
                 "lower --lr or check the data"
             )

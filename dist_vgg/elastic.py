@@ -11,6 +11,7 @@ mpirun, watch, clear away what is left, judge how it ended, start again.
 import argparse
 import ctypes
 import fcntl
+import io
 import json
 import math
 import os
@@ -30,9 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dist_vgg import replica
 from dist_vgg.comm import tell
 from dist_vgg.config import Parser, TrainConfig, read_toml
-from dist_vgg.errors import UserError
+from dist_vgg.errors import Diverged, RankError, UserError
 from dist_vgg.runs import has_finished
 
 GAVE_UP = 5  # exit status
@@ -41,6 +43,8 @@ LONGEST_DELAY = 60  # seconds before a restart
 PROBE_SECONDS = 20  # that a host has to answer
 LAST_SECONDS = 1  # for ranks to end when there has been a second signal
 GRACE = 30  # seconds for processes to be gone
+STARTING = 1  # seconds after which mpirun has started ranks, be they here or elsewhere
+MOST_REFUSALS = 3  # in a row, by a run that has begun: its files may be back soon
 # The environment of all that belongs to a run has this variable, with the run's folder. A
 # process keeps it whatever becomes of its parent, its session and its process group.
 MARK = "DIST_VGG_ELASTIC"
@@ -57,12 +61,13 @@ class Job:
     def __init__(self, folder: Path, module: str) -> None:
         # Slurm would have a start wait for what a lost node still holds of the last one.
         self.environ = {"SLURM_OVERLAP": "1", **os.environ, MARK: str(folder)}
-        self.mark = f"{MARK}={folder}".encode()
+        self.mark = os.fsencode(f"{MARK}={folder}")
         self.argv = [b"-m", module.encode()]
         self.names: dict[int, str] = {}  # of the ranks, by pid
         self.dead: list[str] = []  # names of those that have ended, the first one first
         self._ends = select.epoll()  # hands out the ends of ranks in their order
         self._watched: dict[int, int] = {}  # pid of a rank by the descriptor that tells its end
+        self.began = time.time()  # the last start
 
     def states(self) -> dict[int, str]:
         """The state of each process by its pid: R, S ..., T if stopped. Notes new ranks."""
@@ -89,13 +94,17 @@ class Job:
     def start(self, command: Sequence[str], ranks: int) -> None:
         """Start mpirun, in a session of its own: Ctrl-C reaches all of the terminal's."""
         self.names, self.dead, self.size = {}, [], ranks
-        self.mpirun = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env=self.environ,
-            preexec_fn=_save_at_end_of(os.getpid()),
-        )
+        self.began = time.time()
+        try:
+            self.mpirun = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=self.environ,
+                preexec_fn=_save_at_end_of(os.getpid()),
+            )
+        except OSError as error:
+            raise UserError(f"can't start {command[0]}: {error.strerror}") from error
 
     def watch(self, signals: Sequence[int], stall: float, patience: float) -> str:
         """Wait for the end of mpirun; or what is wrong, where it won't end by itself.
@@ -111,8 +120,9 @@ class Job:
             now = time.monotonic()
             # Time in which we were stopped ourselves, as by Ctrl-Z, doesn't count.
             clock, last = clock + min(now - last, 1), now
-            if signals and not told:
-                # Of the three, the one at which both MPIs let the ranks take their time.
+            if signals and not told and (self.names or clock > STARTING):
+                # Of the three, the one at which both MPIs let the ranks take their time; but
+                # MPICH's loses it as long as it has started none.
                 self.mpirun.send_signal(signal.SIGUSR1)
                 told = True
             if clock - looked > (0.05 if clock < 2 else 0.5):
@@ -123,9 +133,10 @@ class Job:
                 # The other ranks, where there are any, know more and speak first.
                 if stall and clock - since > stall + patience:
                     name = f"{self.names.get(pid, 'a process')} on {platform.node()}"
-                    return f"{name} (pid {pid}) has been stopped for {clock - since:.0f} s"
+                    seconds = f"{clock - since:.0f} s (mpirun was ended)"
+                    return f"{name} (pid {pid}) has been stopped for {seconds}"
             if clock - death > patience:
-                return f"{self.first_dead()} lost and mpirun still there"
+                return self.loss("mpirun was still there and was ended")
         if self.mpirun.poll() is not None:
             return ""
         # To the ranks this is their second signal as well: they take their memory along.
@@ -144,6 +155,7 @@ class Job:
             if time.monotonic() > end:
                 raise UserError(f"can't kill {', '.join(map(str, left))}, of the last start")
             time.sleep(0.02)
+        _forget_names(self.began)
 
     def end(self) -> int:
         """Leave nothing behind; mpirun's status as the shell has it."""
@@ -158,14 +170,36 @@ class Job:
             self._forget(descriptor)
         return status if status >= 0 else 128 - status
 
-    def first_dead(self) -> str:
-        """The rank that ended first, if all were here to be seen: the rest is soon killed."""
-        return self.dead[0] if self.dead and len(self.names) == self.size else "a rank"
+    def loss(self, ending: str) -> str:
+        """That a rank was lost, in words, with the one that ended first, if all were seen.
+
+        Most of the time that is the one: the others are killed when MPI has noticed.
+        """
+        seen = self.dead and len(self.names) == self.size
+        return f"a rank lost ({f'{self.dead[0]} ended first; ' if seen else ''}{ending})"
 
     def _forget(self, descriptor: int) -> int:
         self._ends.unregister(descriptor)
         os.close(descriptor)
         return self._watched.pop(descriptor)
+
+
+def _forget_names(since: float) -> None:
+    """Remove the shared memory of MPICH that nobody uses: of ranks killed while MPI started."""
+    left = []
+    for path in replica.SHM.glob("mpich_sh*"):
+        with suppress(OSError):
+            status = path.stat()
+            if status.st_uid == os.geteuid() and status.st_mtime >= since:
+                left.append(path)
+    used = set()
+    for maps in Path("/proc").glob("[0-9]*/maps") if left else ():
+        with suppress(OSError):
+            text = maps.read_text(errors="replace")
+            used |= {path for path in left if str(path) in text}
+    for path in left:
+        if path not in used:
+            path.unlink(missing_ok=True)
 
 
 def _save_at_end_of(parent: int) -> Callable[[], None]:
@@ -190,7 +224,7 @@ class Hosts:
             elif int(os.environ.get("SLURM_JOB_NUM_NODES", 1)) > 1:
                 command = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
                 lines = subprocess.check_output(command, text=True).splitlines()
-        except (OSError, subprocess.CalledProcessError) as error:
+        except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as error:
             raise UserError(f"can't read the hosts: {error}; see --hostfile") from error
         self.options = ["-hostfile", hostfile] if hostfile else []  # of mpirun
         lines = [line.partition("#")[0].strip() for line in lines]
@@ -199,6 +233,9 @@ class Hosts:
         share = math.ceil(ranks / max(1, len(hosts)))
         self.names = [match[1] for match in hosts]
         self.slots = [int(match[2] or match[3] or share) for match in hosts]
+        if 0 < sum(self.slots) < ranks:  # mpirun, if it takes that, goes round again
+            rounds = math.ceil(ranks / sum(self.slots))
+            self.slots = [rounds * count for count in self.slots]
 
     def probe(self, mpirun: Sequence[str], job: Job, over: Callable[[], bool]) -> list[int]:
         """The slots of each host, 0 where it doesn't answer. Asks until it is over."""
@@ -244,11 +281,14 @@ class Log:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = (folder / "elastic.jsonl").open("a")
+        except OSError as error:
+            raise UserError(f"can't use the run's folder {folder}: {error.strerror}") from error
+        try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{folder} is looked after by another dist_vgg.elastic") from error
-        except OSError as error:
-            raise UserError(f"can't use the run's folder {folder}: {error.strerror}") from error
+        except OSError:  # the file system knows no locks, so nobody can be kept out
+            pass
 
     def write(self, event: str, **fields: Any) -> None:
         """Record an event, with its time in seconds since 1970."""
@@ -281,23 +321,31 @@ class Supervisor:
     """All starts of a run, one after the other."""
 
     def __init__(
-        self, own: argparse.Namespace, train: list[str], module: str, patience: float
+        self,
+        own: argparse.Namespace,
+        train: list[str],
+        signals: Sequence[int],
+        module: str,
+        patience: float,
     ) -> None:
+        """`signals` is what this process has received, at any moment."""
         self.own, self.module, self.patience = own, module, patience
         self.mpirun, self.hosts = find_mpirun(own.mpirun), Hosts(own.hostfile, own.n)
         self.known = read_train_options(train)
-        self.folder = self.known.folder.resolve()
+        try:
+            self.folder = self.known.folder.resolve()
+        except (OSError, RuntimeError) as error:  # a link that leads to itself
+            raise UserError(f"can't use the run's folder {self.known.folder}: {error}") from error
         self.train = train if self.known.out else [*train, "--out", str(self.known.folder)]
         words = ["python", "-m", "dist_vgg.elastic", *own.argv, "--", *self.train]
         self.again = f"go on with: {shlex.join(words)}"
         self.job, self.log = Job(self.folder, module), Log(self.folder)
-        self.signals: list[int] = []
+        self.signals = signals
+        self.refusals = 0  # in a row: ends with the status of a user's mistake
         self.noticed = time.monotonic()  # that there is something to start
 
     def run(self) -> int:
         """Start until training has finished; returns the exit status."""
-        for number in STOPS:
-            signal.signal(number, lambda number, frame: self.signals.append(number))
         LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1)
         try:
             status = self._run()
@@ -352,6 +400,8 @@ class Supervisor:
         hosts = self.hosts
         slots = hosts.probe(self.mpirun, self.job, self._over) if hosts.names else [wanted]
         ranks = min(wanted, sum(slots))
+        if restart == 1 and not (ranks or last_step(self.folder) or self._over()):
+            raise UserError(f"no host answers of {', '.join(hosts.names)}; see --hostfile")
         enough = ranks >= self.own.min_ranks
         what = f"starting again on {ranks} ranks" if enough else "waiting"
         when = f" in {delay} s" if delay else ""
@@ -376,37 +426,50 @@ class Supervisor:
             self.noticed = time.monotonic()
         finally:
             status = job.end()
-        # Open MPI's mpirun ends with 0, too, where a node under Slurm is lost.
-        done = status == 2 or (status == 0 and has_finished(self.folder))
-        # The job may have been told to stop, and not we.
-        final = done or (status in [128 + number for number in STOPS] and not self._over())
+        final = self._is_final(status, restart)
         lost, why = judge(status, trouble, job)
         why = "" if final or self._over() else why
         end = End(status, last_step(self.folder), final, lost, why)
         self.log.write("ended", status=status, step=end.step, ranks=ranks, why=why)
         return end
 
+    def _is_final(self, status: int, restart: int) -> bool:
+        """Whether nothing is to be started again after this status of mpirun."""
+        self.refusals = self.refusals + 1 if status == UserError.status else 0
+        if status == UserError.status:
+            # What was right at the first start is not the user's mistake at a later one.
+            return restart == 0 or self.refusals >= MOST_REFUSALS
+        if status in [128 + number for number in STOPS]:
+            return not self._over()  # the job may have been told to stop, and not we
+        # Open MPI's mpirun ends with 0, too, where a node under Slurm is lost.
+        return status == Diverged.status or (status == 0 and has_finished(self.folder))
+
 
 def judge(status: int, trouble: str, job: Job) -> tuple[int, str]:
     """How many ranks count as lost, and what has happened, in words."""
     ending = f"(mpirun ended with {status})"
     if trouble:
-        return 1, f"{trouble} (mpirun was ended)"
+        return 1, trouble
     if status in (0, 1, 255) or job.mpirun.returncode < 0:
         # 255 is mpirun's own, as where it can't reach a host
         who = {0: "training has not finished", 1: "a rank failed"}.get(status, "mpirun failed")
         return 0, f"{who} {ending}"
-    if status == 3:
+    if status == UserError.status:
+        return 0, f"it can't go on {ending}"
+    if status == RankError.STALLED:
         return 1, f"a rank stalled {ending}"
-    if status == 4:
+    if status == RankError.CORRUPT:
         return 0, f"checksums or replicas disagree {ending}"
     # A rank killed by signal n: MPICH ends with n, Open MPI with 128 + n.
-    return 1, f"{job.first_dead()} lost {ending}"
+    return 1, job.loss(f"mpirun ended with {status}")
 
 
 def say(words: str) -> None:
     """Print a line of our own, below the job's live line where there is one."""
-    print(("\n" if sys.stdout.isatty() else "") + f"elastic: {words}", flush=True)
+    try:
+        print(("\n" if sys.stdout.isatty() else "") + f"elastic: {words}", flush=True)
+    except BrokenPipeError:  # whoever read it has gone, as in `| head`; the ranks go on
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def pause(seconds: float, over: Callable[[], bool]) -> None:
@@ -451,6 +514,8 @@ def read_train_options(options: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--resume", nargs="?", const="newest")
     parser.add_argument("--debug", "--pdb", action="store_true")
     known, _ = parser.parse_known_args(options)
+    if {"-h", "--help"} & set(options):
+        raise UserError("train's own options are shown by: python -m dist_vgg.train --help")
     if known.debug:
         raise UserError("--debug and --pdb are for one process: python -m dist_vgg.train --debug")
     stored = read_toml(known.config) if known.config else {}
@@ -493,6 +558,12 @@ def main(argv: Sequence[str], module: str = "dist_vgg.train", patience: float = 
     `module` is what each rank runs, `patience` the seconds that mpirun has once a rank has
     ended, and the ranks to name a stopped one by themselves.
     """
+    signals: list[int] = []
+    for number in STOPS:
+        signal.signal(number, lambda number, frame: signals.append(number))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may be of any bytes
     cut = argv.index("--") if "--" in argv else len(argv)
     try:
         if not sys.platform.startswith("linux"):
@@ -502,7 +573,7 @@ def main(argv: Sequence[str], module: str = "dist_vgg.train", patience: float = 
         if cut == len(argv) and not {"-h", "--help"} & set(argv):
             raise UserError("train's options go behind --, as in: -n 8 -- --data data; see --help")
         own = read_own_options(argv[:cut])
-        return Supervisor(own, list(argv[cut + 1 :]), module, patience).run()
+        return Supervisor(own, list(argv[cut + 1 :]), signals, module, patience).run()
     except UserError as error:
         tell(f"dist_vgg.elastic: error: {error}")
         return 2

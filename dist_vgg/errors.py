@@ -8,10 +8,18 @@ KILLED_BY = 128  # a status above this is that of a signal: 130 is 128 + SIGINT
 class UserError(Exception):
     """One clear line for the user: what is wrong, where, and how to mend it.
 
-    Commands print it without a traceback and exit with status 2. It must be raised on all
+    Commands print it without a traceback and exit with its status. It must be raised on all
     ranks. Anything else that is raised, but `RankError`, is a fault of the program and keeps
     its traceback.
     """
+
+    status = 2
+
+
+class Diverged(UserError):
+    """Numbers of the training are no longer finite, which no other try will change."""
+
+    status = 6
 
 
 class RankError(Exception):

@@ -24,9 +24,10 @@ from dist_vgg.errors import UserError
 
 SCHEMA = 2
 USER_BLOCK = 512  # bytes, the smallest that HDF5 has
-PIECE = 1 << 20  # bytes hashed at a time
+PIECE = 1 << 20  # bytes hashed or written at a time
 
 _locked: set[Path] = set()  # by this process, until it ends
+_listeners: list[Callable[[], object]] = []
 
 
 class NotWhole(ValueError):
@@ -62,6 +63,21 @@ def lock(folder: Path) -> bool:
 
 
 @contextmanager
+def told(listener: Callable[[], object]) -> Iterator[None]:
+    """During the block, call `listener` with each piece of a file that is hashed or written."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def _tell() -> None:
+    for listener in _listeners:
+        listener()
+
+
+@contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it to `path` when all went well.
 
@@ -92,7 +108,8 @@ class _Sink(io.FileIO):
         done = 0
         try:
             while done < len(view) and not self.error:
-                done += super().write(view[done:]) or 0
+                done += super().write(view[done : done + PIECE]) or 0
+                _tell()
         except BaseException as error:  # also Ctrl-C, which may come here too
             self.error = error
         return len(view)
@@ -195,6 +212,7 @@ def _first_line(file: BinaryIO) -> bytes:
     file.seek(USER_BLOCK)
     while piece := file.read(PIECE):
         digest.update(piece)
+        _tell()
     line = b"dist_vgg %d sha256 %s\n" % (SCHEMA, digest.hexdigest().encode())
     return line.ljust(USER_BLOCK, b"\0")
 

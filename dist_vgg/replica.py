@@ -39,7 +39,6 @@ PAGE = 4096
 HEAD = struct.Struct("<8sQQ32s")  # magic, bytes of text, bytes of tables, SHA-256 of both
 MAGIC = b"dvggmem1"
 RECORD = 1 << 19  # bytes of a record; its numbers take at most 4,200 * 8 for each vector
-STARTING = 60  # seconds in which a new file gets its first record
 STALE = 24 * 3600  # seconds for which the memory of a dead run waits for somebody to go on
 
 Piece = tuple[int, int]
@@ -159,35 +158,46 @@ def private(layout: Layout, names: Sequence[str]) -> Replica:
     return Replica(mmap.mmap(-1, layout.size, flags), layout, names)
 
 
-def create(path: Path, layout: Layout, used: Iterable[tuple[int, Piece]]) -> None:
-    """Make the file of a replica. `used` says which pieces of which vectors will be written.
+def create(path: Path, layout: Layout, used: Iterable[tuple[int, Piece]]) -> int:
+    """Make the file of a replica; `used` says which pieces of which vectors will be written.
 
-    Raises OSError where there is no space; later there would only be a SIGBUS.
+    Returns a handle that keeps it locked, see `new_file`, for the time until all are attached.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    parts = [(0, layout.copies * RECORD), (layout.tables, layout.size - layout.tables)]
+    for vector, (lo, hi) in used:
+        for copy in range(layout.copies):
+            parts.append((layout.offset(copy, vector) + 4 * lo, 4 * (hi - lo)))
+    return new_file(path, layout.size, parts)
+
+
+def new_file(path: Path, size: int, parts: Iterable[Piece]) -> int:
+    """Make a file in our folder, with space for its `parts`, each (start, length); its handle.
+
+    It gets its name only when it is locked, so an unlocked file is a dead process's. Raises
+    OSError where there is no space; later there would only be a SIGBUS.
+    """
+    handle = -1
     try:
         make_folder()
-        handle = os.open(path, flags, 0o600)
-    except FileNotFoundError:  # another run has ended just now, and taken the empty folder along
-        make_folder()
-        handle = os.open(path, flags, 0o600)
-    try:
-        os.ftruncate(handle, layout.size)
-        os.posix_fallocate(handle, 0, layout.copies * RECORD)
-        parts = [(layout.tables, layout.size - layout.tables)]
-        for vector, (lo, hi) in used:
-            for copy in range(layout.copies):
-                parts.append((layout.offset(copy, vector) + 4 * lo, 4 * (hi - lo)))
+        try:
+            handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o600)
+        except FileNotFoundError:  # another run has just ended, and taken the empty folder along
+            make_folder()
+            handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        os.ftruncate(handle, size)
         for start, length in parts:
             if length:
                 os.posix_fallocate(handle, start, length)
+        # With a descriptor given, however needless, Python follows the link in /proc.
+        os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle)
     except BaseException as error:  # Ctrl-C, too
-        path.unlink(missing_ok=True)
+        if handle >= 0:
+            os.close(handle)
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    finally:
-        os.close(handle)
+    return handle
 
 
 def attach(path: Path, layout: Layout, names: Sequence[str]) -> Replica:
@@ -351,11 +361,11 @@ def _record(memory: mmap.mmap, start: int) -> tuple[dict[str, Any], np.ndarray] 
     return json.loads(content[:text]), np.frombuffer(content[text:], np.uint64)
 
 
-def sweep(run: str, home: Path, ours: Path | None) -> None:
+def sweep(home: Path, ours: Path | None) -> None:
     """Remove what earlier processes of this run have left, but not `ours`, and what is stale.
 
     Memory is stale where no process uses it and its run's folder is gone, or nobody has gone
-    on with it for a day. Without a record it may belong to another run that is just starting.
+    on with it for a day.
     """
     for path in _files():
         with suppress(OSError):
@@ -363,9 +373,7 @@ def sweep(run: str, home: Path, ours: Path | None) -> None:
                 continue
             homes = _homes(path)
             wanted = any(other.exists() for other in homes - {home.resolve()})
-            age = time.time() - path.stat().st_mtime
-            began = path.name.startswith(f"{run}-") or age > STARTING
-            if age > STALE or (not wanted if homes else began):
+            if not wanted or time.time() - path.stat().st_mtime > STALE:
                 path.unlink()
 
 

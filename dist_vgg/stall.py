@@ -13,6 +13,7 @@ import struct
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dist_vgg import comm as waits
-from dist_vgg import replica
+from dist_vgg import files, replica
 from dist_vgg.comm import barrier, gather_texts
 from dist_vgg.errors import RankError
 
@@ -66,12 +67,14 @@ class Board:
         self._ranks, self._local = host.size, host.rank
         # Shared by name for a moment only: nothing stays behind, however the job ends.
         size = RECORD.size * host.size + 1
-        path = gather_texts(host, _new_file(size) if host.rank == 0 else "")[0]
+        path, handle = _new_file(size) if host.rank == 0 else ("", -1)
+        path = gather_texts(host, path)[0]
         with Path(path).open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), size)
         barrier(host)
         if host.rank == 0:
             Path(path).unlink()
+            os.close(handle)
         self._rank, self._beats, self._step, self._doing = rank, 0, 0, "start"
         self._waits = False
         self._write()
@@ -82,11 +85,18 @@ class Board:
         self._step, self._doing = step, doing
         self._write()
 
+    def alive(self) -> None:
+        """Note progress in what this rank is doing."""
+        if threading.current_thread() is threading.main_thread():
+            self._beats += 1
+            self._write()
+
     def waiting(self, now: bool) -> None:
         """Note that this rank waits for others, or no longer does."""
         # The thread that sends gradients waits as well, but holds nobody up.
         if threading.current_thread() is threading.main_thread():
             self._waits = now
+            self._beats += 1  # the time of others is not this rank's
             self._write()
 
     def finish(self) -> None:
@@ -193,13 +203,21 @@ class Hosts:
 
         first = host.rank == 0
         leaders = cast("MPI.Intracomm", comm.Split(0 if first else MPI.UNDEFINED, comm.rank))
-        hosts = sum(map(bool, gather_texts(comm, "first" if first else "")))
+        leader = int(gather_texts(host, str(comm.rank))[0])
+        about = json.dumps([leader, MPI.Get_processor_name(), os.getpid()])
+        everyone = [json.loads(text) for text in gather_texts(comm, about)]
+        hosts = sorted({leader for leader, _, _ in everyone})
         # Another thread computes at the same time, and talks to MPI as well.
-        works = hosts > 1 and MPI.Query_thread() == MPI.THREAD_MULTIPLE
+        works = len(hosts) > 1 and MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self._leaders = leaders if works and first else None
         self._timeout = timeout
-        self._news: dict[int, list[dict[str, Any]]] = {}  # by leader
-        self._heard: dict[int, float] = {}
+        # By leader. A host may fall silent before it has ever been heard.
+        self._news: dict[int, list[dict[str, Any]]] = {}
+        for rank, (leads, name, pid) in enumerate(everyone):
+            if leads != leader:
+                sight = vars(Sight(rank, name, pid, 0, "start", False))
+                self._news.setdefault(hosts.index(leads), []).append(sight)
+        self._heard = dict.fromkeys(self._news, time.monotonic())
         self._sent: dict[int, MPI.Request] = {}
 
     def turn(self, here: list[Sight]) -> list[Sight]:
@@ -250,25 +268,18 @@ class Hosts:
         self._receive()
 
 
-def _new_file(size: int) -> str:
-    """A file of that size in shared memory, or where it can't be had, on disk; its path."""
-    try:
-        return _filled(replica.make_folder(), size)
-    except OSError:  # it is full, say, or another run has just removed the folder
-        return _filled(None, size)
+def _new_file(size: int) -> tuple[str, int]:
+    """A file of that size, zeros, in shared memory, or where it can't be had, on disk.
 
-
-def _filled(folder: Path | None, size: int) -> str:
-    handle, path = tempfile.mkstemp(prefix="board-", dir=folder)
+    Returns its path, and a handle to be closed when all have it open.
+    """
     try:
-        # Not only the length: memory that isn't there would later be a SIGBUS.
-        os.posix_fallocate(handle, 0, size)
-    except OSError:
-        Path(path).unlink()
-        raise
-    finally:
-        os.close(handle)
-    return path
+        path = replica.folder() / f"board-{uuid.uuid4().hex[:16]}"
+        return str(path), replica.new_file(path, size, [(0, size)])
+    except (OSError, AttributeError):  # it is full, say, or this is no Linux
+        handle, name = tempfile.mkstemp(prefix="dist_vgg-board-")
+        os.write(handle, bytes(size))
+        return name, handle
 
 
 def _host(comm: "MPI.Intracomm") -> "MPI.Intracomm":
@@ -302,8 +313,9 @@ def watched(comm: "MPI.Intracomm", timeout: float) -> Iterator[Callable[[str, in
         return
     watch = Watch(comm, timeout)
     try:
-        with waits.told(watch.board.waiting):
+        with waits.told(watch.board.waiting), files.told(watch.board.alive):
             yield watch.board.beat
+            barrier(comm)  # a rank that doesn't come is still seen
     except BaseException:
         watch.stop()  # it talks to MPI, which may be about to end
         raise

@@ -7,6 +7,7 @@ mpirun -n 3 python -m dist_vgg.train --resume    go on with the newest run
 """
 
 import json
+import os
 import pdb
 import platform
 import shlex
@@ -14,6 +15,7 @@ import signal
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,10 +29,18 @@ from dist_vgg import machine, optim
 from dist_vgg.batches import Batches, load_hosted
 from dist_vgg.checkpoint import Checkpoint, Weights, save_checkpoint, save_weights
 from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells, whole_sum
-from dist_vgg.comm import add_up, barrier, gather_texts, run_command, share_text, together
+from dist_vgg.comm import (
+    add_up,
+    barrier,
+    gather_texts,
+    launched,
+    run_command,
+    share_text,
+    together,
+)
 from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
-from dist_vgg.errors import KILLED_BY, Interrupted, UserError
+from dist_vgg.errors import KILLED_BY, Diverged, Interrupted, UserError
 from dist_vgg.layers import StepKey
 from dist_vgg.recall import load_state, run_name
 from dist_vgg.replica import is_crowded, make_room, sweep, tidied
@@ -49,7 +59,10 @@ from dist_vgg.vgg import initialise, vgg16
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 UPDATE_SLICE = 1 << 16  # numbers updated at a time, so that temporaries stay in cache
+
+received: list[int] = []  # signals that this process has got, at any moment
 
 
 @dataclass
@@ -128,12 +141,10 @@ class Trainer:
         self.spent = dict.fromkeys(SPANS, 0.0)  # seconds of this rank
         self.trained = 0  # images, since this process started
         self.watcher: Watcher | None = None
-        self.signal = 0  # what this rank has received, at any moment
         self.stop_signal = 0  # what all ranks have agreed on, in the step just done
         self.save_due = False  # likewise: --checkpoint-minutes are over
         self.last_save = time.monotonic()  # that it was tried
         self.saved = 0  # the last step that is on disk; before the first one nothing is lost
-        self.diverged = False  # numbers are no longer finite
 
     def _blocks(self) -> list[tuple[int, int, list[tuple[slice, float]]]]:
         """All that this rank updates, a block at a time: (lo, hi, [(slice, decay), ...])."""
@@ -247,10 +258,10 @@ class Trainer:
         """The step's sums over all shards, the same on every rank and at any rank count.
 
         Each number comes from one rank; only then are they added, in one order. Raises
-        UserError on every rank, before the update, where a number is not finite.
+        Diverged on every rank, before the update, where a number is not finite.
         """
         parts = [losses, correct, squares, np.zeros(self.comm.size), np.zeros(1)]
-        parts[-2][self.comm.rank] = self.signal
+        parts[-2][self.comm.rank] = received[0] if received else 0
         parts[-1][:] = self.comm.rank == 0 and self._minutes_over()
         ends = np.cumsum([len(part) for part in parts])
         everything = np.split(add_up(self.comm, np.concatenate(parts)), ends[:-1])
@@ -293,10 +304,9 @@ class Trainer:
                 x = normalise(samples.pixels, self.info.mean, self.info.std)
                 key = StepKey(self.config.seed, self.step, samples.ids)
                 found = first_nonfinite(self.net, grad, x, samples.labels, key)
-        self.diverged = True
         places = gather_texts(self.comm, found)
         first = next((f"{text} on rank {r}" for r, text in enumerate(places) if text), "the sum")
-        raise UserError(
+        raise Diverged(
             f"step {self.step + 1}: NaN or Inf first seen in {first}; lower --lr, "
             "lengthen --warmup, or look closer with --debug"
         )
@@ -508,22 +518,28 @@ def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
     )
 
 
-def catch_signals(trainer: Trainer) -> None:
-    """Ctrl-C, SIGTERM or SIGUSR1 ends the run after this step, saved; a second one, at once.
+def catch_signals() -> None:
+    """Ctrl-C, SIGTERM or SIGUSR1 ends the run after a step, saved; a second one, at once.
 
     SIGUSR1 is what Slurm can be told to send before time is up, and what Open MPI's mpirun
     hands on; at Ctrl-C it kills its ranks after a quarter of a second.
     """
+    rank, _ = launched()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if trainer.signal:
+        if received:
             # Raised, so that what is half written or kept in memory is removed. A third signal
             # ends even a process that hangs.
             signal.signal(number, signal.SIG_DFL)
             raise Interrupted(number)
-        trainer.signal = number
+        received.append(number)
+        if rank == 0:  # not by `print`, which this may have come amid
+            name = signal.Signals(number).name
+            line = f"\n{name}: saving after this step, then stopping; once more to stop at once\n"
+            with suppress(OSError):
+                os.write(1, line.encode())
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in STOPS:
         signal.signal(number, stop)
 
 
@@ -603,6 +619,7 @@ def debug_checks(trainer: Trainer) -> Watcher:
 
 def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     """Run the command; returns its exit status."""
+    catch_signals()  # again: MPI may have set its own
     options = vars(train_parser().parse_args(argv))
     file, resume = options.pop("config", None), options.pop("resume", "")
     debug, debugger = options.pop("debug", False), options.pop("pdb", False)
@@ -652,7 +669,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
                     pdb.post_mortem(error.__traceback__)
                 if isinstance(error, UserError):
                     unsaved = trainer.saved < trainer.step
-                    trainer.route.close(keep=unsaved and not trainer.diverged)
+                    trainer.route.close(keep=unsaved and not isinstance(error, Diverged))
                 # Other errors are one rank's own: closing would wait for ranks that never come.
                 raise
             trainer.route.close()
@@ -722,10 +739,9 @@ def train(
             print(f"warning: {error}; training goes on, and tries again later", flush=True)
     barrier(comm)  # now every node has its own; what was left before has served
     if trainer.saved >= 0 or trainer.route.replica.path:
-        sweep(trainer.run, folder, trainer.route.replica.path)
+        sweep(folder, trainer.route.replica.path)
     if debug:
         trainer.watcher = debug_checks(trainer)
-    catch_signals(trainer)
     started = time.perf_counter()
     with together(comm):
         log = RunLog(
@@ -746,4 +762,5 @@ def train(
 
 
 if __name__ == "__main__":
+    catch_signals()  # MPICH's own handler of SIGUSR1 hands on to one that was there before
     run_command("dist_vgg.train", main)

@@ -29,8 +29,10 @@ def shm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def opened(run: str = "run") -> Replica:
     path = replica.folder() / f"{run}-0-{os.getpid()}"
-    replica.create(path, LAYOUT, [(0, (0, COUNT)), (1, (0, 512))])
-    return replica.attach(path, LAYOUT, ["momentum"])
+    handle = replica.create(path, LAYOUT, [(0, (0, COUNT)), (1, (0, 512))])
+    memory = replica.attach(path, LAYOUT, ["momentum"])
+    os.close(handle)
+    return memory
 
 
 def write(memory: Replica, step: int, home: Path) -> None:
@@ -107,7 +109,7 @@ def test_a_record_of_another_version_is_passed_over(
             patch.setattr(memory, "layout", SimpleNamespace(**{**vars(LAYOUT), **other}))
             write(memory, 2, shm)
         assert [copy.step for copy in replica.kept("run", shm)] == [1], other
-        replica.sweep("run", shm / "elsewhere", None)
+        replica.sweep(shm / "elsewhere", None)
 
 
 def test_it_belongs_to_the_user_alone(shm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +137,7 @@ def test_what_somebody_else_has_put_there_is_not_read(
     write(memory, 1, shm)
     os.mkfifo(replica.folder() / "run-pipe")  # to open it would wait for ever
     assert [copy.step for copy in replica.kept("run", shm)] == [1]
-    replica.sweep("run", shm, memory.path)
+    replica.sweep(shm, memory.path)
     # The folder is somebody else's, however it came to be named like ours.
     theirs = replica.folder()
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
@@ -143,7 +145,7 @@ def test_what_somebody_else_has_put_there_is_not_read(
     assert replica.kept("run", shm) == []
     assert not replica.is_crowded("run", shm)
     replica.make_room("run", shm)
-    replica.sweep("run", shm, None)
+    replica.sweep(shm, None)
     assert len(list(replica.folder().iterdir())) == 2
 
 
@@ -195,12 +197,11 @@ def test_stale_memory_goes_and_wanted_memory_stays(shm: Path) -> None:
     hours_ago = time.time() - 2 * replica.STALE
     os.utime(old, (hours_ago, hours_ago))
     # Files without a record: of a start that was killed, and of one that is under way.
-    ages = (("killed", 2 * replica.STARTING), ("starting", 0), ("mine", 0))
-    for run, age in ages:
-        (path := replica.folder() / f"{run}-0-1").touch()
-        os.utime(path, (time.time() - age, time.time() - age))
+    (replica.folder() / "killed-0-1").touch()
+    starting = replica.create(replica.folder() / "starting-0-1", LAYOUT, [])
     used = opened("used")  # by a process that lives, though its folder is gone
     write(used, 1, gone)
-    replica.sweep("mine", home, None)
+    replica.sweep(home, None)
     left = sorted(path.name.split("-")[0] for path in replica.folder().iterdir())
     assert left == ["others", "starting", "used"]
+    os.close(starting)

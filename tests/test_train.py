@@ -25,6 +25,7 @@ from dist_vgg.runlog import SPANS, read_metrics
 
 SMALL = ("--width", 0.02, "--micro-batch", 3, "--warmup", 2, "--progress", "none")
 EPOCHS = ("--epochs", 2)
+STALL = 2  # seconds; a busy machine takes one between two signs of progress
 SHM = Path("/dev/shm")
 
 
@@ -124,6 +125,23 @@ def test_signal_to_one_rank_stops_all_at_the_same_step(
     status, output, errors = launcher.run(3, script, moment, *options)
     assert status == 128 + signal.SIGUSR1, errors
     assert "stopped by SIGUSR1 after step 3 of 6" in output
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("moment", ["mpi", "shards", "memory"])
+def test_a_signal_at_the_start_is_not_lost(
+    ranks: int, moment: str, data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "early_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
+    status, output, errors = launcher.run(ranks, script, moment, *run)
+    assert status == 128 + signal.SIGUSR1, errors
+    assert output.count("SIGUSR1: saving after this step, then stopping") == 1
+    assert "stopped by SIGUSR1 after step 1 of 6, saved" in output
+    status, _, errors = train(2, "--resume", "--out", folder)
+    assert status == 0, errors
+    assert outcome(folder) == outcome(reference)
 
 
 def test_killed_rank_ends_the_job_and_resume_works(
@@ -418,14 +436,14 @@ def test_a_rank_without_progress_is_named(
 ) -> None:
     folder = tmp_path / "run"
     script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
-    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--stall-timeout", 1)
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--stall-timeout", STALL)
     fault = f"{victim % ranks} 4 forward {'stop' if ranks > 1 else 'hang'}"
     status, _, errors = launcher.run(ranks, script, fault, *run)
     assert status == 3, errors
     what = "stopped" if ranks > 1 else "busy or hanging"
     line = one_line(errors)
     assert f"rank {victim % ranks} on " in line
-    assert f"has made no progress for 1 s: {what}, in step 5 after: reading" in line
+    assert f"has made no progress for {STALL} s: {what}, in step 5 after: reading" in line
     status, output, errors = train(2, "--resume", "--out", folder)
     assert status == 0, errors
     assert "resumed at step 4 of 6, epoch 2, from memory" in output
@@ -435,7 +453,7 @@ def test_a_rank_without_progress_is_named(
 @pytest.mark.parametrize("victim", [0, 2])
 def test_a_host_that_falls_silent_is_named(victim: int, data: Path, tmp_path: Path) -> None:
     script = launcher.ROOT / "tests" / "inside_ranks" / "lonely_train.py"
-    run = ("--data", data, "--out", tmp_path / "run", *SMALL, "--stall-timeout", 1)
+    run = ("--data", data, "--out", tmp_path / "run", *SMALL, "--stall-timeout", STALL)
     status, _, errors = launcher.run(3, script, f"{victim} 1 forward stop", *run)
     assert status == 3, errors
     # Each of the other two hosts may come to say so.
@@ -449,7 +467,7 @@ def test_a_host_that_falls_silent_is_named(victim: int, data: Path, tmp_path: Pa
 
 def test_ranks_that_wait_for_each_other_are_all_named(data: Path, tmp_path: Path) -> None:
     script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
-    run = ("--data", data, "--out", tmp_path / "run", *SMALL, "--stall-timeout", 1)
+    run = ("--data", data, "--out", tmp_path / "run", *SMALL, "--stall-timeout", STALL)
     status, _, errors = launcher.run(3, script, "1 1 reduce wait", *run)
     assert status == 3, errors
     assert one_line(errors).count("waiting for other ranks, in step 2") == 3
@@ -467,16 +485,21 @@ def test_the_watch_needs_no_shared_memory(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(replica, "SHM", shm)
     monkeypatch.setattr(os, "posix_fallocate", full)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert Path(stall._new_file(100)).stat().st_size == 100
-    assert [path.name[:6] for path in tmp_path.iterdir() if path.is_file()] == ["board-"]
+    path, handle = stall._new_file(100)
+    assert Path(path).read_bytes() == bytes(100)
+    os.close(handle)
+    assert [path.name[:6] for path in tmp_path.iterdir() if path.is_file()] == ["dist_v"]
     assert not [path for path in shm.rglob("*") if path.is_file()]
 
 
-def test_a_slow_rank_is_no_stall(data: Path, tmp_path: Path, reference: Path) -> None:
+@pytest.mark.parametrize("fault", ["1 4 forward crawl", "0 4 forward creep"])
+def test_a_slow_rank_or_disk_is_no_stall(
+    fault: str, data: Path, tmp_path: Path, reference: Path
+) -> None:
     script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
-    run = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS, "--stall-timeout", 1)
+    run = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS, "--stall-timeout", STALL)
     # Others wait for it for longer than that, but it makes progress.
-    status, _, errors = launcher.run(3, script, "1 4 forward crawl", *run)
+    status, _, errors = launcher.run(3, script, fault, *run)
     assert status == 0, errors
     assert outcome(tmp_path / "run") == outcome(reference)
 

@@ -62,7 +62,7 @@ def _kill(name: str, about: str, *moments: str, victim: str = ANY) -> Fault:
 def _signal(number: Signals) -> Fault:
     return Fault(
         number.name.lower(), f"{number.name} to mpirun or the supervisor, which is started again",
-        "signal", ("step",), statuses=(128 + number, 0),
+        "signal", ("step", START_UP), statuses=(128 + number, 0),
         words=(f"stopped by {number.name} after step",), signal=number,
     )  # fmt: skip
 
@@ -125,7 +125,7 @@ FAULTS = {
         _kill("two", "of two ranks at once", *IN_STEP, GATHER, victim=TWO),
         Fault(
             "kill-supervisor", "SIGKILL of the supervisor, which is started again", "signal",
-            ("step",), statuses=(-SIGKILL, 0), signal=SIGKILL,
+            ("step", START_UP), statuses=(-SIGKILL, 0), signal=SIGKILL,
         ),
         _signal(SIGTERM),
         _signal(SIGINT),

@@ -104,7 +104,7 @@ class Faulty:
         pid = supervisor if self.plan.whom == "supervisor" else child_of(supervisor)
         os.kill(pid, self.plan.fault.signal)
         end = time.monotonic() + SIGNAL_WAY
-        while not self.trainer.signal and time.monotonic() < end:
+        while not train.received and time.monotonic() < end:
             time.sleep(0.01)
 
     def refuse(self) -> None:

@@ -1,14 +1,21 @@
-"""Waiting and failing together; run under mpirun with pytest-mpi."""
+"""Waiting, failing together, and what counts as progress; run under mpirun with pytest-mpi."""
+
+import os
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from mpi4py import MPI
 
-from dist_vgg.comm import add_up, gather_texts, share_text, together
+from dist_vgg import files
+from dist_vgg.comm import add_up, barrier, gather_texts, share_text, together, told
 from dist_vgg.errors import UserError
+from dist_vgg.stall import Board
 
 pytestmark = pytest.mark.mpi
 comm = MPI.COMM_WORLD
+PID = str(os.getpid())
 
 
 def test_texts_of_any_length_reach_everyone() -> None:
@@ -33,3 +40,29 @@ def test_a_mistake_on_one_rank_is_everyones() -> None:
 def test_no_mistake_is_nobodys() -> None:
     with together(comm):
         pass
+
+
+def test_what_counts_as_progress(tmp_path: Path) -> None:
+    board = Board(comm, comm.rank)
+
+    def beats() -> int:
+        return board.records()[comm.rank][2]
+
+    first = beats()
+    with told(board.waiting), files.told(board.alive):
+        barrier(comm)
+        # The time that others took is not this rank's.
+        waited = beats()
+        assert waited > first
+        # Nor is a disk's that is slow, but not dead; files are dealt with in pieces.
+        path = tmp_path / "file"
+        path.write_bytes(bytes(3 * files.PIECE))
+        files.seal(path)
+        assert beats() >= waited + 3
+        # Another thread that goes on says nothing about this one.
+        thread = threading.Thread(target=board.alive)
+        before = beats()
+        thread.start()
+        thread.join()
+        assert beats() == before
+    assert {record[1] for record in board.records()} == set(map(int, gather_texts(comm, PID)))

@@ -12,7 +12,8 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--out", type=Path, required=True)
 parser.add_argument("--resume", nargs="?", const="needed", default="no")
 parser.add_argument("--stall-timeout", type=float)
-parser.add_argument("--mishap", default="")  # kill or stop the last rank, or an exit status
+# Kill or stop the last rank, or an exit status; with commas, one for each start.
+parser.add_argument("--mishap", default="")
 parser.add_argument("--after", type=int, default=2)  # so many steps of a start
 parser.add_argument("--times", type=int, default=1)  # in so many starts, the first ones
 parser.add_argument("--steps", type=int, default=4)
@@ -38,15 +39,18 @@ past = len(list(starts.glob(f"{rank}-*")))  # starts in which this rank took par
 note = dict(size=size, resume=options.resume, pid=os.getpid())
 (starts / f"{rank}-{past}").write_text(json.dumps(note))
 step = metrics.read_text().count("\n") if options.resume != "no" and metrics.exists() else 0
-last = options.after + step if past < options.times and options.mishap else options.steps
+mishaps = options.mishap.split(",")
+times = max(options.times, len(mishaps)) if options.mishap else 0
+mishap = mishaps[min(past, len(mishaps) - 1)]
+last = options.after + step if past < times else options.steps
 
 while True:
     if step == last < options.steps:
         time.sleep(0.2)  # no real one comes to its mishap as quickly
-        if options.mishap.isdigit():
-            sys.exit(int(options.mishap))
+        if mishap.isdigit():
+            sys.exit(int(mishap))
         if rank == size - 1:
-            os.kill(os.getpid(), signal.SIGKILL if options.mishap == "kill" else signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGKILL if mishap == "kill" else signal.SIGSTOP)
         time.sleep(60)  # as one that waits for the rank that was lost
     if step >= options.steps:
         if rank == 0:

@@ -35,9 +35,11 @@ def strike(trainer: train.Trainer) -> None:
     elif FAULT == "hang":
         time.sleep(1000)
     elif FAULT == "crawl":
-        for _ in range(8):
+        for _ in range(12):
             trainer.clock.mark("reading")
             time.sleep(0.25)
+    elif FAULT == "creep":
+        files.PIECE, files._tell = 10_000, slowly
     elif FAULT == "free":
         files.fsync = usual_fsync
     elif FAULT == "wait":
@@ -73,11 +75,16 @@ def full(*arguments: Any) -> Any:
     raise train.UserError(f"can't write a checkpoint to {path}: {reason}")
 
 
+def slowly() -> None:
+    time.sleep(0.1)
+    usual_tell()
+
+
 def full_disk(path: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-usual_save, usual_fsync = train.save_checkpoint, files.fsync
+usual_save, usual_fsync, usual_tell = train.save_checkpoint, files.fsync, files._tell
 if FAULT == "free":
     files.fsync = full_disk
 if FAULT == "full":
