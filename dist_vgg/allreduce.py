@@ -492,10 +492,15 @@ class Route:
     def digest(self) -> str:
         """SHA-256 of the parameters, after comparing all replicas.
 
-        Raises RankError on a rank whose replica differs from rank 0's.
+        Raises RankError on a rank whose replica is not what it was, or differs from rank 0's.
         """
         mine = parameter_digest(self.params) if self.is_leader else ""
         digests = gather_texts(self.comm, mine)
+        if len(set(filter(None, digests))) > 1:
+            if self.is_leader and self.audit:
+                for bucket in self.cut.buckets:
+                    self.audit.check(PARAMETERS, self.params, *bucket)
+            barrier(self.comm)  # a rank that has found what is wrong does not come here
         if mine and mine != digests[0]:
             raise RankError(
                 f"the replica of rank {self.comm.rank} on {MPI.Get_processor_name()} differs from "
@@ -512,6 +517,8 @@ class Route:
         """
         if not keep:
             self.replica.remove()
+        elif self.is_leader:
+            self.replica.keep()
         if self._window:
             self._meet()
             self._window.Unlock_all()

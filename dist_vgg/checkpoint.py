@@ -127,8 +127,11 @@ def load_newest(folder: Path, say: Callable[[str], object], below: int | None = 
             continue
         try:
             header, vectors = _read(path, "checkpoint", CHECKPOINT)
-        except bounds.UNREADABLE:
-            say(f"checkpoint {path} is damaged or of another version; trying the one before")
+        except bounds.UNREADABLE as error:
+            what = "is damaged or of another version"
+            if isinstance(error, OSError) and error.errno:
+                what = f"can't be read ({error.strerror})"
+            say(f"checkpoint {path} {what}; trying the one before")
             continue
         return Checkpoint(**header, params=vectors.pop("params"), state=vectors)
     raise UserError(f"no whole checkpoint in {folder}; start a new run without --resume")

@@ -145,8 +145,10 @@ class TrainConfig:
         return asdict(self)
 
     def result_options(self) -> dict[str, Any]:
-        """The options that the trained weights depend on."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["changes_result"]}
+        """The options that the trained weights depend on; a rate of 0 as what it stands for."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        found["lr"] = self.base_lr
+        return {f.name: found[f.name] for f in fields(self) if f.metadata["changes_result"]}
 
 
 class Parser(argparse.ArgumentParser):

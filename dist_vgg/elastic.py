@@ -34,20 +34,18 @@ from typing import Any
 from dist_vgg import replica
 from dist_vgg.comm import tell
 from dist_vgg.config import Parser, TrainConfig, read_toml
-from dist_vgg.errors import Diverged, RankError, UserError
+from dist_vgg.errors import SUPERVISED, Diverged, RankError, UserError
 from dist_vgg.runs import has_finished
 
 GAVE_UP = 5  # exit status
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 LONGEST_DELAY = 60  # seconds before a restart
 PROBE_SECONDS = 20  # that a host has to answer
 LAST_SECONDS = 1  # for ranks to end when there has been a second signal
 GRACE = 30  # seconds for processes to be gone
+OF_MPI = ("mpich_sh*", "ucx_shm_posix*", "sm_segment*")  # names of its shared memory
 STARTING = 1  # seconds after which mpirun has started ranks, be they here or elsewhere
 MOST_REFUSALS = 3  # in a row, by a run that has begun: its files may be back soon
-# The environment of all that belongs to a run has this variable, with the run's folder. A
-# process keeps it whatever becomes of its parent, its session and its process group.
-MARK = "DIST_VGG_ELASTIC"
 # A line of a hostfile: "host", or "host:4" for MPICH, or "host slots=4" for Open MPI.
 HOST = re.compile(r"([^\s:]+)(?::(\d+)|.*?\sslots\s*=\s*(\d+))?")
 RANK = re.compile(rb"(?:PMI_RANK|OMPI_COMM_WORLD_RANK)=(\d+)")
@@ -60,8 +58,9 @@ class Job:
 
     def __init__(self, folder: Path, module: str) -> None:
         # Slurm would have a start wait for what a lost node still holds of the last one.
-        self.environ = {"SLURM_OVERLAP": "1", **os.environ, MARK: str(folder)}
-        self.mark = os.fsencode(f"{MARK}={folder}")
+        self.environ = {"SLURM_OVERLAP": "1", **os.environ, SUPERVISED: str(folder)}
+        # A process keeps it whatever becomes of its parent, its session and its process group.
+        self.mark = os.fsencode(f"{SUPERVISED}={folder}")
         self.argv = [b"-m", module.encode()]
         self.names: dict[int, str] = {}  # of the ranks, by pid
         self.dead: list[str] = []  # names of those that have ended, the first one first
@@ -93,6 +92,8 @@ class Job:
 
     def start(self, command: Sequence[str], ranks: int) -> None:
         """Start mpirun, in a session of its own: Ctrl-C reaches all of the terminal's."""
+        for descriptor in list(self._watched):  # of what was left of an earlier supervisor's job
+            self._forget(descriptor)
         self.names, self.dead, self.size = {}, [], ranks
         self.began = time.time()
         try:
@@ -185,9 +186,9 @@ class Job:
 
 
 def _forget_names(since: float) -> None:
-    """Remove the shared memory of MPICH that nobody uses: of ranks killed while MPI started."""
+    """Remove the shared memory of MPI that nobody uses: of ranks killed while it started."""
     left = []
-    for path in replica.SHM.glob("mpich_sh*"):
+    for path in (path for pattern in OF_MPI for path in replica.SHM.glob(pattern)):
         with suppress(OSError):
             status = path.stat()
             if status.st_uid == os.geteuid() and status.st_mtime >= since:
@@ -226,6 +227,8 @@ class Hosts:
                 lines = subprocess.check_output(command, text=True).splitlines()
         except (OSError, ValueError, KeyError, subprocess.CalledProcessError) as error:
             raise UserError(f"can't read the hosts: {error}; see --hostfile") from error
+        if hostfile and not any(line.partition("#")[0].strip() for line in lines):
+            raise UserError(f"--hostfile {hostfile} names no host")
         self.options = ["-hostfile", hostfile] if hostfile else []  # of mpirun
         lines = [line.partition("#")[0].strip() for line in lines]
         found = [HOST.match(line) for line in lines if line]
@@ -468,7 +471,7 @@ def say(words: str) -> None:
     """Print a line of our own, below the job's live line where there is one."""
     try:
         print(("\n" if sys.stdout.isatty() else "") + f"elastic: {words}", flush=True)
-    except BrokenPipeError:  # whoever read it has gone, as in `| head`; the ranks go on
+    except OSError:  # whoever read it has gone, as in `| head`, or the terminal; the ranks go on
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
 
 
@@ -560,7 +563,8 @@ def main(argv: Sequence[str], module: str = "dist_vgg.train", patience: float = 
     """
     signals: list[int] = []
     for number in STOPS:
-        signal.signal(number, lambda number, frame: signals.append(number))
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup does
+            signal.signal(number, lambda number, frame: signals.append(number))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may be of any bytes

@@ -2,6 +2,7 @@
 
 import signal
 
+SUPERVISED = "DIST_VGG_ELASTIC"  # in the environment of all that a supervisor has started
 KILLED_BY = 128  # a status above this is that of a signal: 130 is 128 + SIGINT
 
 

@@ -17,7 +17,7 @@ from dist_vgg.checkpoint import Weights, load_weights
 from dist_vgg.comm import add_up, run_command, together
 from dist_vgg.config import LARGEST, Parser
 from dist_vgg.errors import UserError
-from dist_vgg.files import write_text
+from dist_vgg.files import check_writable, write_text
 from dist_vgg.layers import Sequential
 from dist_vgg.machine import settle
 from dist_vgg.progress import Progress
@@ -108,8 +108,8 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             raise UserError(
                 f"--limit {options.limit} is out of range: it must be from 0 to {LARGEST}"
             )
-        if options.json and not options.json.parent.is_dir():
-            raise UserError(f"can't write {options.json}: no folder {options.json.parent}")
+        if options.json and comm.rank == 0:
+            check_writable("--json", options.json)
     shards = load_hosted(options.data, info, options.split, options.limit, comm)
     confusion, loss = evaluate(net, weights, shards, comm)
     print(

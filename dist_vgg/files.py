@@ -8,11 +8,14 @@ libhdf5 may crash or never return where a bit of a file's structure has changed,
 hashed before any of it is parsed.
 """
 
+import errno
 import fcntl
 import hashlib
 import io
 import os
+import signal
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +28,8 @@ from dist_vgg.errors import UserError
 SCHEMA = 2
 USER_BLOCK = 512  # bytes, the smallest that HDF5 has
 PIECE = 1 << 20  # bytes hashed or written at a time
+
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 _locked: set[Path] = set()  # by this process, until it ends
 _listeners: list[Callable[[], object]] = []
@@ -60,6 +65,30 @@ def lock(folder: Path) -> bool:
             os.close(handle)
         _locked.add(path)
     return True
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold back what a signal's handler may raise, as Ctrl-C does, until the block has ended.
+
+    HDF5 calls us back to read and write, and an exception there is lost, with what was to be
+    read or written.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    usual = {number: signal.getsignal(number) for number in HELD}
+    held = {number: handler for number, handler in usual.items() if callable(handler)}
+    for held_back in held:
+        signal.signal(held_back, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for again in came:
+            signal.raise_signal(again)
 
 
 @contextmanager
@@ -101,7 +130,7 @@ class _Sink(io.FileIO):
     while closing. So it is not told; whoever opened the sink asks for `error` afterwards.
     """
 
-    error: BaseException | None = None
+    error: OSError | None = None
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
@@ -110,7 +139,7 @@ class _Sink(io.FileIO):
             while done < len(view) and not self.error:
                 done += super().write(view[done : done + PIECE]) or 0
                 _tell()
-        except BaseException as error:  # also Ctrl-C, which may come here too
+        except OSError as error:
             self.error = error
         return len(view)
 
@@ -135,7 +164,7 @@ def whole_hdf5(
     """
     try:
         with written_beside(path) as beside:
-            with _Sink(beside, "w+") as sink:
+            with undisturbed(), _Sink(beside, "w+") as sink:
                 try:
                     with h5py.File(sink, "w", userblock_size=USER_BLOCK) as file:
                         yield file
@@ -151,8 +180,7 @@ def whole_hdf5(
                 )
     except OSError as error:
         raise UserError(
-            f"can't write {what} to {path}: {_reason(error)}; "
-            "free space or choose another folder, then run again"
+            f"can't write {what} to {path}: {_reason(error)}; free space or choose another folder"
         ) from error
 
 
@@ -170,7 +198,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
     Raises NotWhole for any other file and OSError for one that the system doesn't give.
     """
-    with _verified(path) as file, h5py.File(file, "r") as content:
+    with undisturbed(), _verified(path) as file, h5py.File(file, "r") as content:
         yield content
 
 
@@ -179,7 +207,7 @@ def is_whole(path: Path, check: Callable[[h5py.File], object] | None = None) -> 
     try:
         with _verified(path, from_disk=True) as file:
             if check:
-                with h5py.File(file, "r") as content:
+                with undisturbed(), h5py.File(file, "r") as content:
                     check(content)
             return True
     except (OSError, NotWhole):
@@ -215,6 +243,20 @@ def _first_line(file: BinaryIO) -> bytes:
         _tell()
     line = b"dist_vgg %d sha256 %s\n" % (SCHEMA, digest.hexdigest().encode())
     return line.ljust(USER_BLOCK, b"\0")
+
+
+def check_writable(flag: str, path: Path) -> None:
+    """Raise UserError, before any work is done, where a file of an option could not be written."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        beside.touch()
+        beside.unlink()
+    except OSError as error:
+        raise UserError(
+            f"can't write {flag} {path}: {_reason(error)}; name a file in a folder that exists"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -40,15 +40,18 @@ def recorded_steps(run: Path) -> dict[int, dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run / 'metrics.jsonl'} is damaged: {error}") from error
     if not records:
-        raise UserError(f"{run / 'metrics.jsonl'} has no digests: the run was without --audit")
+        raise UserError(
+            f"{run / 'metrics.jsonl'} has no step to compare with: none was made, or all with "
+            "--no-audit"
+        )
     return records
 
 
-def stored_config(run: Path) -> TrainConfig:
+def stored_config(run: Path, **others: Any) -> TrainConfig:
     """The options of a run, for one process that keeps nothing."""
     try:
         stored = json.loads((run / "config.json").read_text())["config"]
-        return stored_options(stored, route="flat", standby="off", audit=True)
+        return stored_options(stored, route="flat", standby="off", audit=True, **others)
     except OSError as error:
         raise UserError(f"can't read {error.filename}: {error.strerror}; name a run") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -87,8 +90,8 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             f"--step {step} is not recorded in {options.run}, which has {min(records)} to "
             f"{max(records)}"
         )
-    config = stored_config(options.run)
-    data = Path(options.data or config.data)
+    config = stored_config(options.run, **({"data": options.data} if options.data else {}))
+    data = Path(config.data)
     machine.settle(config.blas_threads)
     info = open_set(data)
     shards = load_hosted(data, info, "train", config.limit, comm)

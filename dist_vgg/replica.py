@@ -143,6 +143,14 @@ class Replica:
         """Keep the file's lock as long as this process lives."""
         self.path, self._handle = path, handle
 
+    def keep(self) -> None:
+        """Let it outlive this process, even where Ctrl-C has taken its name already."""
+        if self.path and not self.path.exists():
+            handle = new_file(self.path, len(self._memory), [(0, len(self._memory))])
+            with mmap.mmap(handle, len(self._memory)) as copy:
+                copy[:] = self._memory
+            os.close(handle)
+
     def remove(self) -> None:
         """Let nothing outlive this process. The arrays stay usable."""
         path, self.path = self.path, None

@@ -11,6 +11,7 @@ and says in its header which data set it is a part of (`SetInfo`), so that shard
 different sets can never be mixed silently. A digest is over all (see files).
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -167,11 +168,13 @@ def open_set(folder: Path) -> SetInfo:
     different sets lie together.
     """
     if folder.is_file():
-        raise UserError(f"--data {folder} is a file; name a folder of shards")
+        raise UserError(f"{folder} is a file; name a folder of shards")
     if not folder.is_dir():
         raise UserError(
             f"no data folder {folder}; make one with: python -m data_prep --out {folder}"
         )
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise UserError(f"can't read the data folder {folder}: {os.strerror(errno.EACCES)}")
     paths = find_shards(folder)
     if not paths:
         raise UserError(

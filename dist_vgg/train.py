@@ -40,7 +40,7 @@ from dist_vgg.comm import (
 )
 from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
-from dist_vgg.errors import KILLED_BY, Diverged, Interrupted, UserError
+from dist_vgg.errors import KILLED_BY, SUPERVISED, Diverged, Interrupted, UserError
 from dist_vgg.layers import StepKey
 from dist_vgg.recall import load_state, run_name
 from dist_vgg.replica import is_crowded, make_room, sweep, tidied
@@ -59,10 +59,11 @@ from dist_vgg.vgg import initialise, vgg16
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 UPDATE_SLICE = 1 << 16  # numbers updated at a time, so that temporaries stay in cache
 
 received: list[int] = []  # signals that this process has got, at any moment
+names: list[Path] = []  # of the memory that this process would leave behind if it were killed
 
 
 @dataclass
@@ -469,7 +470,11 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
             except UserError as error:
                 log.say(f"warning: {error}; training goes on, and tries again later")
     if trainer.saved != trainer.step:
-        _save(trainer, folder)
+        try:
+            _save(trainer, folder)
+        except UserError as error:
+            kept = "" if trainer.lacks else "; the last step stays in memory"
+            raise UserError(f"{error}{kept}; go on with --resume --out {folder}") from error
     trainer.clock.listener("coming to write the weights")
     sha256 = route.digest()
     with together(trainer.comm):
@@ -519,7 +524,7 @@ def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
 
 
 def catch_signals() -> None:
-    """Ctrl-C, SIGTERM or SIGUSR1 ends the run after a step, saved; a second one, at once.
+    """Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 ends the run after a step, saved; a second one, at once.
 
     SIGUSR1 is what Slurm can be told to send before time is up, and what Open MPI's mpirun
     hands on; at Ctrl-C it kills its ranks after a quarter of a second.
@@ -533,14 +538,22 @@ def catch_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
             raise Interrupted(number)
         received.append(number)
-        if rank == 0:  # not by `print`, which this may have come amid
+        if number == signal.SIGINT:
+            # At a second one MPICH's mpirun kills us, and nothing is to be left behind.
+            for path in names:
+                path.unlink(missing_ok=True)
+        if number == signal.SIGHUP:  # the terminal has gone, and nobody reads what we say
+            for stream in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        elif rank == 0:  # not by `print`, which this may have come amid
             name = signal.Signals(number).name
             line = f"\n{name}: saving after this step, then stopping; once more to stop at once\n"
             with suppress(OSError):
                 os.write(1, line.encode())
 
     for number in STOPS:
-        signal.signal(number, stop)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup does
+            signal.signal(number, stop)
 
 
 def head(trainer: Trainer, folder: Path) -> str:
@@ -576,10 +589,9 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
         run_again = f"mpirun -n {trainer.comm.size} {run_again}"
     if trainer.step < trainer.steps:
         name = signal.Signals(trainer.stop_signal).name
-        return (
-            f"stopped by {name} after step {trainer.step} of {trainer.steps}, saved; "
-            f"go on with: {run_again}"
-        )
+        words = f"stopped by {name} after step {trainer.step} of {trainer.steps}, saved"
+        # The supervisor, where there is one, has its own command.
+        return words if SUPERVISED in os.environ else f"{words}; go on with: {run_again}"
     rows = {
         "steps": f"{trainer.step}",
         "time": f"{seconds:.1f} s, {trainer.trained / seconds:.1f} images/s",
@@ -661,6 +673,8 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             trainer = Trainer(config, info, shards, comm, run, start if kept else "")
             trainer.clock.listener = lambda done: beat(done, trainer.step + 1)
             trainer.clock.listener("allocating memory")
+            if trainer.route.is_leader and trainer.route.replica.path:
+                names.append(trainer.route.replica.path)
             try:
                 train(trainer, folder, state, sums, place, resume == "if-any", debug)
             except Exception as error:
@@ -724,8 +738,8 @@ def train(
     beat("preparing the run's folder")
     if place:
         trainer.resume(state, sums)
-        epoch = trainer.step // trainer.batches.steps_per_epoch + 1
-        at = f"step {trainer.step} of {trainer.steps}, epoch {epoch}"
+        epoch, _ = trainer.batches.place(max(0, min(trainer.step, trainer.steps - 1)))
+        at = f"step {trainer.step} of {trainer.steps}, epoch {epoch + 1}"
         print(f"resumed at {at}, from {place}", flush=True)
     else:
         trainer.start()

@@ -169,6 +169,16 @@ def test_only_what_a_run_itself_has_left_makes_room(
     assert left == ["run-2", "run-3"]
 
 
+def test_memory_whose_name_has_gone_can_be_kept_all_the_same(shm: Path) -> None:
+    memory = opened()
+    write(memory, 7, shm)
+    assert memory.path
+    memory.path.unlink()
+    memory.keep()
+    (copy,) = replica.kept("run", shm)
+    assert (copy.step, copy.verify()) == (7, True)
+
+
 def test_no_space_is_told_before_anything_is_written(
     shm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,44 @@ def test_a_signal_at_the_start_is_not_lost(
     assert outcome(folder) == outcome(reference)
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_ctrl_c_twice_leaves_nothing(ranks: int, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, "--epochs", 99)
+    before = set(SHM.rglob("*"))
+    process = launcher.start(ranks, script, *run)
+    wait_for_step(folder, 2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    time.sleep(0.05)  # less than a step
+    os.killpg(process.pid, signal.SIGINT)
+    status, _, _ = launcher.finish(process, timeout=20)
+    assert status != 0
+    left = [path for path in set(SHM.rglob("*")) - before if path != replica.folder()]
+    assert not left
+    assert not [path for path in folder.rglob("*") if path.name.endswith(".partial")]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_terminal_that_goes_away_is_a_signal_to_save(
+    ranks: int, data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--progress", "live")
+    process = launcher.start(ranks, script, *run)
+    wait_for_step(folder, 2)
+    assert process.stdout
+    process.stdout.close()
+    for path in (folder / "pids").iterdir():
+        os.kill(int(path.name), signal.SIGHUP)
+    assert process.wait(timeout=20) == 128 + signal.SIGHUP
+    done = len(read_metrics(folder, "step"))
+    assert (folder / "checkpoints" / f"step-{done:08d}.h5").exists()
+    assert train(3, "--resume", "--out", folder)[0] == 0
+    assert outcome(folder) == outcome(reference)
+
+
 def test_killed_rank_ends_the_job_and_resume_works(
     data: Path, tmp_path: Path, reference: Path
 ) -> None:
@@ -260,6 +298,22 @@ def test_nothing_flipped_is_saved(
     status, output, errors = train(2, "--resume", "--out", folder)
     assert status == 0, errors
     assert f"resumed at {resumed}" in output
+    assert outcome(folder) == outcome(reference)
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_a_replica_that_differs_is_named(
+    victim: int, data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
+    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--route", "flat")
+    status, _, errors = launcher.run(3, script, f"{victim} 3 digest flip parameters", *run)
+    assert status == 4, errors
+    assert f"step 3: the parameters on rank {victim} on " in one_line(errors)
+    assert "in bucket 0" in errors
+    status, _, errors = train(2, "--resume", "--out", folder)
+    assert status == 0, errors
     assert outcome(folder) == outcome(reference)
 
 
@@ -583,7 +637,7 @@ def test_exception_on_one_rank_ends_the_job_with_its_name(data: Path, tmp_path: 
 def test_nan_names_step_layer_and_rank(data: Path, tmp_path: Path) -> None:
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
     status, _, errors = train(3, *options, "--lr", 1e30, "--clip", 0, "--warmup", 0)
-    assert status == 2
+    assert status == 6
     line = one_line(errors)
     assert "step 2" in line
     assert "the output of layer conv1_" in line
@@ -594,7 +648,7 @@ def test_nan_of_one_rank_names_that_rank(data: Path, tmp_path: Path) -> None:
     script = launcher.ROOT / "tests" / "inside_ranks" / "poisoned_train.py"
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
     status, _, errors = launcher.run(3, script, *options)
-    assert status == 2
+    assert status == 6
     assert "step 1: NaN or Inf first seen in the output of layer conv1_1 on rank 2" in errors
 
 
@@ -613,7 +667,7 @@ def test_debug_computes_what_ranks_do_and_shows_layers(
 def test_debug_names_the_layer_of_a_nan(data: Path, tmp_path: Path) -> None:
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
     status, _, errors = train(1, "--debug", *options, "--lr", 1e30, "--clip", 0, "--warmup", 0)
-    assert status == 2
+    assert status == 6
     assert "in the output of layer conv1_" in one_line(errors)
 
 
@@ -737,7 +791,7 @@ def test_run_that_never_came_to_a_checkpoint_may_be_started_again(
 ) -> None:
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, "--epochs", 1)
     status, _, _ = train(1, *options, "--lr", 1e30, "--clip", 0, "--warmup", 0)
-    assert status == 2
+    assert status == 6
     status, _, errors = train(1, *options)
     assert status == 0, errors
     assert len(read_metrics(tmp_path / "run", "step")) == 3

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from dist_vgg.errors import UserError
-from dist_vgg.files import write_text, written_beside
+from dist_vgg.files import check_writable, write_text, written_beside
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ def machine_words(machine: Mapping[str, Any]) -> str:
 def check_outputs(json_path: Path | None, plot: Path | None) -> None:
     """Raise UserError, before anything is measured, where a result could not be written."""
     for flag, path in (("--json", json_path), ("--plot", plot)):
-        if path and (path.is_dir() or not path.parent.is_dir()):
-            raise UserError(f"can't write {flag} {path}: name a file in a folder that exists")
+        if path:
+            check_writable(flag, path)
     if plot and plot.suffix not in (".png", ".pdf", ".svg"):
         raise UserError(f"--plot {plot}: name a .png, .pdf or .svg file")
     if plot and importlib.util.find_spec("matplotlib") is None:

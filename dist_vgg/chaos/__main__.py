@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from dist_vgg.chaos.faults import FAULTS, FULL, NARROW, TWO, choose_kinds, draw
+from dist_vgg.chaos.faults import FAULTS, FULL, NARROW, TWO, Scale, choose_kinds, draw
 from dist_vgg.chaos.report import Result, failures, table
 from dist_vgg.chaos.trial import (
     SUPERVISOR_COMMAND,
@@ -35,7 +35,7 @@ from dist_vgg.chaos.trial import (
 from dist_vgg.config import Parser
 from dist_vgg.elastic import Hosts
 from dist_vgg.errors import UserError
-from dist_vgg.files import write_text
+from dist_vgg.files import check_writable, write_text
 
 
 def main(argv: Sequence[str] | None = None, supervisor: Sequence[str] = SUPERVISOR_COMMAND) -> int:
@@ -86,7 +86,7 @@ def parser() -> Parser:
 
 
 def run(options: argparse.Namespace, supervisor: Sequence[str]) -> int:
-    """Run the trials that the command line asks for, and show them; 1 where one has failed."""
+    """Check the command line, and do what it asks for; 1 where a trial has failed."""
     kinds = choose_kinds(options.kinds)
     if options.hostfile:
         supervisor = [*supervisor, *across(options)]
@@ -103,9 +103,29 @@ def run(options: argparse.Namespace, supervisor: Sequence[str]) -> int:
     ):
         if not low <= value <= high:
             raise UserError(f"{flag} {value} is out of range: {low} to {high}")
+    if options.json:
+        check_writable("--json", options.json)
     scale = FULL if options.full else NARROW
     work = folder_for(options.work)
-    data, results = work / "data", []
+    try:
+        return run_trials(options, kinds, trials, scale, work, supervisor)
+    except BaseException:
+        if not options.keep:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def run_trials(
+    options: argparse.Namespace,
+    kinds: Sequence[str],
+    trials: int,
+    scale: Scale,
+    work: Path,
+    supervisor: Sequence[str],
+) -> int:
+    """Run so many trials of these kinds, show and judge them; 1 where one has failed."""
+    data = work / "data"
+    results: list[Result] = []
     make_data(data, scale)
     sha256 = undisturbed(scale, data, work / "undisturbed")
     print(f"without a fault: {scale.steps} steps, parameters {sha256[:16]}", flush=True)
@@ -130,6 +150,8 @@ def run(options: argparse.Namespace, supervisor: Sequence[str]) -> int:
         write_text(options.json, json.dumps(content, indent=2) + "\n")
     if not failed and not options.keep:
         shutil.rmtree(work)
+    else:
+        print(f"\nfolders of the trials are in {work}")
     return int(failed)
 
 
@@ -149,7 +171,9 @@ def folder_for(wanted: Path | None) -> Path:
     if wanted is None:
         return Path(tempfile.mkdtemp(prefix="dist_vgg-chaos-"))
     try:
-        wanted.mkdir(parents=True)
+        wanted.mkdir(parents=True, exist_ok=True)
+        if any(wanted.iterdir()):
+            raise UserError(f"--work {wanted} is not empty; name another folder")
     except OSError as error:
         raise UserError(f"can't make --work {wanted}: {error.strerror}") from error
     return wanted.resolve()

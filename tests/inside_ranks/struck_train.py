@@ -21,6 +21,7 @@ MOMENTS = {
     "reduce": "_agree",
     "update": "_update",
     "share": "_record",
+    "digest": "finish_epoch",
     "gather": "checkpoint",
     "weights": "weights",
 }
