@@ -36,9 +36,9 @@ from dist_vgg.comm import tell
 from dist_vgg.config import Parser, TrainConfig, read_toml
 from dist_vgg.errors import SUPERVISED, Diverged, RankError, UserError
 from dist_vgg.runs import has_finished
+from dist_vgg.stopping import STOPS
 
 GAVE_UP = 5  # exit status
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 LONGEST_DELAY = 60  # seconds before a restart
 PROBE_SECONDS = 20  # that a host has to answer
 LAST_SECONDS = 1  # for ranks to end when there has been a second signal

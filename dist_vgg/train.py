@@ -15,17 +15,15 @@ import signal
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dist_vgg import functional as F
-from dist_vgg import machine, optim
+from dist_vgg import machine, optim, stopping
 from dist_vgg.batches import Batches, load_hosted
 from dist_vgg.checkpoint import Checkpoint, Weights, save_checkpoint, save_weights
 from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells, whole_sum
@@ -33,14 +31,13 @@ from dist_vgg.comm import (
     add_up,
     barrier,
     gather_texts,
-    launched,
     run_command,
     share_text,
     together,
 )
 from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
-from dist_vgg.errors import KILLED_BY, SUPERVISED, Diverged, Interrupted, UserError
+from dist_vgg.errors import KILLED_BY, SUPERVISED, Diverged, UserError
 from dist_vgg.layers import StepKey
 from dist_vgg.recall import load_state, run_name
 from dist_vgg.replica import is_crowded, make_room, sweep, tidied
@@ -59,11 +56,7 @@ from dist_vgg.vgg import initialise, vgg16
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 UPDATE_SLICE = 1 << 16  # numbers updated at a time, so that temporaries stay in cache
-
-received: list[int] = []  # signals that this process has got, at any moment
-names: list[Path] = []  # of the memory that this process would leave behind if it were killed
 
 
 @dataclass
@@ -262,7 +255,7 @@ class Trainer:
         Diverged on every rank, before the update, where a number is not finite.
         """
         parts = [losses, correct, squares, np.zeros(self.comm.size), np.zeros(1)]
-        parts[-2][self.comm.rank] = received[0] if received else 0
+        parts[-2][self.comm.rank] = stopping.received[0] if stopping.received else 0
         parts[-1][:] = self.comm.rank == 0 and self._minutes_over()
         ends = np.cumsum([len(part) for part in parts])
         everything = np.split(add_up(self.comm, np.concatenate(parts)), ends[:-1])
@@ -523,39 +516,6 @@ def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
     )
 
 
-def catch_signals() -> None:
-    """Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 ends the run after a step, saved; a second one, at once.
-
-    SIGUSR1 is what Slurm can be told to send before time is up, and what Open MPI's mpirun
-    hands on; at Ctrl-C it kills its ranks after a quarter of a second.
-    """
-    rank, _ = launched()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if received:
-            # Raised, so that what is half written or kept in memory is removed. A third signal
-            # ends even a process that hangs.
-            signal.signal(number, signal.SIG_DFL)
-            raise Interrupted(number)
-        received.append(number)
-        if number == signal.SIGINT:
-            # At a second one MPICH's mpirun kills us, and nothing is to be left behind.
-            for path in names:
-                path.unlink(missing_ok=True)
-        if number == signal.SIGHUP:  # the terminal has gone, and nobody reads what we say
-            for stream in (1, 2):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        elif rank == 0:  # not by `print`, which this may have come amid
-            name = signal.Signals(number).name
-            line = f"\n{name}: saving after this step, then stopping; once more to stop at once\n"
-            with suppress(OSError):
-                os.write(1, line.encode())
-
-    for number in STOPS:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup does
-            signal.signal(number, stop)
-
-
 def head(trainer: Trainer, folder: Path) -> str:
     """The lines at the head of a run."""
     info, config = trainer.info, trainer.config
@@ -631,7 +591,7 @@ def debug_checks(trainer: Trainer) -> Watcher:
 
 def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     """Run the command; returns its exit status."""
-    catch_signals()  # again: MPI may have set its own
+    stopping.catch_signals()  # again: MPI may have set its own
     options = vars(train_parser().parse_args(argv))
     file, resume = options.pop("config", None), options.pop("resume", "")
     debug, debugger = options.pop("debug", False), options.pop("pdb", False)
@@ -674,7 +634,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             trainer.clock.listener = lambda done: beat(done, trainer.step + 1)
             trainer.clock.listener("allocating memory")
             if trainer.route.is_leader and trainer.route.replica.path:
-                names.append(trainer.route.replica.path)
+                stopping.names.append(trainer.route.replica.path)
             try:
                 train(trainer, folder, state, sums, place, resume == "if-any", debug)
             except Exception as error:
@@ -776,5 +736,5 @@ def train(
 
 
 if __name__ == "__main__":
-    catch_signals()  # MPICH's own handler of SIGUSR1 hands on to one that was there before
+    stopping.catch_signals()  # MPICH's own handler of SIGUSR1 hands on to one that was there before
     run_command("dist_vgg.train", main)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dist_vgg import files, optim, runlog, train
+from dist_vgg import files, optim, runlog, stopping, train
 from dist_vgg.chaos import faults
 from dist_vgg.chaos.faults import Plan
 from dist_vgg.comm import gather_texts, run_command
@@ -104,7 +104,7 @@ class Faulty:
         pid = supervisor if self.plan.whom == "supervisor" else child_of(supervisor)
         os.kill(pid, self.plan.fault.signal)
         end = time.monotonic() + SIGNAL_WAY
-        while not train.received and time.monotonic() < end:
+        while not stopping.received and time.monotonic() < end:
             time.sleep(0.01)
 
     def refuse(self) -> None:
