@@ -68,7 +68,7 @@ def test_bad_input_is_one_line(weights: Path, data: Path, tmp_path: Path) -> Non
         ((weights, "--data", other), "the weights are for classes 10"),
         ((weights, "--data", data, "--limit", -1), "--limit -1 is out of range"),
         ((weights, "--splitt", "test"), "did you mean --split?"),
-        ((weights, "--data", data, "--json", text / "x"), f"can't write {text / 'x'}"),
+        ((weights, "--data", data, "--json", text / "x"), f"can't write --json {text / 'x'}"),
     ]
     for options, words in cases:
         status, _, errors = evaluate(2, *options)
