@@ -34,16 +34,16 @@ from typing import Any
 from dist_vgg import replica
 from dist_vgg.comm import tell
 from dist_vgg.config import Parser, TrainConfig, read_toml
-from dist_vgg.errors import SUPERVISED, Diverged, RankError, UserError
+from dist_vgg.errors import KILLED_BY, STOPS, SUPERVISED, Diverged, RankError, UserError
 from dist_vgg.runs import has_finished
-from dist_vgg.stopping import STOPS
 
-GAVE_UP = 5  # exit status
+GAVE_UP = 75  # exit status
 LONGEST_DELAY = 60  # seconds before a restart
 PROBE_SECONDS = 20  # that a host has to answer
 LAST_SECONDS = 1  # for ranks to end when there has been a second signal
 GRACE = 30  # seconds for processes to be gone
 OF_MPI = ("mpich_sh*", "ucx_shm_posix*", "sm_segment*")  # names of its shared memory
+YOUNG = 1  # seconds, of such a name
 STARTING = 1  # seconds after which mpirun has started ranks, be they here or elsewhere
 MOST_REFUSALS = 3  # in a row, by a run that has begun: its files may be back soon
 # A line of a hostfile: "host", or "host:4" for MPICH, or "host slots=4" for Open MPI.
@@ -66,7 +66,7 @@ class Job:
         self.dead: list[str] = []  # names of those that have ended, the first one first
         self._ends = select.epoll()  # hands out the ends of ranks in their order
         self._watched: dict[int, int] = {}  # pid of a rank by the descriptor that tells its end
-        self.began = time.time()  # the last start
+        self.began = time.time()
 
     def states(self) -> dict[int, str]:
         """The state of each process by its pid: R, S ..., T if stopped. Notes new ranks."""
@@ -95,7 +95,6 @@ class Job:
         for descriptor in list(self._watched):  # of what was left of an earlier supervisor's job
             self._forget(descriptor)
         self.names, self.dead, self.size = {}, [], ranks
-        self.began = time.time()
         try:
             self.mpirun = subprocess.Popen(
                 command,
@@ -122,7 +121,7 @@ class Job:
             # Time in which we were stopped ourselves, as by Ctrl-Z, doesn't count.
             clock, last = clock + min(now - last, 1), now
             if signals and not told and (self.names or clock > STARTING):
-                # Of the three, the one at which both MPIs let the ranks take their time; but
+                # Of all, the one at which both MPIs let the ranks take their time; but
                 # MPICH's loses it as long as it has started none.
                 self.mpirun.send_signal(signal.SIGUSR1)
                 told = True
@@ -191,7 +190,8 @@ def _forget_names(since: float) -> None:
     for path in (path for pattern in OF_MPI for path in replica.SHM.glob(pattern)):
         with suppress(OSError):
             status = path.stat()
-            if status.st_uid == os.geteuid() and status.st_mtime >= since:
+            # A younger one may be of another job, whose ranks have not mapped it yet.
+            if status.st_uid == os.geteuid() and since <= status.st_mtime < time.time() - YOUNG:
                 left.append(path)
     used = set()
     for maps in Path("/proc").glob("[0-9]*/maps") if left else ():
@@ -316,6 +316,7 @@ class End:
     status: int  # mpirun's, as the shell has it
     step: int  # the last one that is recorded
     final: bool  # nothing is to be started again
+    signal: int  # that told the job to stop, and not us
     lost: int  # ranks
     why: str
 
@@ -378,8 +379,8 @@ class Supervisor:
             end = self._start(restart, ranks)
             if end.final:
                 return end.status
-            if self._over():
-                return self._stopped()
+            if self._over() or end.signal:
+                return self._stopped(end.signal)
             if not (restart or self.job.names or self.hosts.names):
                 raise UserError(f"mpirun started no rank, and ended with {end.status}")
             why = f"{end.why} after step {end.step}"
@@ -392,11 +393,12 @@ class Supervisor:
     def _over(self) -> bool:
         return bool(self.signals)
 
-    def _stopped(self) -> int:
-        """Say by which signal; the exit status."""
-        name = signal.Signals(self.signals[0]).name
+    def _stopped(self, number: int = 0) -> int:
+        """Say by which signal, ours if not that of the job; the exit status."""
+        number = number or self.signals[0]
+        name = signal.Signals(number).name
         say(f"stopped by {name} after step {last_step(self.folder)}; {self.again}")
-        return 128 + self.signals[0]
+        return KILLED_BY + number
 
     def _prepare(self, restart: int, wanted: int, delay: float, why: str) -> int:
         """Ask the hosts, and wait; so many ranks, of those wanted, as there are slots for."""
@@ -429,10 +431,10 @@ class Supervisor:
             self.noticed = time.monotonic()
         finally:
             status = job.end()
-        final = self._is_final(status, restart)
+        final, number = self._is_final(status, restart), self._job_signal(status)
         lost, why = judge(status, trouble, job)
-        why = "" if final or self._over() else why
-        end = End(status, last_step(self.folder), final, lost, why)
+        why = "" if final or number or self._over() else why
+        end = End(status, last_step(self.folder), final, number, lost, why)
         self.log.write("ended", status=status, step=end.step, ranks=ranks, why=why)
         return end
 
@@ -442,10 +444,18 @@ class Supervisor:
         if status == UserError.status:
             # What was right at the first start is not the user's mistake at a later one.
             return restart == 0 or self.refusals >= MOST_REFUSALS
-        if status in [128 + number for number in STOPS]:
-            return not self._over()  # the job may have been told to stop, and not we
         # Open MPI's mpirun ends with 0, too, where a node under Slurm is lost.
         return status == Diverged.status or (status == 0 and has_finished(self.folder))
+
+    def _job_signal(self, status: int) -> int:
+        """The signal at which the job has stopped, told by others than us; 0 where it was none."""
+        if self._over() or not status:
+            return 0
+        for number in STOPS:
+            if status == KILLED_BY + number:
+                return number
+        # Open MPI's mpirun has its own status at Ctrl-C.
+        return int(last_record(self.folder).get("signal", 0))
 
 
 def judge(status: int, trouble: str, job: Job) -> tuple[int, str]:
@@ -484,12 +494,18 @@ def pause(seconds: float, over: Callable[[], bool]) -> None:
 
 def last_step(folder: Path) -> int:
     """The last step that the run has recorded, or 0."""
+    return int(last_record(folder).get("step", 0))
+
+
+def last_record(folder: Path) -> dict[str, Any]:
+    """The last record of a run that is whole, or an empty one."""
     with suppress(OSError), (folder / "metrics.jsonl").open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - (1 << 16)))
         for line in reversed(file.read().splitlines()):
             with suppress(ValueError, KeyError, TypeError):  # torn by the end of its writer
-                return int(json.loads(line)["step"])
-    return 0
+                record = json.loads(line)
+                return {**record, "step": int(record["step"])}
+    return {}
 
 
 def find_mpirun(wanted: str | None) -> list[str]:

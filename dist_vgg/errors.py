@@ -1,8 +1,13 @@
-"""What ends a run early, and the exit status that says which it was."""
+"""What ends a run early, and the exit status that says which it was.
+
+MPICH's mpirun ends with a signal's own number where that has killed a rank, hence no status of
+ours from 3 to 64.
+"""
 
 import signal
 
 SUPERVISED = "DIST_VGG_ELASTIC"  # in the environment of all that a supervisor has started
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # ask a run to stop
 KILLED_BY = 128  # a status above this is that of a signal: 130 is 128 + SIGINT
 
 
@@ -20,14 +25,14 @@ class UserError(Exception):
 class Diverged(UserError):
     """Numbers of the training are no longer finite, which no other try will change."""
 
-    status = 6
+    status = 70
 
 
 class RankError(Exception):
     """One clear line on what one rank alone has found; it ends the whole job with `status`."""
 
-    STALLED = 3  # a rank makes no progress
-    CORRUPT = 4  # a checksum or a replica is not what it should be
+    STALLED = 71  # a rank makes no progress
+    CORRUPT = 72  # a checksum or a replica is not what it should be
 
     def __init__(self, words: str, status: int) -> None:
         super().__init__(words)

@@ -23,13 +23,11 @@ from typing import Any, BinaryIO
 
 import h5py
 
-from dist_vgg.errors import UserError
+from dist_vgg.errors import STOPS, UserError
 
 SCHEMA = 2
 USER_BLOCK = 512  # bytes, the smallest that HDF5 has
 PIECE = 1 << 20  # bytes hashed or written at a time
-
-HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 _locked: set[Path] = set()  # by this process, until it ends
 _listeners: list[Callable[[], object]] = []
@@ -78,7 +76,7 @@ def undisturbed() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    usual = {number: signal.getsignal(number) for number in HELD}
+    usual = {number: signal.getsignal(number) for number in STOPS}
     held = {number: handler for number, handler in usual.items() if callable(handler)}
     for held_back in held:
         signal.signal(held_back, lambda number, frame: came.append(number))
@@ -247,10 +245,10 @@ def _first_line(file: BinaryIO) -> bytes:
 
 def check_writable(flag: str, path: Path) -> None:
     """Raise UserError, before any work is done, where a file of an option could not be written."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
         beside.touch()
         beside.unlink()
     except OSError as error:

@@ -7,6 +7,7 @@ them; its numbers must have the checksums that they were kept with.
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -29,11 +30,15 @@ FIELDS = [field.name for field in fields(Checkpoint) if field.name not in ("para
 
 
 def load_state(
-    folder: Path, comm: "MPI.Intracomm", must: bool = True
+    folder: Path,
+    comm: "MPI.Intracomm",
+    must: bool = True,
+    beat: Callable[[str, int], object] = lambda done, step: None,
 ) -> tuple[Checkpoint | None, dict[str, Any], str]:
     """A run's newest whole state, on rank 0; on every rank what it says of itself, and its place.
 
-    Where there is none, raises UserError if there must be one, else the three are empty.
+    Where there is none, raises UserError if there must be one, else the three are empty. `beat` is
+    called as `stall.watched` wants it.
     """
     known: dict[str, Any] = {}
     with together(comm):
@@ -49,6 +54,7 @@ def load_state(
             if time.monotonic() > end:
                 raise UserError(f"the run in {folder} is still going on; wait for it, or end it")
             time.sleep(0.1)
+            beat("looking whether the run goes on", 0)
     with together(comm):
         if comm.rank == 0:
             _clear(folder)
@@ -90,15 +96,20 @@ def run_name(folder: Path) -> str:
     return name if isinstance(name, str) and name.isalnum() else ""
 
 
+def first_of_host(comm: "MPI.Intracomm") -> bool:
+    """Whether this rank is the one of its host to deal with what is in the host's memory."""
+    from mpi4py import MPI
+
+    hosts = gather_texts(comm, MPI.Get_processor_name())
+    return hosts.index(hosts[comm.rank]) == comm.rank
+
+
 def recall(comm: "MPI.Intracomm", run: str, home: Path, at_least: int) -> Checkpoint | None:
     """The newest state that the hosts' memory holds whole, on rank 0; None where it holds none.
 
     `home` is the run's folder. A state older than the step `at_least` is of no interest.
     """
-    from mpi4py import MPI
-
-    hosts = gather_texts(comm, MPI.Get_processor_name())
-    reads = hosts.index(hosts[comm.rank]) == comm.rank  # one rank of each host
+    reads = first_of_host(comm)
     copies = [c for c in replica.kept(run, home) if c.step >= at_least] if reads else []
     claims = [dict(rank=comm.rank, index=k, **c.claim()) for k, c in enumerate(copies)]
     everyone = [

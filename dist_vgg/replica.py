@@ -144,12 +144,13 @@ class Replica:
         self.path, self._handle = path, handle
 
     def keep(self) -> None:
-        """Let it outlive this process, even where Ctrl-C has taken its name already."""
+        """Let it outlive this process; if Ctrl-C has taken its name, where there is space."""
         if self.path and not self.path.exists():
-            handle = new_file(self.path, len(self._memory), [(0, len(self._memory))])
-            with mmap.mmap(handle, len(self._memory)) as copy:
-                copy[:] = self._memory
-            os.close(handle)
+            with suppress(OSError):
+                handle = new_file(self.path, len(self._memory), [(0, len(self._memory))])
+                with mmap.mmap(handle, len(self._memory)) as copy:
+                    copy[:] = self._memory
+                os.close(handle)
 
     def remove(self) -> None:
         """Let nothing outlive this process. The arrays stay usable."""
@@ -278,6 +279,8 @@ def is_crowded(run: str, home: Path) -> bool:
     for path in _left(run, home):
         with suppress(FileNotFoundError):
             held += 512 * path.stat().st_blocks
+    if not held:
+        return False
     free = os.statvfs(SHM)
     return 2 * held > free.f_bavail * free.f_frsize
 

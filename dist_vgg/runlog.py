@@ -1,6 +1,7 @@
 """What a run leaves to read: metrics.jsonl, and where its time went.
 
-A metrics line is one JSON object with "kind" "step" or "epoch".
+A metrics line is one JSON object with "kind" "step" or "epoch", or "stopped" at the end of a run
+that is to go on.
 """
 
 import json
@@ -85,6 +86,10 @@ class RunLog:
         if self._progress.shown:
             self.say(words)
 
+    def stopped(self, step: int, number: int) -> None:
+        """Record that a signal has stopped the run, saved, after a step."""
+        self._write("stopped", dict(step=step, signal=number))
+
     def say(self, words: str) -> None:
         """Print a line without tearing the live one."""
         self._progress.say(words)
@@ -120,9 +125,10 @@ def _go_on(path: Path, first_step: int) -> TextIO:
 
 
 def _step(line: str) -> float:
-    """The step of a record; a torn or damaged line counts as later than all."""
+    """The step of a record; a torn or damaged line counts as later than all, as does an end."""
     try:
-        return float(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+        record = json.loads(line) if line.endswith("\n") else {}
+        return float(record["step"]) if record["kind"] != "stopped" else math.inf
     except (ValueError, KeyError, TypeError):
         return math.inf
 

@@ -6,17 +6,16 @@ at Ctrl-C it kills its ranks after a quarter of a second.
 
 import os
 import signal
+import stat
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from dist_vgg.comm import launched
-from dist_vgg.errors import Interrupted
-
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+from dist_vgg.errors import STOPS, Interrupted
 
 received: list[int] = []  # signals that this process has got, at any moment
-names: list[Path] = []  # of the memory that this process would leave behind if it were killed
+names: list[Path] = []  # of memory, to be lost at Ctrl-C
 
 
 def catch_signals() -> None:
@@ -26,20 +25,32 @@ def catch_signals() -> None:
             signal.signal(number, _stop)
 
 
+def lose_at_interrupt(path: Path) -> None:
+    """Have Ctrl-C take the name of memory that this process would leave behind if it were killed.
+
+    At a second one MPICH's mpirun kills all ranks, and nothing is to be left.
+    """
+    names.append(path)
+    if signal.SIGINT in received:
+        path.unlink(missing_ok=True)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     if received:
         # Raised, so that what is half written or kept in memory is removed. A third signal ends
-        # even a process that hangs.
+        # a process that hangs all the same, but not amid a file that HDF5 writes.
         signal.signal(number, signal.SIG_DFL)
         raise Interrupted(number)
     received.append(number)
     if number == signal.SIGINT:
-        # At a second one MPICH's mpirun kills us, and nothing is to be left behind.
         for path in names:
             path.unlink(missing_ok=True)
     if number == signal.SIGHUP:  # the terminal has gone, and nobody reads what we say
+        nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+            if not stat.S_ISREG(os.fstat(stream).st_mode):
+                os.dup2(nowhere, stream)
+        os.close(nowhere)
         return
     rank, _ = launched()
     if rank == 0:  # not by `print`, which this may have come amid

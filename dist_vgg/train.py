@@ -39,7 +39,7 @@ from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
 from dist_vgg.errors import KILLED_BY, SUPERVISED, Diverged, UserError
 from dist_vgg.layers import StepKey
-from dist_vgg.recall import load_state, run_name
+from dist_vgg.recall import first_of_host, load_state, run_name
 from dist_vgg.replica import is_crowded, make_room, sweep, tidied
 from dist_vgg.runlog import SPANS, Clock, RunLog
 from dist_vgg.runs import (
@@ -466,13 +466,14 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
         try:
             _save(trainer, folder)
         except UserError as error:
-            kept = "" if trainer.lacks else "; the last step stays in memory"
-            raise UserError(f"{error}{kept}; go on with --resume --out {folder}") from error
+            raise UserError(f"{error}; go on with --resume --out {folder}") from error
     trainer.clock.listener("coming to write the weights")
     sha256 = route.digest()
     with together(trainer.comm):
         if trainer.comm.rank == 0:
             save_weights(folder / "weights.h5", trainer.weights(sha256), trainer.check_written)
+    if trainer.step < trainer.steps:
+        log.stopped(trainer.step, trainer.stop_signal)
     return sha256
 
 
@@ -550,7 +551,7 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
     if trainer.step < trainer.steps:
         name = signal.Signals(trainer.stop_signal).name
         words = f"stopped by {name} after step {trainer.step} of {trainer.steps}, saved"
-        # The supervisor, where there is one, has its own command.
+        # A supervisor has a command of its own.
         return words if SUPERVISED in os.environ else f"{words}; go on with: {run_again}"
     rows = {
         "steps": f"{trainer.step}",
@@ -607,8 +608,9 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     header: dict[str, Any] = {}
     place = ""
     if resume:
-        with watched(comm, given.get("stall_timeout", TrainConfig.stall_timeout)):
-            state, header, place = load_state(folder, comm, resume == "yes")
+        timeout = 0 if debug else given.get("stall_timeout", TrainConfig.stall_timeout)
+        with watched(comm, timeout) as beat:
+            state, header, place = load_state(folder, comm, resume == "yes", beat)
     place = place if header else ""  # --resume if-any may have found nothing
     sums = _sums(state)
     stored = header.get("config", {})
@@ -634,7 +636,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             trainer.clock.listener = lambda done: beat(done, trainer.step + 1)
             trainer.clock.listener("allocating memory")
             if trainer.route.is_leader and trainer.route.replica.path:
-                stopping.names.append(trainer.route.replica.path)
+                stopping.lose_at_interrupt(trainer.route.replica.path)
             try:
                 train(trainer, folder, state, sums, place, resume == "if-any", debug)
             except Exception as error:
@@ -665,7 +667,8 @@ def _give_way(
     The `state` that rank 0 has from there must be on disk first; where it can't be written, the
     memory stays as it is.
     """
-    if not add_up(comm, np.array([is_crowded(run, folder)], np.int64))[0]:
+    acts = first_of_host(comm)
+    if not add_up(comm, np.array([acts and is_crowded(run, folder)], np.int64))[0]:
         return
     try:
         with together(comm):
@@ -674,7 +677,8 @@ def _give_way(
     except UserError as error:
         print(f"warning: {error}; what was kept in memory stays there", flush=True)
         return
-    make_room(run, folder)
+    if acts:
+        make_room(run, folder)
     barrier(comm)
 
 
@@ -712,7 +716,8 @@ def train(
         except UserError as error:
             print(f"warning: {error}; training goes on, and tries again later", flush=True)
     barrier(comm)  # now every node has its own; what was left before has served
-    if trainer.saved >= 0 or trainer.route.replica.path:
+    acts = first_of_host(comm)
+    if acts and (trainer.saved >= 0 or trainer.route.replica.path):
         sweep(folder, trainer.route.replica.path)
     if debug:
         trainer.watcher = debug_checks(trainer)

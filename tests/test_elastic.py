@@ -118,10 +118,11 @@ def test_goes_on_without_a_killed_rank(
     [
         ("0", [2, 2]),
         ("1", [2, 2]),
-        ("3", [2, 1]),
-        ("4", [2, 2]),
+        ("71", [2, 1]),
+        ("72", [2, 2]),
+        ("6", [2, 1]),  # SIGABRT, as MPICH has it
         ("2", [2]),
-        ("6", [2]),
+        ("70", [2]),
         ("143", [2]),
     ],
 )
@@ -129,6 +130,14 @@ def test_each_status_has_its_answer(mishap: str, sizes: list[int], tmp_path: Pat
     status, _, errors = run("-n", 2, "--", "--out", tmp_path, "--mishap", mishap)
     assert status == (0 if len(sizes) == 2 else int(mishap)), errors
     assert starts(tmp_path, "size") == sizes
+
+
+def test_a_job_that_others_stop_is_not_started_again(tmp_path: Path) -> None:
+    # Open MPI's mpirun ends with 1 at Ctrl-C, whatever its ranks end with.
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "stopped", "step": 3, "signal": 15}\n')
+    status, output, _ = run("-n", 1, "--", "--out", tmp_path, "--mishap", "1", "--after", 0)
+    assert status == 143
+    assert "stopped by SIGTERM after step 3; go on with: python -m dist_vgg.elastic" in output
 
 
 def test_what_was_no_mistake_at_first_is_tried_again(tmp_path: Path) -> None:
@@ -152,7 +161,7 @@ def test_gives_up_and_can_go_on(tmp_path: Path) -> None:
     status, output, errors = run(
         "-n", 3, "--max-restarts", 2, "--", *options, "--mishap", "kill", "--times", 9
     )
-    assert status == 5
+    assert status == 75
     assert "gave up after 2 restarts" in errors
     assert "on 1 ranks, restart 2 of 2" in output  # at once, since there was progress
     assert f"python -m dist_vgg.elastic -n 3 --max-restarts 2 -- --out {tmp_path}" in errors
@@ -242,7 +251,7 @@ def test_hung_mpirun_is_ended(tmp_path: Path) -> None:
     mpirun = fake_mpirun(tmp_path / "mpirun", script)
     options = ("--mpirun", mpirun, "--max-restarts", 0)
     status, _, errors = run("-n", 1, *options, "--", "--out", tmp_path / "run", "--mishap", "kill")
-    assert status == 5
+    assert status == 75
     assert "a rank lost (rank 0 ended first; mpirun was still there and was ended)" in errors
     assert not alive()
 
@@ -341,7 +350,7 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     command += [b"--", b"--out", folder, b"--mishap", b"kill"]
     environ |= {**launcher.OPEN_MPI, "PYTHONPATH": str(launcher.ROOT)}
     ended = subprocess.run(command, env=environ, cwd=launcher.ROOT, capture_output=True)
-    assert ended.returncode == 5, ended.stderr
+    assert ended.returncode == 75, ended.stderr
     assert b"gave up after 0 restarts" in ended.stderr
     assert b"Traceback" not in ended.stderr
 
@@ -356,13 +365,16 @@ def test_a_reader_who_leaves_ends_nothing(tmp_path: Path) -> None:
 
 def test_names_that_mpi_left_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elastic.replica, "SHM", tmp_path)
-    paths = {name: tmp_path / f"mpich_sh{name}" for name in ("used", "old", "left")}
+    paths = {name: tmp_path / f"mpich_sh{name}" for name in ("used", "old", "left", "young")}
     for path in paths.values():
         path.write_bytes(bytes(100))
+        os.utime(path, (3000, 3000))
     os.utime(paths["old"], (1000, 1000))
+    paths["young"].touch()
     with paths["used"].open("r+b") as file, mmap.mmap(file.fileno(), 100):
         elastic._forget_names(2000)
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["mpich_shold", "mpich_shused"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["mpich_shold", "mpich_shused", "mpich_shyoung"]
 
 
 def test_last_step_passes_over_a_torn_line(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_an_interrupt_while_hdf5_reads(tmp_path: Path) -> None:
 
 def test_signals_are_held_back_for_their_own_handlers() -> None:
     came: list[str] = []
-    usual = {number: signal.getsignal(number) for number in files.HELD}
+    usual = {number: signal.getsignal(number) for number in files.STOPS}
     try:
         signal.signal(signal.SIGTERM, lambda number, frame: came.append("term"))
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -48,7 +48,7 @@ def test_a_step_that_was_computed_wrongly_is_found(run: Path, tmp_path: Path) ->
         wrong["layers"][GRADIENT][layer] = "00000000"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     status, output, _ = replay(copy)
-    assert status == 4
+    assert status == 72
     assert "step 7: the same bits" in output
     assert "step 8: differs: summed gradient first in conv4_2, in 2 of 16 layers" in output
     assert "step 9" not in output

@@ -121,6 +121,17 @@ def test_a_full_disk_is_no_reason_not_to_go_on(
     assert "No space left on device" in line
 
 
+def test_the_end_of_a_run_that_goes_on_is_forgotten(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.step(step(1))
+    log.stopped(1, 15)
+    log.close()
+    assert read_metrics(tmp_path, "stopped") == [dict(kind="stopped", step=1, signal=15)]
+    opened(tmp_path, first=1).close()
+    assert read_metrics(tmp_path, "stopped") == []
+    assert len(read_metrics(tmp_path, "step")) == 1
+
+
 def test_ranks_but_the_first_write_and_show_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -234,7 +234,7 @@ def test_struck_and_resumed_is_never_struck(
     before = set(SHM.glob("*"))
     status, output, errors = launcher.run(ranks, script, fault, *run)
     if "flip" in fault:
-        assert status == 4, output + errors
+        assert status == 72, output + errors
         rank, step, _, _, vector = fault.split()
         name = vector.replace("gradient", "summed gradient")
         line = one_line(errors)
@@ -290,7 +290,7 @@ def test_nothing_flipped_is_saved(
     script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, *options)
     status, _, errors = launcher.run(ranks, script, fault, *run)
-    assert status == 4, errors
+    assert status == 72, errors
     assert f"the {named} on rank 0 on " in one_line(errors)
     assert not (folder / "weights.h5").exists()
     left = sorted(path.name for path in (folder / "checkpoints").iterdir())
@@ -309,7 +309,7 @@ def test_a_replica_that_differs_is_named(
     script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--route", "flat")
     status, _, errors = launcher.run(3, script, f"{victim} 3 digest flip parameters", *run)
-    assert status == 4, errors
+    assert status == 72, errors
     assert f"step 3: the parameters on rank {victim} on " in one_line(errors)
     assert "in bucket 0" in errors
     status, _, errors = train(2, "--resume", "--out", folder)
@@ -328,7 +328,7 @@ def test_what_flips_before_the_first_step_is_noticed(
     assert launcher.run(2, script, "1 4 forward kill", *run)[0] != 0
     again = ("--resume", "--out", folder, "--route", route)
     status, _, errors = launcher.run(ranks, script, f"0 0 resume flip {vector}", *again)
-    assert status == 4, errors
+    assert status == 72, errors
     assert f"the {vector} on rank 0 on " in one_line(errors)
     assert "before the first step" in errors
     status, output, errors = train(2, "--resume", "--out", folder)
@@ -346,7 +346,7 @@ def test_a_sample_that_flips_in_memory_is_noticed(
     script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
     status, _, errors = launcher.run(ranks, script, f"{ranks - 1} 3 step flip {what}", *run)
-    assert status == 4, errors
+    assert status == 72, errors
     line = one_line(errors)
     assert f" of shard {0 if ranks == 1 else 6} on rank {ranks - 1} on " in line
     assert "changed in memory" in line
@@ -404,7 +404,7 @@ def test_memory_that_is_damaged_is_no_reason_to_stop(
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--resume", "if-any")
     # Before the first checkpoint; the update has gone over the step before, too.
     status, _, errors = launcher.run(2, script, "1 1 reduce flip momentum", *run)
-    assert status == 4, errors
+    assert status == 72, errors
     status, output, errors = train(2, *run)
     assert status == 0, errors
     assert "is not what was kept at step 1" in output
@@ -415,7 +415,7 @@ def test_a_flipped_bit_that_makes_infinity_is_no_divergence(data: Path, tmp_path
     script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
     status, _, errors = launcher.run(3, script, "1 4 forward infinity", *run)
-    assert status == 4, errors
+    assert status == 72, errors
     assert "step 5: the parameters on rank 1 on " in one_line(errors)
     status, _, errors = train(2, "--resume", "--out", tmp_path / "run")
     assert status == 0, errors
@@ -493,7 +493,7 @@ def test_a_rank_without_progress_is_named(
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--stall-timeout", STALL)
     fault = f"{victim % ranks} 4 forward {'stop' if ranks > 1 else 'hang'}"
     status, _, errors = launcher.run(ranks, script, fault, *run)
-    assert status == 3, errors
+    assert status == 71, errors
     what = "stopped" if ranks > 1 else "busy or hanging"
     line = one_line(errors)
     assert f"rank {victim % ranks} on " in line
@@ -509,7 +509,7 @@ def test_a_host_that_falls_silent_is_named(victim: int, data: Path, tmp_path: Pa
     script = launcher.ROOT / "tests" / "inside_ranks" / "lonely_train.py"
     run = ("--data", data, "--out", tmp_path / "run", *SMALL, "--stall-timeout", STALL)
     status, _, errors = launcher.run(3, script, f"{victim} 1 forward stop", *run)
-    assert status == 3, errors
+    assert status == 71, errors
     # Each of the other two hosts may come to say so.
     lines = [line for line in errors.splitlines() if "made no progress" in line]
     assert lines
@@ -523,7 +523,7 @@ def test_ranks_that_wait_for_each_other_are_all_named(data: Path, tmp_path: Path
     script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", tmp_path / "run", *SMALL, "--stall-timeout", STALL)
     status, _, errors = launcher.run(3, script, "1 1 reduce wait", *run)
-    assert status == 3, errors
+    assert status == 71, errors
     assert one_line(errors).count("waiting for other ranks, in step 2") == 3
 
 
@@ -637,7 +637,7 @@ def test_exception_on_one_rank_ends_the_job_with_its_name(data: Path, tmp_path: 
 def test_nan_names_step_layer_and_rank(data: Path, tmp_path: Path) -> None:
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
     status, _, errors = train(3, *options, "--lr", 1e30, "--clip", 0, "--warmup", 0)
-    assert status == 6
+    assert status == 70
     line = one_line(errors)
     assert "step 2" in line
     assert "the output of layer conv1_" in line
@@ -648,7 +648,7 @@ def test_nan_of_one_rank_names_that_rank(data: Path, tmp_path: Path) -> None:
     script = launcher.ROOT / "tests" / "inside_ranks" / "poisoned_train.py"
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
     status, _, errors = launcher.run(3, script, *options)
-    assert status == 6
+    assert status == 70
     assert "step 1: NaN or Inf first seen in the output of layer conv1_1 on rank 2" in errors
 
 
@@ -667,7 +667,7 @@ def test_debug_computes_what_ranks_do_and_shows_layers(
 def test_debug_names_the_layer_of_a_nan(data: Path, tmp_path: Path) -> None:
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
     status, _, errors = train(1, "--debug", *options, "--lr", 1e30, "--clip", 0, "--warmup", 0)
-    assert status == 6
+    assert status == 70
     assert "in the output of layer conv1_" in one_line(errors)
 
 
@@ -791,7 +791,7 @@ def test_run_that_never_came_to_a_checkpoint_may_be_started_again(
 ) -> None:
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, "--epochs", 1)
     status, _, _ = train(1, *options, "--lr", 1e30, "--clip", 0, "--warmup", 0)
-    assert status == 6
+    assert status == 70
     status, _, errors = train(1, *options)
     assert status == 0, errors
     assert len(read_metrics(tmp_path / "run", "step")) == 3

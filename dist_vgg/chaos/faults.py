@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
 
-from dist_vgg.errors import UserError
+from dist_vgg.errors import RankError, UserError
 from dist_vgg.streams import generator
 
 # Moments of a step, in order, and those of saving; `faulty` knows where each of them is.
@@ -18,7 +18,6 @@ OPEN, FLUSH = "open", "flush"  # of a checkpoint's file
 
 ANY, FIRST, ALONE, TWO = "any", "rank 0", "the only rank", "two"  # whom it may strike
 NOTHING, ANY_STATUS = "nothing", "any status"  # with what ranks are lost, besides a number
-STALLED, CORRUPT = 3, 4  # exit statuses of training
 RANK_AND_HOST = (r"rank {rank} on {host}\b", r"step \d+")
 LAYERS = ("conv1_2", "conv3_1", "conv5_3", "fc6", "fc8")
 
@@ -71,7 +70,7 @@ def _stop(name: str, about: str, victim: str = ANY) -> Fault:
     words = (*RANK_AND_HOST, r"pid \d+")
     moments = (*IN_STEP, GATHER)
     # The others are the ones to see it; where there are none, it is the supervisor.
-    least, lost = (1, ANY_STATUS) if victim == ALONE else (2, STALLED)
+    least, lost = (1, ANY_STATUS) if victim == ALONE else (2, RankError.STALLED)
     return Fault(f"stop{name}", f"SIGSTOP of {about}", "stop", moments, victim, least,
                  lost=lost, words=words)  # fmt: skip
 
@@ -102,7 +101,7 @@ def _flip(
         "flip",
         moments,
         victim,
-        lost=CORRUPT,
+        lost=RankError.CORRUPT,
         words=(*RANK_AND_HOST, place),
         vector=vector or name,
     )
@@ -231,6 +230,9 @@ def draw(seed: int, trial: int, kinds: Sequence[str], scale: Scale, most_ranks: 
     fraction = rng.random()
     ranks = 1 if fault.victim == ALONE else ranks
     rank = 0 if fault.victim in (FIRST, ALONE) else rank
+    layer, route = LAYERS[rng.integers(len(LAYERS))], ("auto", "flat")[rng.integers(2)]
+    # Open MPI's mpirun makes SIGTERM of a SIGINT, which a terminal sends to the supervisor alone.
+    whom = ("supervisor", "mpirun")[rng.integers(2)]
     return Plan(
         kind=fault.name,
         trial=trial,
@@ -240,9 +242,9 @@ def draw(seed: int, trial: int, kinds: Sequence[str], scale: Scale, most_ranks: 
         step=_step(fault, moment, fraction, scale),
         moment=moment,
         action=fault.action,
-        layer=LAYERS[rng.integers(len(LAYERS))],
-        route=("auto", "flat")[rng.integers(2)],
-        whom=("supervisor", "mpirun")[rng.integers(2)] if fault.signal != SIGKILL else "supervisor",
+        layer=layer,
+        route=route,
+        whom=whom if fault.signal not in (SIGKILL, SIGINT) else "supervisor",
         attempts=int(rng.integers(1, 3)),
         place=rng.random(),
         bit=int(rng.integers(32)),
