@@ -191,6 +191,7 @@ class Trainer:
         if self.route.audit and sums:
             for name, sum_ in sums.items():
                 self.route.audit.check_whole(name, sum_)
+        barrier(self.comm)  # nobody marks it as whole before rank 0 has found that it is
 
     def train_step(self) -> dict[str, Any]:
         """One step: batch -> forward -> loss -> backward -> sum -> update -> record."""

@@ -445,7 +445,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--trials", 0], "--trials 0 is out of range"),
         (["--max-ranks", 9], "--max-ranks 9 is out of range: 1 to 8"),
         (["--kinds", "flop"], "the kinds are"),
-        (["--work", tmp_path], f"can't make --work {tmp_path}: File exists"),
+        (["--work", tmp_path], f"--work {tmp_path} is not empty"),
         (["--trails", 3], "did you mean --trials?"),
         (["--hostfile", nobody], "--hostfile needs --work DIR"),
         (["--hostfile", nobody, "--work", tmp_path / "w"], f"--hostfile {nobody} names no host"),
