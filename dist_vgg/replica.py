@@ -188,16 +188,13 @@ def new_file(path: Path, size: int, parts: Iterable[Piece]) -> int:
     handle = -1
     try:
         make_folder()
-        try:
-            handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o600)
-        except FileNotFoundError:  # another run has just ended, and taken the empty folder along
-            make_folder()
-            handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR, 0o600)
+        handle = os.open(SHM, os.O_TMPFILE | os.O_RDWR, 0o600)
         fcntl.flock(handle, fcntl.LOCK_SH)
         os.ftruncate(handle, size)
         for start, length in parts:
             if length:
                 os.posix_fallocate(handle, start, length)
+        make_folder()  # another run may have ended by now, and taken the empty folder along
         # With a descriptor given, however needless, Python follows the link in /proc.
         os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle)
     except BaseException as error:  # Ctrl-C, too

@@ -179,6 +179,19 @@ def test_memory_whose_name_has_gone_can_be_kept_all_the_same(shm: Path) -> None:
     assert (copy.step, copy.verify()) == (7, True)
 
 
+def test_the_folder_may_go_while_a_file_is_made(shm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allocate = os.posix_fallocate
+
+    def slow(handle: int, start: int, length: int) -> None:
+        replica.folder().rmdir()  # by another run that ends
+        monkeypatch.setattr(os, "posix_fallocate", allocate)
+
+    monkeypatch.setattr(os, "posix_fallocate", slow)
+    memory = opened()
+    assert memory.path
+    assert memory.path.exists()
+
+
 def test_no_space_is_told_before_anything_is_written(
     shm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,6 +135,11 @@ def parser() -> Parser:
         sub, "--stream", 1 << 30, "bytes of all arrays together that show the memory's bandwidth"
     )
 
+    sub = benchmark(benchmarks.audit)
+    _number(sub, "--ranks", 8, "ranks")
+    _number(sub, "--repeat", 20, "readings of each, in turns")
+    _training(sub, micro_batch=16)
+
     sub = benchmark(benchmarks.memory)
     _number(sub, "--ranks", 8, "ranks")
     _training(sub, micro_batch=16)

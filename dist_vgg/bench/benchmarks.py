@@ -311,6 +311,33 @@ def exchange(options: argparse.Namespace) -> Report:
     return Report("\n".join(lines), dict(exchanges=results), chart)
 
 
+def audit(options: argparse.Namespace) -> Report:
+    """What it costs a step to notice flipped bits and to keep it in memory."""
+    settings = _settings(options, "micro_batch", "optimizer", "route", "width", "conv")
+    if options.ranks > options.shards:
+        raise UserError(f"--ranks {options.ranks} is more than --shards {options.shards}")
+    found = measure(
+        "audit",
+        worker(options.ranks, "audit", shards=options.shards, repeat=options.repeat, **settings),
+    )
+    step = spread(1e3 * value for value in found["step"])
+    names = dict(both="audited and kept", neither="neither")
+    times = {key: spread(1e3 * turn[key] for turn in found["seconds"]) for key in names}
+    more = spread(1e3 * (turn["both"] - turn["neither"]) for turn in found["seconds"])
+    share = more.median / step.median
+    chart = Chart(f"A step without its computation, {_plural(options.ranks, 'rank')}", "ms")
+    for key, name in names.items():
+        chart.add("exchange and update", name, times[key])
+    rows = [
+        ["a whole step", str(step), ""],
+        *([f"exchange and update alone, {names[key]}", str(times[key]), ""] for key in names),
+        ["the difference, turn by turn", str(more), f"{share:.1%} of a step"],
+    ]
+    kept = "" if found["kept"] else "; not kept: shared memory is too small"
+    lines = [table(["", "ms", ""], rows), "", f"route {found['route']}{kept}"]
+    return Report("\n".join(lines), {**found, "ms": times, "more": more, "share": share}, chart)
+
+
 def memory(options: argparse.Namespace) -> Report:
     """Where the memory of a training run goes, by rank and by node."""
     settings = _settings(options, "micro_batch", "optimizer", "route", "width", "conv")

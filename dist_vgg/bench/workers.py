@@ -9,15 +9,17 @@ mpirun -n 2 python -m dist_vgg.bench.workers step '{"shards": 8, "seconds": 2, "
 import json
 import math
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dist_vgg import machine
 from dist_vgg.bench.kernels import Layers, network_flops
-from dist_vgg.comm import add_up, barrier, gather_texts, run_command
+from dist_vgg.comm import add_up, barrier, gather_texts, run_command, share_text
 from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
 from dist_vgg.evaluate import BATCH
@@ -103,8 +105,45 @@ def step(comm: "MPI.Intracomm", shards: int, seconds: float, **options: Any) -> 
     return result
 
 
-def _trainer(comm: "MPI.Intracomm", shards: int, options: dict[str, Any]) -> Trainer:
-    """A trainer at its start, on random images."""
+def audit(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> dict[str, Any]:
+    """Seconds of steps without their computation, audited and kept in memory or not, in turns.
+
+    Also those of two whole steps, and of what is done for an audited one where none is computed.
+    """
+    name = f"bench-{share_text(comm, uuid.uuid4().hex[:16])}"
+    trainers = dict(
+        both=_trainer(comm, shards, options, name),
+        neither=_trainer(comm, shards, {**options, "audit": False}),
+    )
+
+    def go(trainer: Trainer) -> float:
+        barrier(comm)
+        start = time.perf_counter()
+        trainer.train_step()
+        trainer.keep(Path())
+        barrier(comm)
+        return time.perf_counter() - start
+
+    try:
+        with np.errstate(all="ignore"):
+            steps = [go(trainers["both"]) for _ in range(3)][1:]  # the first is to warm up
+            for trainer in trainers.values():
+                trainer._micro_batch = lambda *rest: (0.0, 0)  # type: ignore[method-assign]
+                for vector in trainer.route._vectors[trainer.route.node.rank]:
+                    vector[:] = 0  # or they would grow, added up in place again and again
+                go(trainer)
+            seconds = [{key: go(one) for key, one in trainers.items()} for _ in range(repeat)]
+    finally:
+        for trainer in trainers.values():
+            trainer.route.close()
+    kept = not trainers["both"].lacks
+    return dict(step=steps, seconds=seconds, kept=kept, route=trainers["both"].route.kind)
+
+
+def _trainer(
+    comm: "MPI.Intracomm", shards: int, options: dict[str, Any], name: str = ""
+) -> Trainer:
+    """A trainer at its start, on random images; with a name each step outlives the processes."""
     config = TrainConfig(**options, epochs=1 << 30, schedule="constant")
     each = 4 * config.micro_batch
     info = SetInfo(
@@ -123,7 +162,7 @@ def _trainer(comm: "MPI.Intracomm", shards: int, options: dict[str, Any]) -> Tra
         digest="",
     )
     mine = {i: _random_samples(i, each) for i in hosted(shards, comm.size, comm.rank)}
-    trainer = Trainer(config, info, mine, comm)
+    trainer = Trainer(config, info, mine, comm, name, "0" if name else "")
     trainer.start()
     return trainer
 
@@ -356,6 +395,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         step=step,
         evaluation=evaluation,
         exchange=exchange,
+        audit=audit,
         memory=memory,
     )
     machine.settle(1)
