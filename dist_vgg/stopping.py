@@ -19,7 +19,7 @@ names: list[Path] = []  # of memory, to be lost at Ctrl-C
 
 
 def catch_signals() -> None:
-    """Note the first of `STOPS`, for the training to see; raise Interrupted at the second."""
+    """Note the first of `STOPS`, for the training to see; raise Interrupted at a second one."""
     for number in STOPS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup does
             signal.signal(number, _stop)
@@ -36,6 +36,10 @@ def lose_at_interrupt(path: Path) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    if received and number == signal.SIGUSR1:
+        # The polite one is never the second: where a batch system ends a job it tells ranks and
+        # supervisor at once, and the supervisor hands it on.
+        return
     if received:
         # Raised, so that what is half written or kept in memory is removed. A third signal ends
         # a process that hangs all the same, but not amid a file that HDF5 writes.

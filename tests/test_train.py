@@ -145,6 +145,27 @@ def test_a_signal_at_the_start_is_not_lost(
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
+def test_a_batch_system_that_tells_everybody_is_heard_once(
+    ranks: int, data: Path, tmp_path: Path, reference: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
+    process = launcher.start(ranks, script, "--data", data, "--out", folder, *SMALL, *EPOCHS)
+    wait_for_step(folder, 2)
+    pids = [int(path.name) for path in (folder / "pids").iterdir()]
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # Slurm's, and then the supervisor's
+        for pid in pids:
+            os.kill(pid, number)
+    status, output, errors = launcher.finish(process)
+    assert status == 128 + signal.SIGTERM, errors
+    assert "stopped by SIGTERM after step" in output
+    done = len(read_metrics(folder, "step"))
+    assert (folder / "checkpoints" / f"step-{done:08d}.h5").exists()
+    assert train(2, "--resume", "--out", folder)[0] == 0
+    assert outcome(folder) == outcome(reference)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
 def test_ctrl_c_twice_leaves_nothing(ranks: int, data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
