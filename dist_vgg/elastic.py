@@ -36,6 +36,7 @@ from dist_vgg.comm import tell
 from dist_vgg.config import Parser, TrainConfig, read_toml
 from dist_vgg.errors import KILLED_BY, STOPS, SUPERVISED, Diverged, RankError, UserError
 from dist_vgg.runs import has_finished
+from dist_vgg.stopping import REPEATED
 
 GAVE_UP = 75  # exit status
 LONGEST_DELAY = 60  # seconds before a restart
@@ -112,7 +113,7 @@ class Job:
         `signals` is what we have received until now: the first is passed on, politely, and at
         the second nothing is waited for. `stall` and `patience` are seconds, see `main`.
         """
-        clock, last, looked, told, death = 0.0, time.monotonic(), -1.0, False, math.inf
+        clock, last, looked, told, death = 0.0, time.monotonic(), -1.0, math.inf, math.inf
         stopped: dict[int, float] = {}  # since when, by pid
         while self.mpirun.poll() is None and len(signals) < 2:
             for descriptor, _ in self._ends.poll(0.05):
@@ -120,11 +121,11 @@ class Job:
             now = time.monotonic()
             # Time in which we were stopped ourselves, as by Ctrl-Z, doesn't count.
             clock, last = clock + min(now - last, 1), now
-            if signals and not told and (self.names or clock > STARTING):
+            if signals and told == math.inf and (self.names or clock > STARTING):
                 # Of all, the one at which both MPIs let the ranks take their time; but
                 # MPICH's loses it as long as it has started none.
                 self.mpirun.send_signal(signal.SIGUSR1)
-                told = True
+                told = now
             if clock - looked > (0.05 if clock < 2 else 0.5):
                 looked, states = clock, self.states()
                 stopped = {p: stopped.get(p, clock) for p, state in states.items() if state == "T"}
@@ -139,7 +140,10 @@ class Job:
                 return self.loss("mpirun was still there and was ended")
         if self.mpirun.poll() is not None:
             return ""
-        # To the ranks this is their second signal as well: they take their memory along.
+        # To the ranks this is their second signal as well, if it comes late enough: they take their
+        # memory along.
+        with suppress(subprocess.TimeoutExpired):
+            self.mpirun.wait(max(0.0, min(told, time.monotonic()) + REPEATED - time.monotonic()))
         self.mpirun.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.mpirun.wait(LAST_SECONDS)

@@ -7,6 +7,7 @@ at Ctrl-C it kills its ranks after a quarter of a second.
 import os
 import signal
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -14,7 +15,10 @@ from types import FrameType
 from dist_vgg.comm import launched
 from dist_vgg.errors import STOPS, Interrupted
 
+REPEATED = 2  # seconds in which what a batch system sends again is no second signal
+
 received: list[int] = []  # signals that this process has got, at any moment
+_since: list[float] = []  # when the first came
 names: list[Path] = []  # of memory, to be lost at Ctrl-C
 
 
@@ -36,11 +40,13 @@ def lose_at_interrupt(path: Path) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    if received and number == signal.SIGUSR1:
-        # The polite one is never the second: where a batch system ends a job it tells ranks and
-        # supervisor at once, and the supervisor hands it on.
-        return
-    if received:
+    if not received:
+        _since.append(time.monotonic())
+    elif number == signal.SIGUSR1 or (
+        number != signal.SIGINT and time.monotonic() < _since[0] + REPEATED
+    ):
+        return  # scancel tells ranks, launcher and supervisor, and each of these hands it on
+    else:
         # Raised, so that what is half written or kept in memory is removed. A third signal ends
         # a process that hangs all the same, but not amid a file that HDF5 writes.
         signal.signal(number, signal.SIG_DFL)
