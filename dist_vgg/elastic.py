@@ -142,8 +142,11 @@ class Job:
             return ""
         # To the ranks this is their second signal as well, if it comes late enough: they take their
         # memory along.
+        if told == math.inf:
+            self.mpirun.send_signal(signal.SIGUSR1)
+            told = time.monotonic()
         with suppress(subprocess.TimeoutExpired):
-            self.mpirun.wait(max(0.0, min(told, time.monotonic()) + REPEATED - time.monotonic()))
+            self.mpirun.wait(max(0.0, told + REPEATED - time.monotonic()))
         self.mpirun.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.mpirun.wait(LAST_SECONDS)

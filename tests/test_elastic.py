@@ -202,6 +202,16 @@ def test_end_of_a_ranks_child_is_no_loss(tmp_path: Path) -> None:
     assert "elastic:" not in output
 
 
+def test_two_signals_at_once_are_both_handed_on(tmp_path: Path) -> None:
+    process = start("-n", 3, "--", "--out", tmp_path, "--steps", 999)
+    wait_for_step(tmp_path, 2)
+    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal.SIGTERM)
+    assert finish(process, timeout=10)[0] in (130, 143)
+    assert (tmp_path / "received").read_text().count("SIGUSR1") == 3
+    assert not alive()
+
+
 def test_second_signal_ends_at_once(tmp_path: Path) -> None:
     process = start("-n", 3, "--", "--out", tmp_path, "--steps", 999, "--deaf")
     wait_for_step(tmp_path, 2)
