@@ -179,8 +179,8 @@ def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any])
         if name == "epochs" and config.schedule == "constant":
             continue
         if value != before[name]:
-            flag, trained = "--" + name.replace("_", "-"), before[name]
+            flag = "--" + name.replace("_", "-")
             raise UserError(
-                f"{flag} {value} contradicts the checkpoint, trained with {flag} {trained}; "
+                f"{flag} {value} contradicts the checkpoint, trained with {flag} {before[name]}; "
                 "leave it out to go on, or start a new run without --resume"
             )

@@ -40,17 +40,16 @@ def lose_at_interrupt(path: Path) -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    if not received:
-        _since.append(time.monotonic())
-    elif number == signal.SIGUSR1 or (
-        number != signal.SIGINT and time.monotonic() < _since[0] + REPEATED
-    ):
-        return  # scancel tells ranks, launcher and supervisor, and each of these hands it on
-    else:
-        # Raised, so that what is half written or kept in memory is removed. A third signal ends
-        # a process that hangs all the same, but not amid a file that HDF5 writes.
-        signal.signal(number, signal.SIG_DFL)
-        raise Interrupted(number)
+    if received:
+        # scancel tells ranks, launcher and supervisor, and each of these hands it on.
+        late = number != signal.SIGUSR1 and time.monotonic() > _since[0] + REPEATED
+        if late or number == signal.SIGINT:
+            # Raised, so that what is half written or kept in memory is removed. A third signal
+            # ends a process that hangs all the same, but not amid a file that HDF5 writes.
+            signal.signal(number, signal.SIG_DFL)
+            raise Interrupted(number)
+        return
+    _since.append(time.monotonic())
     received.append(number)
     if number == signal.SIGINT:
         for path in names:
@@ -65,6 +64,6 @@ def _stop(number: int, frame: FrameType | None) -> None:
     rank, _ = launched()
     if rank == 0:  # not by `print`, which this may have come amid
         name = signal.Signals(number).name
-        line = f"\n{name}: saving after this step, then stopping; once more to stop at once\n"
+        line = f"\n{name}: saving after this step, then stopping; Ctrl-C stops at once\n"
         with suppress(OSError):
             os.write(1, line.encode())
