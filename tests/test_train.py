@@ -27,6 +27,7 @@ SMALL = ("--width", 0.02, "--micro-batch", 3, "--warmup", 2, "--progress", "none
 EPOCHS = ("--epochs", 2)
 STALL = 2  # seconds; a busy machine takes one between two signs of progress
 SHM = Path("/dev/shm")
+INSIDE = launcher.ROOT / "tests" / "inside_ranks"
 
 
 def outcome(folder: Path) -> list[tuple[Any, ...]]:
@@ -35,6 +36,11 @@ def outcome(folder: Path) -> list[tuple[Any, ...]]:
     steps = [tuple(r[name] for name in names) for r in read_metrics(folder, "step")]
     epochs = [(r["loss"], r["accuracy"], r["sha256"]) for r in read_metrics(folder, "epoch")]
     return [*steps, *epochs, (load_weights(folder).sha256,)]
+
+
+def struck(ranks: int, fault: str, *options: object) -> tuple[int, str, str]:
+    """Train with one fault, see struck_train.py: status, output and errors."""
+    return launcher.run(ranks, INSIDE / "struck_train.py", fault, *options)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +105,9 @@ def test_stopped_and_resumed_is_never_stopped(
 ) -> None:
     folder = tmp_path / "run"
     # Slow steps, so that the signal comes in the middle of the run.
-    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
-    process = launcher.start(ranks, script, "--data", data, "--out", folder, *SMALL, *EPOCHS)
+    process = launcher.start(
+        ranks, INSIDE / "slow_train.py", "--data", data, "--out", folder, *SMALL, *EPOCHS
+    )
     wait_for_step(folder, 2)
     process.send_signal(number)
     status, output, errors = launcher.finish(process)
@@ -120,9 +127,8 @@ def test_stopped_and_resumed_is_never_stopped(
 def test_signal_to_one_rank_stops_all_at_the_same_step(
     moment: str, data: Path, tmp_path: Path
 ) -> None:
-    script = launcher.ROOT / "tests" / "inside_ranks" / "signalled_train.py"
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
-    status, output, errors = launcher.run(3, script, moment, *options)
+    status, output, errors = launcher.run(3, INSIDE / "signalled_train.py", moment, *options)
     assert status == 128 + signal.SIGUSR1, errors
     assert "stopped by SIGUSR1 after step 3 of 6" in output
 
@@ -133,9 +139,8 @@ def test_a_signal_at_the_start_is_not_lost(
     ranks: int, moment: str, data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "early_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
-    status, output, errors = launcher.run(ranks, script, moment, *run)
+    status, output, errors = launcher.run(ranks, INSIDE / "early_train.py", moment, *run)
     assert status == 128 + signal.SIGUSR1, errors
     assert output.count("SIGUSR1: saving after this step, then stopping") == 1
     assert "stopped by SIGUSR1 after step 1 of 6, saved" in output
@@ -149,8 +154,9 @@ def test_a_batch_system_that_tells_everybody_is_heard_once(
     ranks: int, data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
-    process = launcher.start(ranks, script, "--data", data, "--out", folder, *SMALL, *EPOCHS)
+    process = launcher.start(
+        ranks, INSIDE / "slow_train.py", "--data", data, "--out", folder, *SMALL, *EPOCHS
+    )
     wait_for_step(folder, 2)
     pids = [int(path.name) for path in (folder / "pids").iterdir()]
     # Slurm's, its launcher's, and then the supervisor's
@@ -170,10 +176,9 @@ def test_a_batch_system_that_tells_everybody_is_heard_once(
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_ctrl_c_twice_leaves_nothing(ranks: int, data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
     run = ("--data", data, "--out", folder, *SMALL, "--epochs", 99)
     before = set(SHM.rglob("*"))
-    process = launcher.start(ranks, script, *run)
+    process = launcher.start(ranks, INSIDE / "slow_train.py", *run)
     wait_for_step(folder, 2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     time.sleep(0.05)  # less than a step
@@ -190,9 +195,8 @@ def test_a_terminal_that_goes_away_is_a_signal_to_save(
     ranks: int, data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--progress", "live")
-    process = launcher.start(ranks, script, *run)
+    process = launcher.start(ranks, INSIDE / "slow_train.py", *run)
     wait_for_step(folder, 2)
     assert process.stdout
     process.stdout.close()
@@ -209,10 +213,8 @@ def test_killed_rank_ends_the_job_and_resume_works(
     data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
-    process = launcher.start(
-        3, script, "--data", data, "--out", folder, "--checkpoint-every", 1, *SMALL, *EPOCHS
-    )
+    run = ("--data", data, "--out", folder, "--checkpoint-every", 1, *SMALL, *EPOCHS)
+    process = launcher.start(3, INSIDE / "slow_train.py", *run)
     wait_for_step(folder, 3)
     pids = [int(p.name) for p in (folder / "pids").iterdir()]
     os.kill(pids[1], signal.SIGKILL)
@@ -252,10 +254,9 @@ def test_struck_and_resumed_is_never_struck(
     reference: Path,
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, *options)
     before = set(SHM.glob("*"))
-    status, output, errors = launcher.run(ranks, script, fault, *run)
+    status, output, errors = struck(ranks, fault, *run)
     if "flip" in fault:
         assert status == 72, output + errors
         rank, step, _, _, vector = fault.split()
@@ -277,9 +278,8 @@ def test_struck_and_resumed_is_never_struck(
 
 def test_a_run_that_is_only_in_memory_is_not_written_over(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, "--epochs", 1)
-    assert launcher.run(2, script, "1 2 forward kill", *run)[0] != 0
+    assert struck(2, "1 2 forward kill", *run)[0] != 0
     assert not list((folder / "checkpoints").iterdir())
     status, _, errors = train(2, *run)
     assert status == 2
@@ -310,9 +310,8 @@ def test_nothing_flipped_is_saved(
     reference: Path,
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, *options)
-    status, _, errors = launcher.run(ranks, script, fault, *run)
+    status, _, errors = struck(ranks, fault, *run)
     assert status == 72, errors
     assert f"the {named} on rank 0 on " in one_line(errors)
     assert not (folder / "weights.h5").exists()
@@ -329,9 +328,8 @@ def test_a_replica_that_differs_is_named(
     victim: int, data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--route", "flat")
-    status, _, errors = launcher.run(3, script, f"{victim} 3 digest flip parameters", *run)
+    status, _, errors = struck(3, f"{victim} 3 digest flip parameters", *run)
     assert status == 72, errors
     assert f"step 3: the parameters on rank {victim} on " in one_line(errors)
     assert "in bucket 0" in errors
@@ -346,11 +344,10 @@ def test_what_flips_before_the_first_step_is_noticed(
     vector: str, ranks: int, route: str, data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
-    assert launcher.run(2, script, "1 4 forward kill", *run)[0] != 0
+    assert struck(2, "1 4 forward kill", *run)[0] != 0
     again = ("--resume", "--out", folder, "--route", route)
-    status, _, errors = launcher.run(ranks, script, f"0 0 resume flip {vector}", *again)
+    status, _, errors = struck(ranks, f"0 0 resume flip {vector}", *again)
     assert status == 72, errors
     assert f"the {vector} on rank 0 on " in one_line(errors)
     assert "before the first step" in errors
@@ -366,9 +363,8 @@ def test_a_sample_that_flips_in_memory_is_noticed(
     what: str, ranks: int, data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
-    status, _, errors = launcher.run(ranks, script, f"{ranks - 1} 3 step flip {what}", *run)
+    status, _, errors = struck(ranks, f"{ranks - 1} 3 step flip {what}", *run)
     assert status == 72, errors
     line = one_line(errors)
     assert f" of shard {0 if ranks == 1 else 6} on rank {ranks - 1} on " in line
@@ -383,17 +379,16 @@ def test_what_is_kept_goes_only_when_it_is_on_disk(
     data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    scripts = launcher.ROOT / "tests" / "inside_ranks"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
-    assert launcher.run(2, scripts / "struck_train.py", "1 4 forward kill", *run)[0] != 0
+    assert struck(2, "1 4 forward kill", *run)[0] != 0
     # No room is left for as much again, and the disk is full, too.
-    again = (scripts / "crowded_train.py", "full", "--resume", "--out", folder)
+    again = (INSIDE / "crowded_train.py", "full", "--resume", "--out", folder)
     status, output, errors = launcher.run(2, *again)
     assert status != 0
     assert "No space left on device" in output, errors
     assert "what was kept in memory stays there" in output
     assert memory_of(folder)
-    again = (scripts / "crowded_train.py", "kill", "--resume", "--out", folder)
+    again = (INSIDE / "crowded_train.py", "kill", "--resume", "--out", folder)
     status, _, errors = launcher.run(2, *again)
     assert status != 0
     assert not memory_of(folder)
@@ -408,11 +403,10 @@ def test_a_full_disk_is_no_reason_not_to_go_on(
     ranks: int, data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
-    assert launcher.run(2, script, "1 4 forward kill", *run)[0] != 0
+    assert struck(2, "1 4 forward kill", *run)[0] != 0
     again = ("--resume", "--out", folder, "--checkpoint-every", 1)
-    status, output, errors = launcher.run(ranks, script, "0 5 forward free", *again)
+    status, output, errors = struck(ranks, "0 5 forward free", *again)
     assert status == 0, errors
     for name in ("config.json", "metrics.jsonl", "a checkpoint to"):
         assert any(name in line and "No space left" in line for line in output.splitlines())
@@ -423,10 +417,9 @@ def test_memory_that_is_damaged_is_no_reason_to_stop(
     data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--resume", "if-any")
     # Before the first checkpoint; the update has gone over the step before, too.
-    status, _, errors = launcher.run(2, script, "1 1 reduce flip momentum", *run)
+    status, _, errors = struck(2, "1 1 reduce flip momentum", *run)
     assert status == 72, errors
     status, output, errors = train(2, *run)
     assert status == 0, errors
@@ -435,9 +428,8 @@ def test_memory_that_is_damaged_is_no_reason_to_stop(
 
 
 def test_a_flipped_bit_that_makes_infinity_is_no_divergence(data: Path, tmp_path: Path) -> None:
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
-    status, _, errors = launcher.run(3, script, "1 4 forward infinity", *run)
+    status, _, errors = struck(3, "1 4 forward infinity", *run)
     assert status == 72, errors
     assert "step 5: the parameters on rank 1 on " in one_line(errors)
     status, _, errors = train(2, "--resume", "--out", tmp_path / "run")
@@ -446,9 +438,8 @@ def test_a_flipped_bit_that_makes_infinity_is_no_divergence(data: Path, tmp_path
 
 def test_a_run_that_goes_on_is_not_resumed_by_others(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
     run = ("--data", data, "--out", folder, *SMALL, "--epochs", 20)
-    process = launcher.start(2, script, *run)
+    process = launcher.start(2, INSIDE / "slow_train.py", *run)
     wait_for_step(folder, 4)
     (partial := folder / "checkpoints" / ".step-00000003.h5.1.partial").touch()
     status, _, errors = train(2, "--resume", "--out", folder)
@@ -469,10 +460,9 @@ def test_two_runs_never_share_a_folder_even_with_nothing_in_memory(
     data: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
     run = ("--data", data, "--out", folder, *SMALL, "--epochs", 20, "--standby", "off")
     run += ("--checkpoint-every", 1000)
-    process = launcher.start(2, script, *run)
+    process = launcher.start(2, INSIDE / "slow_train.py", *run)
     wait_for_step(folder, 1)
     status, _, errors = train(2, *run)
     assert status == 2
@@ -487,12 +477,11 @@ def test_two_runs_never_share_a_folder_even_with_nothing_in_memory(
 
 def test_what_was_only_in_memory_is_on_disk_first(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--checkpoint-every", 100)
-    assert launcher.run(2, script, "1 3 forward kill", *run)[0] != 0
+    assert struck(2, "1 3 forward kill", *run)[0] != 0
     # Nothing is kept any more, and a rank is killed at once.
     again = ("--resume", "--out", folder, "--standby", "off")
-    assert launcher.run(2, script, "1 3 forward kill", *again)[0] != 0
+    assert struck(2, "1 3 forward kill", *again)[0] != 0
     assert [path.stem for path in (folder / "checkpoints").iterdir()] == ["step-00000003"]
     assert not memory_of(folder)
     status, output, errors = train(2, "--resume", "--out", folder)
@@ -512,10 +501,9 @@ def test_a_rank_without_progress_is_named(
     ranks: int, victim: int, data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--stall-timeout", STALL)
     fault = f"{victim % ranks} 4 forward {'stop' if ranks > 1 else 'hang'}"
-    status, _, errors = launcher.run(ranks, script, fault, *run)
+    status, _, errors = struck(ranks, fault, *run)
     assert status == 71, errors
     what = "stopped" if ranks > 1 else "busy or hanging"
     line = one_line(errors)
@@ -529,9 +517,10 @@ def test_a_rank_without_progress_is_named(
 
 @pytest.mark.parametrize("victim", [0, 2])
 def test_a_host_that_falls_silent_is_named(victim: int, data: Path, tmp_path: Path) -> None:
-    script = launcher.ROOT / "tests" / "inside_ranks" / "lonely_train.py"
     run = ("--data", data, "--out", tmp_path / "run", *SMALL, "--stall-timeout", STALL)
-    status, _, errors = launcher.run(3, script, f"{victim} 1 forward stop", *run)
+    status, _, errors = launcher.run(
+        3, INSIDE / "lonely_train.py", f"{victim} 1 forward stop", *run
+    )
     assert status == 71, errors
     # Each of the other two hosts may come to say so.
     lines = [line for line in errors.splitlines() if "made no progress" in line]
@@ -543,9 +532,8 @@ def test_a_host_that_falls_silent_is_named(victim: int, data: Path, tmp_path: Pa
 
 
 def test_ranks_that_wait_for_each_other_are_all_named(data: Path, tmp_path: Path) -> None:
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", tmp_path / "run", *SMALL, "--stall-timeout", STALL)
-    status, _, errors = launcher.run(3, script, "1 1 reduce wait", *run)
+    status, _, errors = struck(3, "1 1 reduce wait", *run)
     assert status == 71, errors
     assert one_line(errors).count("waiting for other ranks, in step 2") == 3
 
@@ -573,10 +561,9 @@ def test_the_watch_needs_no_shared_memory(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_slow_rank_or_disk_is_no_stall(
     fault: str, data: Path, tmp_path: Path, reference: Path
 ) -> None:
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS, "--stall-timeout", STALL)
     # Others wait for it for longer than that, but it makes progress.
-    status, _, errors = launcher.run(3, script, fault, *run)
+    status, _, errors = struck(3, fault, *run)
     assert status == 0, errors
     assert outcome(tmp_path / "run") == outcome(reference)
 
@@ -591,11 +578,10 @@ def test_resume_if_any_begins_where_there_is_nothing(data: Path, tmp_path: Path)
 
 def test_without_standby_nothing_is_kept(data: Path, tmp_path: Path, reference: Path) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     for standby in (("--standby", "off"), ("--no-audit",)):
         shutil.rmtree(folder, ignore_errors=True)
         run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, *standby)
-        launcher.run(3, script, "1 4 forward kill", *run)
+        struck(3, "1 4 forward kill", *run)
         status, output, errors = train(2, "--resume", "--out", folder)
         assert status == 0, errors
         assert "resumed at step 3 of 6, epoch 2, from the checkpoint" in output
@@ -606,9 +592,8 @@ def test_a_checkpoint_that_cant_be_written_is_tried_again(
     data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "struck_train.py"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, "--checkpoint-every", 1)
-    status, output, errors = launcher.run(3, script, "0 2 save full", *run)
+    status, output, errors = struck(3, "0 2 save full", *run)
     assert status == 0, errors
     assert output.count("warning: can't write a checkpoint to") == 1
     assert "No space left on device" in output
@@ -625,9 +610,10 @@ def test_checkpoints_by_the_clock(data: Path, tmp_path: Path) -> None:
 
 def test_a_second_signal_ends_at_once_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    script = launcher.ROOT / "tests" / "inside_ranks" / "slow_train.py"
     before = set(SHM.glob("*"))
-    process = launcher.start(1, script, "--data", data, "--out", folder, *SMALL, "--epochs", 99)
+    process = launcher.start(
+        1, INSIDE / "slow_train.py", "--data", data, "--out", folder, *SMALL, "--epochs", 99
+    )
     wait_for_step(folder, 2)
     process.send_signal(signal.SIGTERM)
     time.sleep(0.01)
@@ -649,9 +635,8 @@ def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:
 
 
 def test_exception_on_one_rank_ends_the_job_with_its_name(data: Path, tmp_path: Path) -> None:
-    script = launcher.ROOT / "tests" / "inside_ranks" / "failing_train.py"
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
-    status, _, errors = launcher.run(3, script, *options)
+    status, _, errors = launcher.run(3, INSIDE / "failing_train.py", *options)
     assert status != 0
     assert "rank 1 on " in errors
     assert "ZeroDivisionError: made to fail" in errors
@@ -668,9 +653,8 @@ def test_nan_names_step_layer_and_rank(data: Path, tmp_path: Path) -> None:
 
 
 def test_nan_of_one_rank_names_that_rank(data: Path, tmp_path: Path) -> None:
-    script = launcher.ROOT / "tests" / "inside_ranks" / "poisoned_train.py"
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
-    status, _, errors = launcher.run(3, script, *options)
+    status, _, errors = launcher.run(3, INSIDE / "poisoned_train.py", *options)
     assert status == 70
     assert "step 1: NaN or Inf first seen in the output of layer conv1_1 on rank 2" in errors
 
@@ -695,10 +679,9 @@ def test_debug_names_the_layer_of_a_nan(data: Path, tmp_path: Path) -> None:
 
 
 def test_pdb_stops_at_the_failing_line(data: Path, tmp_path: Path) -> None:
-    script = launcher.ROOT / "tests" / "inside_ranks" / "failing_train.py"
     options = ("--debug", "--pdb", "--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
     done = subprocess.run(
-        launcher.command(1, script, *options),
+        launcher.command(1, INSIDE / "failing_train.py", *options),
         input="p 6 * 7\nq\n",
         text=True,
         capture_output=True,
@@ -852,9 +835,8 @@ def test_harmed_shard_is_named(harm: str, data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_full_disk_is_one_line_at_the_end(ranks: int, data: Path, tmp_path: Path) -> None:
-    script = launcher.ROOT / "tests" / "inside_ranks" / "small_files_train.py"
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS, "--route", "flat")
-    status, output, errors = launcher.run(ranks, script, *options)
+    status, output, errors = launcher.run(ranks, INSIDE / "small_files_train.py", *options)
     assert status == 2, errors
     assert "standby none: can't use /dev/shm/" in output
     assert output.count("warning: can't write a checkpoint to") == 1
@@ -866,14 +848,15 @@ def test_full_disk_is_one_line_at_the_end(ranks: int, data: Path, tmp_path: Path
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_little_shared_memory(ranks: int, data: Path, tmp_path: Path, reference: Path) -> None:
-    script = launcher.ROOT / "tests" / "inside_ranks" / "little_memory_train.py"
     (shm := tmp_path / "shm").mkdir()
     run = (shm, "--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
-    status, _, errors = launcher.run(ranks, script, *run, "--route", "node")
+    status, _, errors = launcher.run(
+        ranks, INSIDE / "little_memory_train.py", *run, "--route", "node"
+    )
     assert status == 2, errors
     assert "--route node needs" in one_line(errors)
     assert not (tmp_path / "run").exists()
-    status, output, errors = launcher.run(ranks, script, *run)
+    status, output, errors = launcher.run(ranks, INSIDE / "little_memory_train.py", *run)
     assert status == 0, errors
     assert "route flat" in output
     assert "standby none: " in output
