@@ -7,6 +7,7 @@ import platform
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -397,7 +398,12 @@ def test_last_step_passes_over_a_torn_line(tmp_path: Path) -> None:
 def test_leftovers_of_a_dead_supervisor_are_ended_first(tmp_path: Path) -> None:
     environ = {**os.environ, "DIST_VGG_ELASTIC": str(tmp_path)}
     left = subprocess.Popen(["sleep", "1"], env=environ)
-    status, output, _ = run("-n", 1, "--", "--out", tmp_path)
-    assert status == 0
+    # One of them is a rank, whose end is watched for.
+    environ |= dict(PMI_RANK="0", PMI_SIZE="1", PYTHONPATH=str(launcher.ROOT))
+    options = ("--out", str(tmp_path / "other"), "--steps", "5")
+    command = [sys.executable, "-m", "tests.inside_ranks.fake_train", *options]
+    rank = subprocess.Popen(command, env=environ, cwd=launcher.ROOT)
+    status, output, errors = run("-n", 1, "--", "--out", tmp_path)
+    assert status == 0, errors
     assert "waiting for the job of an earlier start" in output
-    assert left.wait() == 0
+    assert left.wait() == rank.wait() == 0
