@@ -28,6 +28,7 @@ from data_prep import deal, mnist
 from dist_vgg.errors import UserError
 from dist_vgg.files import fsync
 from dist_vgg.shards import (
+    HELD_OUT,
     MAX_BYTES,
     SCHEMA,
     Samples,
@@ -72,11 +73,23 @@ def prepare(args: argparse.Namespace) -> None:
     if args.out.is_file():
         raise UserError(f"--out {args.out} is a file, not a folder; choose another name")
     raw = mnist.load(args.source, args.raw, _say)
+    digest = raw.digest()
     orders = {split: deal.shuffled(len(y), args.seed, split) for split, y in raw.labels.items()}
-    limit = args.limit if args.limit and args.limit < len(orders["train"]) else None
+    order = orders["train"]
+    limit = args.limit if args.limit and args.limit < len(order) else None
+    if args.held_out:
+        limit = min(limit or len(order), len(order) - args.held_out)
+        if limit < 1:
+            raise UserError(
+                f"--held-out {args.held_out} leaves none of the {len(order):,} training images"
+            )
     if limit:
-        order = orders["train"]
-        orders["train"] = order[deal.choose(raw.labels["train"][order], limit)]
+        chosen = deal.choose(raw.labels["train"][order], limit)
+        orders["train"] = order[chosen]
+    if args.held_out:
+        more = deal.choose(raw.labels["train"][order], limit + args.held_out)
+        raw = mnist.hold_out(raw, order[np.setdiff1d(more, chosen)])
+        orders["test"] = np.arange(args.held_out)
     for split, order in orders.items():
         if args.shards > len(order):
             raise UserError(
@@ -91,13 +104,14 @@ def prepare(args: argparse.Namespace) -> None:
 
     request = {
         "limit": limit,
-        "raw": raw.digest(),
+        "raw": digest,
         "schema": SCHEMA,
         "seed": args.seed,
         "shards": args.shards,
         "size": args.size,
         "source": raw.source,
         "zoom": mnist.ZOOM,
+        **({HELD_OUT: args.held_out} if args.held_out else {}),
     }
     asked = json.dumps(request, sort_keys=True)
     if find_shards(args.out) and not args.overwrite:
@@ -233,7 +247,7 @@ def _report(out: Path, info: SetInfo) -> None:
     name = "MNIST" if info.source == "mnist" else "scikit-learn's digits, NOT MNIST"
     folder = "" if out == Path("data") else f" --data {shlex.quote(str(out))}"
     print(f"source   {name}, {info.size}x{info.size} pixels ({info.zoom})")
-    print(f"samples  {info.train_count:,} train, {info.test_count:,} test")
+    print(f"samples  {info.train_count:,} train, {info.test_count:,} {info.other}")
     print(f"shards   {info.shards} for each")
     print(f"pixels   mean {info.mean:.4f}, standard deviation {info.std:.4f}")
     print(f"SHA-256  {info.digest}")
@@ -304,6 +318,12 @@ def _parser() -> _Parser:
         type=_integer(1),
         metavar="N",
         help="use only N training images, equally many of each class; the test set stays whole",
+    )
+    group.add_argument(
+        "--held-out",
+        type=_integer(1),
+        metavar="N",
+        help="instead of the test set, N training images that are not used: to choose a recipe by",
     )
     group.add_argument(
         "--size",

@@ -16,7 +16,6 @@ bucket of the gradient as soon as backward has finished it, while backward goes 
 layers before.
 """
 
-import hashlib
 import os
 import threading
 import uuid
@@ -28,7 +27,7 @@ import numpy as np
 from mpi4py import MPI
 
 from dist_vgg import replica
-from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit
+from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, parameter_digest
 from dist_vgg.comm import add_up, barrier, gather_texts, together, wait, waiting
 from dist_vgg.errors import RankError, UserError
 from dist_vgg.replica import Layout, Replica
@@ -473,6 +472,17 @@ class Route:
             wait(self.comm.Igatherv(vector[lo:hi], target, root=0))
         return full
 
+    def whole(self, vector: np.ndarray) -> np.ndarray:
+        """A whole vector on every rank, as `gather`; it lies in `total`, until the next step."""
+        full = self.gather(vector)
+        if full is not None:
+            self.total[:] = full
+        if self.is_leader:
+            for lo, hi in self.cut.buckets:
+                wait(self.leaders.Ibcast(self.total[lo:hi], root=0))
+        self._meet()
+        return self.total
+
     def scatter(self, full: np.ndarray | None, vector: np.ndarray) -> None:
         """The inverse of `gather`: rank 0's whole vector into the pieces that each rank owns."""
         if not self._elsewhere:
@@ -624,11 +634,6 @@ def _node_bytes(
     shards = sum(map(len, homes))
     home = next(ranks for ranks in _nodes(comm, node) if comm.rank in ranks)
     return (sum(_plan(homes[rank], shards).vectors for rank in home) + vectors) * count * 4
-
-
-def parameter_digest(params: np.ndarray) -> str:
-    """SHA-256 of a flat vector of parameters, little-endian float32."""
-    return hashlib.sha256(np.ascontiguousarray(params, "<f4").data).hexdigest()
 
 
 def aligned(count: int) -> np.ndarray:

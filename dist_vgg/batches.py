@@ -1,8 +1,9 @@
 """Which samples a rank has, and which of them each shard brings to which step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -93,6 +94,25 @@ class Batches:
                     RankError.CORRUPT,
                 )
         return samples
+
+
+class Ahead:
+    """A thread that reads the next micro-batch while the network computes on this one."""
+
+    def __init__(self, read: Callable[[int, int], Any]) -> None:
+        """`read` gives what belongs to a shard and a step; it is called in the thread only."""
+        self._read = read
+        self._thread = ThreadPoolExecutor(1, "reader")
+        self._next: tuple[tuple[int, int], Future[Any]] | None = None
+
+    def __call__(self, shard: int, step: int, then: tuple[int, int] | None = None) -> Any:
+        """What was read for a shard and step, or what reading raised; begin with `then`."""
+        place = shard, step
+        if self._next is None or self._next[0] != place:
+            self._next = place, self._thread.submit(self._read, *place)
+        found = self._next[1].result()
+        self._next = (then, self._thread.submit(self._read, *then)) if then else None
+        return found
 
 
 def _sums(samples: Samples) -> np.ndarray:

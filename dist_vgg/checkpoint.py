@@ -4,6 +4,7 @@ Both are HDF5 files of one flat vector of parameters:
 
     checkpoints/step-00000125.h5    params, state/<name>, and `Checkpoint`'s fields
     weights.h5                      params, and `Weights`' fields
+    average.h5, best.h5             likewise; the moving average, and the best that was seen
 
 Each has its other fields as JSON in the attribute `header`, and a digest over all (see files).
 """
@@ -45,6 +46,7 @@ CHECKPOINT: dict[str, Rule] = dict(
     request=text,
     shards=integer(1, bounds.MAX_SHARDS),
     epoch=mapping(number(0, STEPS)),
+    best=mapping(number(0, STEPS)),
 )
 WEIGHTS: dict[str, Rule] = dict(
     network=network,
@@ -68,6 +70,7 @@ class Checkpoint:
     request: str  # how it was shuffled and cut into shards
     shards: int
     epoch: Mapping[str, Any]  # the unfinished epoch's sums
+    best: Mapping[str, Any]  # the best score on held-out images, and how long ago it was
     params: np.ndarray
     state: Mapping[str, np.ndarray]  # of the optimizer, by name
 
@@ -141,6 +144,16 @@ def save_weights(path: Path, weights: Weights, check: Check | None = None) -> No
     """Write trained weights, whole or not at all; `check` as for a checkpoint."""
     with whole_hdf5(path, "the weights", _checked(check)) as file:
         _write(file, "weights", weights, {"params": weights.params})
+
+
+def weights_in(path: Path) -> dict[str, Path]:
+    """The files of weights that a run's folder has, by what they are; "weights" first.
+
+    A file stands for itself, as "weights".
+    """
+    others = {name: path / f"{name}.h5" for name in ("average", "best")}
+    there = {name: file for name, file in others.items() if file.is_file()}
+    return {"weights": path / "weights.h5", **there} if path.is_dir() else {"weights": path}
 
 
 def load_weights(path: Path) -> Weights:

@@ -60,6 +60,11 @@ def whole_sum(vector: np.ndarray) -> int:
     return int(Cells(len(vector), len(vector)).sums(vector, 0, len(vector))[0])
 
 
+def parameter_digest(params: np.ndarray) -> str:
+    """SHA-256 of a flat vector of parameters, little-endian float32."""
+    return hashlib.sha256(np.ascontiguousarray(params, "<f4").data).hexdigest()
+
+
 def row_sums(pixels: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """A checksum of each sample that any one flipped bit changes: (n,) uint64.
 

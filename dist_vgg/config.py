@@ -11,6 +11,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dist_vgg.augment import Augment
 from dist_vgg.errors import UserError
 
 if sys.version_info >= (3, 11):
@@ -53,6 +54,7 @@ MAX_TEXT = 4096  # characters, as many as a path has
 LARGEST = 2**31 - 1  # of whole numbers without a bound of their own
 CONVOLUTIONS = ("fast", "reference")
 FILES, NETWORK, OPTIMIZER, RUN = "input and output", "network", "optimizer", "running"
+IMAGES = "augmentation: each epoch draws every image anew"
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,17 @@ class TrainConfig:
         "fast", NETWORK, "convolution: Winograd's where it is faster, or direct", CONVOLUTIONS
     )
 
+    rotate: float = option(0.0, IMAGES, "degrees, up to so many either way", low=0, high=180)
+    scale: float = option(
+        0.0, IMAGES, "width and height each up to so much larger or smaller; 0.1: by a tenth",
+        low=0, high=1,
+    )  # fmt: skip
+    shear: float = option(0.0, IMAGES, "degrees that verticals lean, at most", low=0, high=60)
+    shift: float = option(0.0, IMAGES, "part of the side, at most, either way", low=0, high=0.5)
+    deform: float = option(
+        0.0, IMAGES, "elastic deformation: mean move of a pixel, part of the side", low=0, high=0.2
+    )
+
     epochs: int = option(10, OPTIMIZER, "passes over the training set", low=1)
     micro_batch: int = option(4, OPTIMIZER, "samples of each shard in a step", low=1)
     optimizer: str = option("sgd", OPTIMIZER, "the rule of update", tuple(RATES))
@@ -93,13 +106,30 @@ class TrainConfig:
     )
     momentum: float = option(0.9, OPTIMIZER, "of sgd; beta1 of adam", low=0, high=0.9999)
     nesterov: bool = option(False, OPTIMIZER, "Nesterov's momentum, for sgd")
+    label_smoothing: float = option(
+        0.0, OPTIMIZER, "part of the target that all classes share", low=0, high=0.9
+    )
+    ema: float = option(
+        0.0, OPTIMIZER, "decay of a moving average of the weights, kept beside them; 0: none",
+        low=0, high=0.99999,
+    )  # fmt: skip
     weight_decay: float = option(5e-4, OPTIMIZER, "L2 penalty, on weights but not biases", low=0)
     clip: float = option(5.0, OPTIMIZER, "largest global norm of the gradient; 0: any", low=0)
     schedule: str = option(
         "cosine", OPTIMIZER, "learning rate over time", ("constant", "step", "cosine")
     )
     warmup: int = option(20, OPTIMIZER, "steps in which the rate rises to --lr", low=0)
-    seed: int = option(0, OPTIMIZER, "of weights, dropout and order", low=0, high=2**63 - 1)
+    warmup_epochs: float = option(0.0, OPTIMIZER, "epochs for that instead; 0: --warmup", low=0)
+    validate: int = option(
+        0, OPTIMIZER, "epochs between scores on the held-out images of --data; 0: none", low=0
+    )
+    patience: int = option(
+        0, OPTIMIZER, "stop after so many scores without a better one, keep best.h5; 0: never",
+        low=0,
+    )  # fmt: skip
+    seed: int = option(
+        0, OPTIMIZER, "of weights, dropout, order and augmentation", low=0, high=2**63 - 1
+    )
 
     route: str = option(
         "auto",
@@ -134,11 +164,18 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for f in fields(self):
             _check(f, getattr(self, f.name))
+        if self.patience and not self.validate:
+            raise UserError("--patience waits for better scores: add --validate 1")
 
     @property
     def base_lr(self) -> float:
         """The learning rate before scaling and schedule."""
         return self.lr or RATES[self.optimizer]
+
+    @property
+    def augment(self) -> Augment:
+        """How images are varied."""
+        return Augment(self.rotate, self.scale, self.shear, self.shift, self.deform)
 
     def as_dict(self) -> dict[str, Any]:
         """The options by name, as config.json and --config have them."""
@@ -172,23 +209,9 @@ def train_parser() -> Parser:
         prog="python -m dist_vgg.train",
         description="Train VGG16 on the shards of a data folder, on any number of MPI ranks.",
         epilog="The trained weights are the same bits at any number of ranks.",
-        argument_default=argparse.SUPPRESS,
+        argument_default=argparse.SUPPRESS,  # for the others, which TrainConfig doesn't have
     )
-    groups: dict[str, Any] = {}
-    for f in fields(TrainConfig):
-        title = f.metadata["group"]
-        if title not in groups:
-            groups[title] = parser.add_argument_group(title)
-        kind: dict[str, Any] = {"type": type(f.default), "metavar": _metavar(f)}
-        if isinstance(f.default, bool):
-            kind = {"action": argparse.BooleanOptionalAction}
-        elif f.metadata["choices"]:
-            kind = {"choices": f.metadata["choices"]}
-        # 0 == False, hence the types.
-        hidden = f.default == "" or isinstance(f.default, bool)
-        shown = "" if hidden else f" (default: {f.default})"
-        groups[title].add_argument(_flag(f.name), help=f.metadata["help"] + shown, **kind)
-    running = groups[RUN]
+    running = add_options(parser, [f.name for f in fields(TrainConfig)])[RUN]
     running.add_argument(
         "--config",
         metavar="FILE.toml",
@@ -210,6 +233,31 @@ def train_parser() -> Parser:
     )
     debug.add_argument("--pdb", action="store_true", help="with --debug: debugger where it fails")
     return parser
+
+
+def add_options(parser: Parser, names: Sequence[str]) -> dict[str, Any]:
+    """Let a command line have options of TrainConfig; gives their groups, by title.
+
+    Those that are not given on the command line are not in the result of parsing it.
+    """
+    groups: dict[str, Any] = {}
+    for f in fields(TrainConfig):
+        if f.name not in names:
+            continue
+        title = f.metadata["group"]
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        kind: dict[str, Any] = {"type": type(f.default), "metavar": _metavar(f)}
+        if isinstance(f.default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif f.metadata["choices"]:
+            kind = {"choices": f.metadata["choices"]}
+        # 0 == False, hence the types.
+        hidden = f.default == "" or isinstance(f.default, bool)
+        shown = "" if hidden else f" (default: {f.default})"
+        help = f.metadata["help"] + shown
+        groups[title].add_argument(_flag(f.name), help=help, default=argparse.SUPPRESS, **kind)
+    return groups
 
 
 def read_toml(path: str) -> dict[str, Any]:

@@ -2,32 +2,32 @@
 
 python -m dist_vgg.evaluate runs/NAME
 mpirun -n 2 python -m dist_vgg.evaluate runs/NAME/weights.h5 --data data
+mpirun -n 2 python -m dist_vgg.evaluate runs/NAME --shifts 2
+
+A run's folder stands for all weights in it: those of the last step, their moving average (--ema)
+and the best on held-out images (--patience). Each has a score of its own.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from dist_vgg import functional as F
 from dist_vgg.batches import load_hosted
-from dist_vgg.checkpoint import Weights, load_weights
-from dist_vgg.comm import add_up, run_command, together
+from dist_vgg.checkpoint import Weights, load_weights, weights_in
+from dist_vgg.comm import run_command, together
 from dist_vgg.config import LARGEST, Parser
 from dist_vgg.errors import UserError
 from dist_vgg.files import check_writable, write_text
 from dist_vgg.layers import Sequential
 from dist_vgg.machine import settle
 from dist_vgg.progress import Progress
-from dist_vgg.shards import SPLITS, Samples, SetInfo, normalise, open_set
+from dist_vgg.scoring import Score, around, score
+from dist_vgg.shards import SPLITS, SetInfo, open_set
 from dist_vgg.vgg import vgg16
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-BATCH = 32  # images at a time; fixed, since BLAS may round differently for other shapes
 
 
 def load_network(weights: Weights) -> Sequential:
@@ -42,40 +42,21 @@ def load_network(weights: Weights) -> Sequential:
     return net
 
 
-def evaluate(
-    net: Sequential, weights: Weights, shards: Mapping[int, Samples], comm: "MPI.Intracomm"
-) -> tuple[np.ndarray, float]:
-    """The confusion matrix (true class, predicted class), and the mean loss.
-
-    Every rank brings its shards; all get the same result, the same at any number of ranks.
-    """
-    classes = weights.network["classes"]
-    confusion = np.zeros((classes, classes))
-    losses = np.zeros(add_up(comm, np.array([len(shards)]))[0])
-    progress = Progress(sum(map(len, shards.values())), "none" if comm.rank else "auto")
-    for index, samples in shards.items():
-        for start in range(0, len(samples), BATCH):
-            part = samples[start : start + BATCH]
-            logits = net.forward(normalise(part.pixels, weights.mean, weights.std))
-            np.add.at(confusion, (part.labels, logits.argmax(axis=1)), 1)
-            losses[index] += F.cross_entropy(logits, part.labels, 1)[0].sum(dtype=np.float64)
-            progress.update(len(part), "evaluated, of the images of rank 0")
-    progress.close()
-    # Counts are whole numbers, and each shard's loss comes from one rank: no order matters.
-    add_up(comm, confusion)
-    add_up(comm, losses)
-    return confusion.astype(int), float(losses.sum() / confusion.sum())
+def words(score: Score, name: str, moves: int) -> str:
+    """A score in a line that says of what it is."""
+    whose = "" if name == "weights" else f" of the {name}"
+    over = "" if moves == 1 else f" over {moves} shifts"
+    return (
+        f"accuracy{whose}{over} {score.accuracy:.2%} ({score.right:,} of {score.total:,}), "
+        f"loss {score.loss:.4f}"
+    )
 
 
-def report(confusion: np.ndarray, loss: float) -> str:
-    """Accuracy, loss and the confusion matrix with each class's recall, as a table."""
-    total, right = confusion.sum(), np.trace(confusion)
-    lines = [
-        f"accuracy {right / total:.2%} ({right:,} of {total:,}), loss {loss:.4f}",
-        "",
-        "true \\ predicted" + "".join(f"{k:>6}" for k in range(len(confusion))) + "  recall",
-    ]
-    for k, row in enumerate(confusion):
+def matrix(score: Score) -> str:
+    """The confusion matrix with each class's recall, as a table."""
+    classes = range(len(score.confusion))
+    lines = ["true \\ predicted" + "".join(f"{k:>6}" for k in classes) + "  recall"]
+    for k, row in enumerate(score.confusion):
         recall = f"{row[k] / row.sum():.1%}" if row.sum() else "-"
         lines.append(f"{k:>16}" + "".join(f"{n:>6}" for n in row) + f"{recall:>8}")
     return "\n".join(lines)
@@ -97,36 +78,64 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     parser.add_argument(
         "--limit", type=int, default=0, metavar="N", help="only so many images (default: 0, all)"
     )
+    parser.add_argument(
+        "--shifts", type=int, default=0, metavar="PIXELS",
+        help="also average the predictions over the image and eight shifts of it by so many "
+        "pixels: nine times the work, and a score of its own (default: 0, don't)",
+    )  # fmt: skip
     options = parser.parse_args(argv)
     settle(blas_threads=1)
     with together(comm):
-        weights = load_weights(options.weights)
-        net = load_network(weights)
+        paths = weights_in(options.weights)
+        models = {name: load_weights(path) for name, path in paths.items()}
+        nets = {name: load_network(weights) for name, weights in models.items()}
         info = open_set(options.data)
-        check_fits(weights, info, options.data)
+        for weights in models.values():
+            check_fits(weights, info, options.data)
         if not 0 <= options.limit <= LARGEST:
             raise UserError(
                 f"--limit {options.limit} is out of range: it must be from 0 to {LARGEST}"
             )
+        if not 0 <= options.shifts < info.size:
+            raise UserError(
+                f"--shifts {options.shifts} is out of range: it must be from 0 to {info.size - 1}"
+            )
         if options.json and comm.rank == 0:
             check_writable("--json", options.json)
     shards = load_hosted(options.data, info, options.split, options.limit, comm)
-    confusion, loss = evaluate(net, weights, shards, comm)
-    print(
-        f"weights {options.weights}, {weights.sha256[:16]}, step {weights.step}, "
-        f"trained on {weights.source}\n"
-        f"data    {options.data}, {options.split}: {info.source}, {info.digest[:16]}\n"
-    )
-    print(report(confusion, loss))
-    if options.json:
-        result: dict[str, Any] = dict(
-            weights=weights.sha256,
-            dataset=info.digest,
-            split=options.split,
-            accuracy=float(np.trace(confusion) / confusion.sum()),
-            loss=loss,
-            confusion=confusion.tolist(),
+    for name, weights in models.items():
+        print(
+            f"{name:<7} {paths[name]}, {weights.sha256[:16]}, step {weights.step}, "
+            f"trained on {weights.source}"
         )
+    images = info.other if options.split == "test" else options.split
+    print(f"data    {options.data}, {images}: {info.source}, {info.digest[:16]}\n", flush=True)
+
+    result: dict[str, Any] = dict(dataset=info.digest, split=options.split, images=images)
+    scores = {}
+    for shifts in sorted({0, options.shifts}):
+        moves = around(shifts)
+        own = result.setdefault("shifted", dict(shifts=shifts)) if shifts else result
+        for name, weights in models.items():
+            count = sum(map(len, shards.values()))
+            progress = Progress(count, "none" if comm.rank else "auto")
+
+            def done(images: int, progress: Progress = progress) -> None:
+                progress.update(images, "evaluated, of the images of rank 0")
+
+            mean, std = weights.mean, weights.std
+            found = score(nets[name], shards, mean, std, info.classes, comm, moves, done)
+            progress.close()
+            print(words(found, name, len(moves)), flush=True)
+            scores[name, shifts] = found
+            (own if name == "weights" else own.setdefault(name, {})).update(
+                weights=weights.sha256,
+                accuracy=found.accuracy,
+                loss=found.loss,
+                confusion=found.confusion.tolist(),
+            )
+    print(f"\n{matrix(scores['weights', 0])}")
+    if options.json:
         with together(comm):
             if comm.rank == 0:
                 write_text(options.json, json.dumps(result, indent=2) + "\n")

@@ -259,9 +259,14 @@ def check_writable(flag: str, path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a small text file that is either whole or not there."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a small file that is either whole or not there."""
     try:
         with written_beside(path) as beside:
-            beside.write_text(text)
+            beside.write_bytes(data)
     except OSError as error:
         raise UserError(
             f"can't write {path}: {_reason(error)}; free space or choose another folder"

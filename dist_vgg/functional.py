@@ -206,12 +206,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(
-    logits: np.ndarray, labels: np.ndarray, total: int
+    logits: np.ndarray, labels: np.ndarray, total: int, smoothing: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """The loss of each sample, and the gradient of (sum of losses / total) by the logits.
 
     `total` is the size of the *global* batch, so that gradients of micro-batches only need
-    to be added to be those of the mean over the whole step.
+    to be added to be those of the mean over the whole step. With `smoothing` the target is that
+    much of equal shares for all classes, and the rest for the label (Szegedy et al.,
+    "Rethinking the Inception architecture", CVPR 2016).
     """
     # logits and dlogits are (N,K), labels is (N,), losses is (N,)
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -219,6 +221,10 @@ def cross_entropy(
     rows = np.arange(len(labels))
     losses = log_sum - shifted[rows, labels]
     dlogits = np.exp(shifted - log_sum[:, None])
-    dlogits[rows, labels] -= 1
+    if smoothing:
+        classes = logits.shape[1]
+        losses = (1 - smoothing) * losses + smoothing * (log_sum - shifted.mean(axis=1))
+        dlogits -= smoothing / classes
+    dlogits[rows, labels] -= 1 - smoothing
     dlogits *= dlogits.dtype.type(1 / total)
     return losses, dlogits

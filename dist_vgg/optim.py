@@ -11,6 +11,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+AVERAGE = "average"  # name of the vector that `follow` moves
+
 
 class Optimizer(Protocol):
     """Updates parameters in place, from their gradient and a state of equally long vectors."""
@@ -122,6 +124,16 @@ class AdaGrad:
             g += decay * w
         square += g * g
         w -= lr * (g / (np.sqrt(square) + self.eps))
+
+
+def follow(average: np.ndarray, w: np.ndarray, decay: float, step: int) -> None:
+    """Move an exponential moving average of the parameters towards them, in place.
+
+    `step` counts from 1. At first the decay is lower, (1 + step) / (10 + step), so that the
+    start is soon forgotten. Polyak and Juditsky, "Acceleration of stochastic approximation by
+    averaging", SIAM J. Control Optim. 30 (1992), is the averaging that this one is a form of.
+    """
+    average += np.float32(1 - min(decay, (1 + step) / (10 + step))) * (w - average)
 
 
 Schedule = Callable[[int], float]  # step, counted from 0, to learning rate

@@ -1,7 +1,7 @@
 """What a run leaves to read: metrics.jsonl, and where its time went.
 
-A metrics line is one JSON object with "kind" "step" or "epoch", or "stopped" at the end of a run
-that is to go on.
+A metrics line is one JSON object with "kind" "step", "epoch" or "score" (on held-out images), or
+"stopped" at the end of a run that is to go on.
 """
 
 import json
@@ -83,6 +83,12 @@ class RunLog:
     def epoch(self, record: Mapping[str, Any], words: str) -> None:
         """Record a finished epoch, and say so."""
         self._write("epoch", record)
+        if self._progress.shown:
+            self.say(words)
+
+    def score(self, record: Mapping[str, Any], words: str) -> None:
+        """Record a score on held-out images, and say so."""
+        self._write("score", record)
         if self._progress.shown:
             self.say(words)
 

@@ -4,6 +4,8 @@ config.json        options, versions, machine: what a stranger needs to repeat t
 metrics.jsonl      see runlog
 checkpoints/       see checkpoint
 weights.h5         the network, when training has ended or was stopped
+average.h5         likewise, the moving average of its weights, with --ema
+best.h5            what did best on held-out images, with --patience
 """
 
 import json
@@ -110,6 +112,16 @@ def prepare_folder(
         write_text(path, json.dumps(description, indent=2) + "\n")
 
 
+def end_early(folder: Path, steps: int) -> None:
+    """Say in config.json that the run has ended after fewer steps than it set out to do."""
+    path = folder / "config.json"
+    try:
+        content = {**json.loads(path.read_text()), "steps": steps}
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"can't read {path} ({error})") from error
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
 def has_finished(folder: Path) -> bool:
     """Whether a run's folder has the weights of its last step, whole."""
     try:
@@ -160,6 +172,15 @@ def stored_options(stored: Mapping[str, Any], **others: Any) -> TrainConfig:
         raise UserError(
             f"the run was started by another version of this program: {error}"
         ) from error
+
+
+def check_held_out(info: SetInfo, folder: str) -> None:
+    """Raise UserError where the images to score while training are those of the test set."""
+    if not info.held_out:
+        raise UserError(
+            f"--validate takes held-out training images, and {folder} has the test set, which is "
+            f"for the end only; prepare another folder with: python -m data_prep --held-out N"
+        )
 
 
 def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ different sets can never be mixed silently. A digest is over all (see files).
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from dist_vgg.files import SCHEMA as SCHEMA  # data_prep has it in the request
 from dist_vgg.files import NotWhole, open_hdf5, whole_hdf5
 
 SPLITS = ("train", "test")
+HELD_OUT = "held_out"  # in the request of a set whose test images are from the training set
 MAX_BYTES = 768 << 20  # of a shard's pixels; all of MNIST at 64x64 is a third of it
 MAX_SAMPLES = MAX_BYTES // 32**2  # 32 pixels are the least side that VGG16 takes
 MOST = 2**31 - 1  # samples in a split
@@ -54,6 +56,19 @@ class SetInfo:
     def count(self, split: str) -> int:
         """Number of samples in a split."""
         return self.train_count if split == "train" else self.test_count
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the split "test" has images of the training set, to choose a recipe by."""
+        try:
+            return HELD_OUT in json.loads(self.request)
+        except (ValueError, TypeError):  # not made by data_prep
+            return False
+
+    @property
+    def other(self) -> str:
+        """What the split "test" is to be called."""
+        return "held-out training" if self.held_out else "test"
 
 
 HEADER: dict[str, Rule] = dict(

@@ -7,11 +7,8 @@ mpirun -n 3 python -m dist_vgg.train --resume    go on with the newest run
 """
 
 import json
-import os
 import pdb
 import platform
-import shlex
-import signal
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -23,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dist_vgg import functional as F
-from dist_vgg import machine, optim, stopping
-from dist_vgg.batches import Batches, load_hosted
+from dist_vgg import machine, optim, stopping, words
+from dist_vgg.batches import Ahead, Batches, load_hosted
 from dist_vgg.checkpoint import Checkpoint, Weights, save_checkpoint, save_weights
-from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells, whole_sum
+from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells, parameter_digest, whole_sum
 from dist_vgg.comm import (
     add_up,
     barrier,
@@ -37,18 +34,21 @@ from dist_vgg.comm import (
 )
 from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
-from dist_vgg.errors import KILLED_BY, SUPERVISED, Diverged, UserError
+from dist_vgg.errors import KILLED_BY, Diverged, UserError
 from dist_vgg.layers import StepKey
+from dist_vgg.optim import AVERAGE
 from dist_vgg.recall import first_of_host, load_state, run_name
 from dist_vgg.replica import is_crowded, make_room, sweep, tidied
 from dist_vgg.runlog import SPANS, Clock, RunLog
 from dist_vgg.runs import (
+    check_held_out,
     check_resumed,
     choose_folder,
-    describe_machine,
+    end_early,
     prepare_folder,
     stored_options,
 )
+from dist_vgg.scoring import score
 from dist_vgg.shards import Samples, SetInfo, hosted, normalise, open_set
 from dist_vgg.stall import watched
 from dist_vgg.vgg import initialise, vgg16
@@ -57,6 +57,25 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 UPDATE_SLICE = 1 << 16  # numbers updated at a time, so that temporaries stay in cache
+
+
+@dataclass
+class Best:
+    """The best score on held-out images so far."""
+
+    accuracy: float = 0.0
+    loss: float = 0.0
+    step: int = 0
+    since: int = 0  # scores that were no better
+
+    def update(self, accuracy: float, loss: float, step: int) -> bool:
+        """Take a score; whether it is better: more images recognised, or as many surer."""
+        better = not self.step or (accuracy, -loss) > (self.accuracy, -self.loss)
+        if better:
+            self.accuracy, self.loss, self.step, self.since = accuracy, loss, step, 0
+        else:
+            self.since += 1
+        return better
 
 
 @dataclass
@@ -106,15 +125,16 @@ class Trainer:
         count = self.net.parameter_count
         homes = [hosted(info.shards, comm.size, rank) for rank in range(comm.size)]
         self.optimizer = make_optimizer(config)
-        self.names = (PARAMETERS, *self.optimizer.state_names)
+        # What each rank updates of its slices besides the parameters.
+        self.state_names = (*self.optimizer.state_names, *([AVERAGE] if config.ema else []))
+        self.names = (PARAMETERS, *self.state_names)
         kind = choose(comm, config.route, count, homes, len(self.names))
         self.run = run
         self.lacks = start and lacks_memory(comm, kind, count, homes, len(self.names))
         name = f"{run}-{start}" if start and not self.lacks else ""
         cut = Cut(count, comm.size)
         cells = Cells(count, cut.grain, self.layers.values())
-        state = self.optimizer.state_names
-        self.route = Route(comm, kind, count, homes, state, name, len(cells))
+        self.route = Route(comm, kind, count, homes, self.state_names, name, len(cells))
         self.lacks = self.lacks or self.route.lacks
         where = f"rank {comm.rank} on {MPI.Get_processor_name()}" if config.audit else ""
         if config.audit:
@@ -125,12 +145,16 @@ class Trainer:
             counts[shard] = len(samples)
         add_up(comm, counts)
         self.batches = Batches(shards, counts, config.micro_batch, config.seed, where)
+        self.read = Ahead(self._read)
         self.steps = config.epochs * self.batches.steps_per_epoch
         self.step = 0
         self.epoch = EpochSums()
+        self.best = Best()
+        self.held_out: Mapping[int, Samples] = {}  # images that --validate scores
         self.blocks = self._blocks()
         lr = optim.scaled_lr(config.base_lr, self.batches.global_size(0), config.lr_batch)
-        self.lr = optim.schedule(config.schedule, lr, self.steps, config.warmup)
+        warmup = round(config.warmup_epochs * self.batches.steps_per_epoch) or config.warmup
+        self.lr = optim.schedule(config.schedule, lr, self.steps, warmup)
         self.clock = Clock()
         self.spent = dict.fromkeys(SPANS, 0.0)  # seconds of this rank
         self.trained = 0  # images, since this process started
@@ -161,6 +185,9 @@ class Trainer:
         if self.comm.rank == 0:
             initialise(self.net, self.route.params, self.config.seed)
         self.route.broadcast()
+        if self.config.ema:
+            for lo, hi in self.route.pieces:
+                self.route.state[AVERAGE][lo:hi] = self.route.params[lo:hi]
         self.route.audit_all()
 
     def resume(self, checkpoint: Checkpoint | None, sums: Mapping[str, int] | None = None) -> None:
@@ -168,22 +195,25 @@ class Trainer:
 
         `sums` are its vectors' checksums, by name, from the moment when it was verified.
         """
-        position = dict(step=0, epoch={})
+        position = dict(step=0, epoch={}, best={})
         with together(self.comm):
             if checkpoint and (
                 len(checkpoint.params) != self.net.parameter_count
-                or set(checkpoint.state) != set(self.optimizer.state_names)
+                or set(checkpoint.state) != set(self.state_names)
                 or set(checkpoint.epoch) != set(vars(self.epoch))
+                or set(checkpoint.best) != set(vars(self.best))
             ):
                 raise UserError(
                     "the checkpoint does not belong to the network and optimizer that it names; "
                     "remove it, or start a new run without --resume"
                 )
         if checkpoint:
-            position = dict(step=checkpoint.step, epoch=checkpoint.epoch)
+            position = {name: getattr(checkpoint, name) for name in position}
             self.route.params[:] = checkpoint.params
         position = json.loads(share_text(self.comm, json.dumps(position)))
         self.step, self.epoch = position["step"], EpochSums(**position["epoch"])
+        self.best = Best(**position["best"])
+        self._end_early()
         self.route.broadcast()
         for name, vector in self.route.state.items():
             self.route.scatter(checkpoint.state[name] if checkpoint else None, vector)
@@ -205,8 +235,7 @@ class Trainer:
         losses = np.zeros(self.info.shards)
         correct = np.zeros(self.info.shards)
         for shard in route.mine:
-            samples = self.batches.micro_batch(shard, self.step)
-            x = normalise(samples.pixels, self.info.mean, self.info.std)
+            samples, x = self.read(shard, self.step, self._after(shard))
             clock.mark("reading")
             losses[shard], correct[shard] = self._micro_batch(samples, x, total)
             route.add(shard)
@@ -225,6 +254,22 @@ class Trainer:
         clock.mark("exchange")
         return self._record(sums, total)
 
+    def _read(self, shard: int, step: int) -> tuple[Samples, np.ndarray]:
+        """A micro-batch, and its images as the network takes them."""
+        samples = self.batches.micro_batch(shard, step)
+        pixels = samples.pixels
+        if self.config.augment:
+            epoch, _ = self.batches.place(step)
+            pixels = self.config.augment.draw(pixels, samples.ids, self.config.seed, epoch)
+        return samples, normalise(pixels, self.info.mean, self.info.std)
+
+    def _after(self, shard: int) -> tuple[int, int] | None:
+        """The shard and step of the micro-batch that follows one of this step."""
+        mine = self.route.mine
+        if shard != mine[-1]:
+            return mine[mine.index(shard) + 1], self.step
+        return (mine[0], self.step + 1) if self.step + 1 < self.steps else None
+
     def _micro_batch(self, samples: Samples, x: np.ndarray, total: int) -> tuple[float, int]:
         """Forward and backward of one shard's part; its loss summed, and how many are right."""
         grad = self.route.gradient()
@@ -234,7 +279,8 @@ class Trainer:
         self.net.bind(self.route.params, grad)
         key = StepKey(self.config.seed, self.step, samples.ids)
         logits = self.net.forward(x, key, self._watch)
-        losses, dlogits = F.cross_entropy(logits, samples.labels, total)
+        smoothing = self.config.label_smoothing
+        losses, dlogits = F.cross_entropy(logits, samples.labels, total, smoothing)
         self.net.backward(dlogits, self.route.ready, self._watch)
         # The first layer has no gradient by its input, and so none to be watched.
         self.clock.mark(f"backward {self.net.layers[0].kind}")
@@ -292,11 +338,10 @@ class Trainer:
         found = ""
         for shard in self.route.mine:
             # The parameters are still those that the step began with, so it can be repeated.
-            samples = self.batches.micro_batch(shard, self.step)
+            samples, x = self.read(shard, self.step)
             if len(samples) and not found:
                 grad = self.route.gradient()
                 self.net.bind(self.route.params, grad)
-                x = normalise(samples.pixels, self.info.mean, self.info.std)
                 key = StepKey(self.config.seed, self.step, samples.ids)
                 found = first_nonfinite(self.net, grad, x, samples.labels, key)
         places = gather_texts(self.comm, found)
@@ -329,7 +374,10 @@ class Trainer:
                 # The optimizer uses its gradient up, and debug mode still wants to see it.
                 g = route.total[where].copy() if scale is None else route.total[where] * scale
                 w, *state = (vector[where] for vector in after.values())
+                average = state.pop() if self.config.ema else None
                 self.optimizer.update(w, g, tuple(state), lr, self.step + 1, decay)
+                if average is not None:
+                    optim.follow(average, w, self.config.ema, self.step + 1)
             if audit:
                 for name, new in after.items():
                     audit.note(name, new, lo, hi)
@@ -381,6 +429,32 @@ class Trainer:
             sha256=self.route.digest(),
         )
 
+    def validate(self) -> tuple[dict[str, Any], np.ndarray | None]:
+        """What metrics.jsonl has of a score on the held-out images; the parameters, if the best.
+
+        The moving average is scored too, where there is one, and then decides which is best.
+        """
+        info, route = self.info, self.route
+        models = {"": route.params}
+        if self.config.ema:
+            models["average_"] = route.whole(route.state[AVERAGE])
+        record: dict[str, Any] = dict(step=self.step, epoch=self.batches.place(self.step)[0])
+        for prefix, params in models.items():
+            self.net.bind(params, params)  # there is no backward to write the second
+            found = score(
+                self.net, self.held_out, info.mean, info.std, info.classes, self.comm,
+                done=lambda count: self.clock.listener("scoring held-out images"),
+            )  # fmt: skip
+            record |= {f"{prefix}accuracy": found.accuracy, f"{prefix}loss": found.loss}
+        better = self.best.update(found.accuracy, found.loss, self.step)
+        self._end_early()
+        return record, params if better else None
+
+    def _end_early(self) -> None:
+        """Let this step be the last where scores have not become better for long enough."""
+        if self.config.patience and self.best.since >= self.config.patience:
+            self.steps = self.step
+
     def header(self) -> dict[str, Any]:
         """All of a checkpoint but its vectors."""
         return dict(
@@ -391,6 +465,7 @@ class Trainer:
             request=self.info.request,
             shards=self.info.shards,
             epoch=vars(self.epoch),
+            best=vars(self.best),
         )
 
     def checkpoint(self) -> Checkpoint | None:
@@ -430,8 +505,8 @@ class Trainer:
         peaks, own = add_up(self.comm, parts).T / 2**30
         return float(peaks.max()), float(own.sum())
 
-    def weights(self, sha256: str) -> Weights:
-        """The network as it is now, ready to be used."""
+    def weights(self, params: np.ndarray, sha256: str) -> Weights:
+        """The network with parameters of this step, ready to be used."""
         return Weights(
             network=self.network,
             mean=self.info.mean,
@@ -440,7 +515,7 @@ class Trainer:
             dataset=self.info.digest,
             step=self.step,
             sha256=sha256,
-            params=self.route.params,
+            params=params,
         )
 
 
@@ -452,10 +527,12 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
         epoch_done = trainer.step % trainer.batches.steps_per_epoch == 0
         if epoch_done:
             record = trainer.finish_epoch()
-            log.epoch(record, _epoch_words(record, config.epochs))
-        trainer.keep(folder)
+            log.epoch(record, words.epoch(record, config.epochs))
         if trainer.watcher and (epoch_done or trainer.step == 1):
             log.say(trainer.watcher.table(trainer.net, route.params, route.total))
+        if epoch_done and config.validate and record["epoch"] % config.validate == 0:
+            _validate(trainer, folder, log)
+        trainer.keep(folder)
         due = trainer.step % config.checkpoint_every == 0 if config.checkpoint_every else epoch_done
         last = trainer.step == trainer.steps or trainer.stop_signal
         if not last and (due or trainer.save_due):
@@ -470,12 +547,41 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
             raise UserError(f"{error}; go on with --resume --out {folder}") from error
     trainer.clock.listener("coming to write the weights")
     sha256 = route.digest()
+    average = route.gather(route.state[AVERAGE]) if config.ema else None
     with together(trainer.comm):
         if trainer.comm.rank == 0:
-            save_weights(folder / "weights.h5", trainer.weights(sha256), trainer.check_written)
+            # The average first: where weights.h5 lies, the run has left all that it had to.
+            if average is not None:
+                content = trainer.weights(average, parameter_digest(average))
+                check = trainer.check_written
+                save_weights(folder / "average.h5", content, lambda _, v: check(AVERAGE, v))
+            content = trainer.weights(route.params, sha256)
+            save_weights(folder / "weights.h5", content, trainer.check_written)
     if trainer.step < trainer.steps:
         log.stopped(trainer.step, trainer.stop_signal)
     return sha256
+
+
+def _validate(trainer: Trainer, folder: Path, log: RunLog) -> None:
+    """Score the held-out images; keep the weights if they are the best that the run has had."""
+    planned = trainer.steps
+    record, best = trainer.validate()
+    log.score(record, words.score(record, trainer.config.epochs))
+    if not trainer.config.patience:
+        return
+    try:
+        with together(trainer.comm):
+            if trainer.comm.rank == 0 and best is not None:
+                save_weights(folder / "best.h5", trainer.weights(best, parameter_digest(best)))
+            if trainer.comm.rank == 0 and trainer.steps < planned:
+                end_early(folder, trainer.steps)
+    except UserError as error:
+        log.say(f"warning: {error}; training goes on without")
+    if trainer.steps < planned:
+        log.say(
+            f"no better for {trainer.best.since} scores: ended early; best.h5 is of step "
+            f"{trainer.best.step}, {trainer.best.accuracy:.2%}"
+        )
 
 
 def _save(trainer: Trainer, folder: Path) -> None:
@@ -492,96 +598,10 @@ def _save(trainer: Trainer, folder: Path) -> None:
     trainer.saved = trainer.step
 
 
-def _epoch_words(record: Mapping[str, Any], epochs: int) -> str:
-    return (
-        f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}, accuracy "
-        f"{record['accuracy']:.2%}, {record['images_per_s']:.1f} images/s, "
-        f"{record['seconds']:.0f} s, parameters {record['sha256'][:16]}"
-    )
-
-
-def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
-    """What config.json holds: all that a stranger needs to get the same weights again."""
-    info = trainer.info
-    return dict(
-        config=trainer.config.as_dict(),
-        network=trainer.network,
-        parameters=trainer.net.parameter_count,
-        dataset=dict(sha256=info.digest, source=info.source, shards=info.shards),
-        train_samples=trainer.batches.samples,
-        steps=trainer.steps,
-        run=trainer.run,
-        ranks=trainer.comm.size,
-        route=trainer.route.kind,
-        hosts=sorted(set(hosts)),
-        **describe_machine(),
-    )
-
-
-def head(trainer: Trainer, folder: Path) -> str:
-    """The lines at the head of a run."""
-    info, config = trainer.info, trainer.config
-    lines = []
-    if info.source != "mnist":
-        lines = [
-            "*" * 78,
-            f"*** These shards are NOT MNIST but {info.source}, a small stand-in.",
-            "*** Accuracies can't be compared. Get MNIST with: python -m data_prep --source mnist",
-            "*" * 78,
-        ]
-    return "\n".join([
-        *lines,
-        f"data    {config.data}: {info.source}, {trainer.batches.samples:,} training images "
-        f"in {info.shards} shards, {info.digest[:16]}",
-        f"network VGG16 {info.size}x{info.size}x{info.channels}, width {config.width:g}, "
-        f"{trainer.net.parameter_count:,} parameters",
-        f"step    {info.shards} shards x {config.micro_batch} images, {config.optimizer}, "
-        f"lr {config.base_lr:g} {config.schedule}, {trainer.steps} steps in {config.epochs} epochs",
-        f"ranks   {trainer.comm.size}, route {trainer.route.kind}, run {folder}",
-        *([f"standby none: {trainer.lacks}; what is lost is what came after the last checkpoint"]
-          if trainer.lacks else []),
-    ])  # fmt: skip
-
-
-def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
-    """The short table at the end of a run, or how to go on with one that was stopped."""
-    largest, together = trainer.memory()
-    run_again = "python -m dist_vgg.train --resume --out " + shlex.quote(str(folder))
-    if trainer.comm.size > 1:
-        run_again = f"mpirun -n {trainer.comm.size} {run_again}"
-    if trainer.step < trainer.steps:
-        name = signal.Signals(trainer.stop_signal).name
-        words = f"stopped by {name} after step {trainer.step} of {trainer.steps}, saved"
-        # A supervisor has a command of its own.
-        return words if SUPERVISED in os.environ else f"{words}; go on with: {run_again}"
-    rows = {
-        "steps": f"{trainer.step}",
-        "time": f"{seconds:.1f} s, {trainer.trained / seconds:.1f} images/s",
-        **_time_table(trainer.mean_seconds()),
-        "memory": f"{largest:.2f} GiB of the largest rank, {together:.2f} GiB of all",
-        "parameters": sha256,
-        "weights": str(folder / "weights.h5"),
-        "evaluate": f"python -m dist_vgg.evaluate {shlex.quote(str(folder))} --data "
-        f"{shlex.quote(trainer.config.data)}",
-    }
-    return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
-
-
-def _time_table(seconds: Mapping[str, float]) -> dict[str, str]:
-    """Where the time of the steps went: seconds and their share, in three rows."""
-    rows: dict[str, list[str]] = {"forward": [], "backward": [], "between": []}
-    total = sum(seconds.values()) or 1  # a run may have had no step left to do
-    for name, value in seconds.items():
-        row, _, kind = name.rpartition(" ")
-        rows[row or "between"].append(f"{kind} {value:.1f} s ({value / total:.1%})")
-    return {row: ", ".join(parts) for row, parts in rows.items()}
-
-
 def debug_checks(trainer: Trainer) -> Watcher:
     """Check all gradients before the first step; then watch every array."""
-    parts = (trainer.batches.micro_batch(shard, trainer.step) for shard in trainer.route.mine)
-    samples = next(part for part in parts if len(part))[:1]
-    x = normalise(samples.pixels, trainer.info.mean, trainer.info.std)
+    parts = (trainer.read(shard, trainer.step) for shard in trainer.route.mine)
+    samples, x = next((part[:1], x[:1]) for part, x in parts if len(part))
     key = StepKey(trainer.config.seed, trainer.step, samples.ids)
     print("debug   checking gradients by finite differences in float64 ...", flush=True)
     worst = check_gradients(trainer.net, trainer.route.params, x, samples.labels, key)
@@ -625,6 +645,11 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
                 check_resumed(config, info, header)
         beat("looking at the shards", 0)
         shards = load_hosted(Path(config.data), info, "train", config.limit, comm)
+        held_out: Mapping[int, Samples] = {}
+        if config.validate:
+            with together(comm):
+                check_held_out(info, config.data)
+            held_out = load_hosted(Path(config.data), info, "test", 0, comm)
         beat("reading the shards", 0)
         fresh = uuid.uuid4().hex[:16]
         run = share_text(comm, (run_name(folder) if place else "") or fresh)
@@ -634,6 +659,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             _give_way(run, folder, state if place == "memory" else None, config.keep, comm)
         with tidied(f"{run}-{start}"):
             trainer = Trainer(config, info, shards, comm, run, start if kept else "")
+            trainer.held_out = held_out
             trainer.clock.listener = lambda done: beat(done, trainer.step + 1)
             trainer.clock.listener("allocating memory")
             if trainer.route.is_leader and trainer.route.replica.path:
@@ -698,8 +724,8 @@ def train(
     """
     comm, config, beat = trainer.comm, trainer.config, trainer.clock.listener
     hosts = gather_texts(comm, platform.node())
-    prepare_folder(folder, comm, bool(place), describe(trainer, hosts), anew)
-    print(head(trainer, folder), flush=True)
+    prepare_folder(folder, comm, bool(place), words.describe(trainer, hosts), anew)
+    print(words.head(trainer, folder), flush=True)
     beat("preparing the run's folder")
     if place:
         trainer.resume(state, sums)
@@ -738,7 +764,7 @@ def train(
     finally:
         log.close()
     seconds = time.perf_counter() - started
-    print(tail(trainer, folder, sha256, seconds), flush=True)
+    print(words.tail(trainer, folder, sha256, seconds), flush=True)
 
 
 if __name__ == "__main__":

@@ -233,6 +233,7 @@ CHECKPOINT = Checkpoint(
     request="{}",
     shards=1,
     epoch=dict(loss=0.5, correct=3, seen=8, seconds=1.5),
+    best=dict(accuracy=0.5, loss=1.5, step=7, since=0),
     params=VECTOR,
     state=dict(mean=VECTOR, square=VECTOR),
 )

@@ -1,5 +1,6 @@
 """Micro-batches: every sample once an epoch, in an order that only the seed decides."""
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dist_vgg.batches import Batches
+from dist_vgg.batches import Ahead, Batches
 from dist_vgg.errors import RankError
 from dist_vgg.shards import Samples
 
@@ -124,3 +125,35 @@ def test_a_sample_that_changes_is_named(size: int) -> None:
     with pytest.raises(RankError, match="step 8: sample 3004 of shard 3 on rank 2 on host ch") as e:
         it.micro_batch(3, 7)
     assert e.value.status == RankError.CORRUPT
+
+
+def test_ahead_reads_what_is_announced_while_the_caller_works() -> None:
+    read: list[tuple[int, int, str]] = []
+    begun = threading.Semaphore(0)
+
+    def reader(shard: int, step: int) -> tuple[int, int]:
+        read.append((shard, step, threading.current_thread().name))
+        begun.release()
+        return shard, step
+
+    ahead = Ahead(reader)
+    assert ahead(2, 0, then=(5, 0)) == (2, 0)
+    assert begun.acquire(timeout=10)
+    assert begun.acquire(timeout=10)  # nobody has asked for it yet
+    assert ahead(5, 0, then=(2, 1)) == (5, 0)
+    assert ahead(7, 3) == (7, 3)  # another than announced
+    assert ahead(7, 3) == (7, 3)
+    assert [place[:2] for place in read] == [(2, 0), (5, 0), (2, 1), (7, 3), (7, 3)]
+    assert threading.current_thread().name not in {name for _, _, name in read}
+
+
+def test_what_fails_ahead_is_raised_where_it_is_asked_for() -> None:
+    def reader(shard: int, step: int) -> int:
+        if step == 1:
+            raise RankError("a flipped bit", RankError.CORRUPT)
+        return step
+
+    ahead = Ahead(reader)
+    assert ahead(0, 0, then=(0, 1)) == 0
+    with pytest.raises(RankError, match="a flipped bit"):
+        ahead(0, 1, then=(0, 2))

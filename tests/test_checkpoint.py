@@ -39,6 +39,7 @@ def some(step: int = 7, state: tuple[str, ...] = ("momentum",)) -> Checkpoint:
         request="{}",
         shards=8,
         epoch=dict(loss=0.1 + step, correct=3, seen=8, seconds=1.5),
+        best=dict(accuracy=0.5, loss=1.5, step=5, since=2),
         params=VECTOR + np.float32(step),
         state={name: VECTOR * k for k, name in enumerate(state)},
     )

@@ -439,3 +439,38 @@ def test_the_command_itself() -> None:
         "data_prep: error: unknown option --shrads; did you mean --shards?; "
         "see python -m data_prep --help\n"
     )
+
+
+@pytest.mark.parametrize(("limit", "held"), [(None, 20), (30, 20), (30, 60)])
+def test_held_out_images_are_training_images_that_are_not_used(
+    limit: int | None, held: int, run: Run, raw: Path, tmp_path: Path
+) -> None:
+    options = ("--raw", raw, "--size", 32, "--shards", 3)
+    options = (*options, "--limit", limit) if limit else options
+    if held == 60:
+        status, _, errors = run(*options, "--out", tmp_path / "x", "--held-out", held)
+        assert status == 2
+        assert "--held-out 60 leaves none of the 60 training images" in errors
+        return
+    status, output, _ = run(*options, "--out", tmp_path / "x", "--held-out", held)
+    assert status == 0
+    splits = everything(tmp_path / "x")
+    count = limit or 60 - held
+    assert f"{count} train, {held} held-out training" in output
+    assert len(splits["train"]) == count
+    assert len(splits["test"]) == held
+    assert not set(splits["train"].ids) & set(splits["test"].ids)
+    for split in splits.values():
+        assert np.ptp(np.bincount(split.labels, minlength=10)) <= 1
+    # They are what a larger limit would have trained on, and the images are those of their ids.
+    assert run(*options[:6], "--limit", count + held, "--out", tmp_path / "all")[0] == 0
+    both = everything(tmp_path / "all")["train"]
+    assert set(both.ids) == set(splits["train"].ids) | set(splits["test"].ids)
+    for split in splits.values():
+        rows = np.searchsorted(both.ids, split.ids)
+        np.testing.assert_array_equal(both.pixels[rows], split.pixels)
+        np.testing.assert_array_equal(both.labels[rows], split.labels)
+    info = shards.open_set(tmp_path / "x")
+    assert info.held_out
+    assert not shards.open_set(tmp_path / "all").held_out
+    assert (info.mean, info.std) == shards.pixel_statistics(splits["train"].pixels)

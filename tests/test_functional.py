@@ -135,11 +135,11 @@ KEEP = np.random.default_rng(7).random((4, 6)) < 0.5
 LABELS = np.array([2, 0, 4, 4])
 
 
-def cross_entropy(total: int) -> tuple[Operation, Adjoint]:
+def cross_entropy(total: int, smoothing: float = 0) -> tuple[Operation, Adjoint]:
     """The loss as an operation with one number as output."""
     return (
-        lambda logits: F.cross_entropy(logits, LABELS, total)[0].sum() / total,
-        lambda dy, logits: (dy * F.cross_entropy(logits, LABELS, total)[1],),
+        lambda logits: F.cross_entropy(logits, LABELS, total, smoothing)[0].sum() / total,
+        lambda dy, logits: (dy * F.cross_entropy(logits, LABELS, total, smoothing)[1],),
     )
 
 
@@ -179,6 +179,7 @@ def cross_entropy(total: int) -> tuple[Operation, Adjoint]:
         ),
         pytest.param(*cross_entropy(4), (normal(4, 5),), id="cross_entropy"),
         pytest.param(*cross_entropy(11), (normal(4, 5),), id="cross_entropy of a part"),
+        pytest.param(*cross_entropy(4, 0.3), (normal(4, 5),), id="cross_entropy, smooth labels"),
         pytest.param(
             lambda x: np.log(np.exp(x).sum(axis=1)),
             lambda dy, x: (dy[:, None] * F.softmax(x),),
@@ -270,6 +271,14 @@ def test_softmax_and_cross_entropy_of_huge_logits() -> None:
     losses, dlogits = F.cross_entropy(logits, np.array([2, 0]), 2)
     np.testing.assert_allclose(losses, [2e4, np.log(2)], rtol=1e-6)
     np.testing.assert_allclose(dlogits, [[0.5, 0, -0.5], [-0.25, 0.25, 0]])
+
+
+def test_smooth_labels_are_least_surprised_by_their_own_shares() -> None:
+    shares = np.full((4, 5), 0.1 / 5)
+    shares[np.arange(4), LABELS] += 0.9
+    losses, dlogits = F.cross_entropy(np.log(shares), LABELS, 4, 0.1)
+    np.testing.assert_allclose(losses, -(shares * np.log(shares)).sum(axis=1))
+    np.testing.assert_allclose(dlogits, 0, atol=1e-15)
 
 
 def test_gradients_of_parts_add_up_to_that_of_the_whole_batch() -> None:

@@ -181,3 +181,13 @@ def test_the_linear_scaling_rule() -> None:
     assert optim.scaled_lr(0.1, batch=512, base_batch=256) == pytest.approx(0.2)
     assert optim.scaled_lr(0.1, batch=32, base_batch=256) == pytest.approx(0.0125)
     assert optim.scaled_lr(0.1, batch=512, base_batch=0) == 0.1
+
+
+def test_an_average_follows_fast_at_first_and_then_at_its_decay() -> None:
+    average, w = np.zeros(3, np.float32), np.ones(3, np.float32)
+    optim.follow(average, w, 0.9, 1)
+    np.testing.assert_allclose(average, 1 - 2 / 11, rtol=1e-6)
+    optim.follow(average, w, 0.9, 10**6)
+    np.testing.assert_allclose(average, 1 - 0.9 * 2 / 11, rtol=1e-6)
+    assert average.dtype == np.float32
+    np.testing.assert_array_equal(w, 1)

@@ -22,8 +22,8 @@ from dist_vgg.bench.kernels import Layers, network_flops
 from dist_vgg.comm import add_up, barrier, gather_texts, run_command, share_text
 from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
-from dist_vgg.evaluate import BATCH
 from dist_vgg.runs import describe_machine
+from dist_vgg.scoring import BATCH
 from dist_vgg.shards import Samples, SetInfo, hosted, normalise
 from dist_vgg.streams import generator
 from dist_vgg.train import Trainer

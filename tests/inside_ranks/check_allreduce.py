@@ -14,7 +14,7 @@ from mpi4py import MPI
 
 from dist_vgg import allreduce, replica
 from dist_vgg.allreduce import Route, choose, fold
-from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells
+from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells, parameter_digest
 from dist_vgg.comm import barrier
 from dist_vgg.errors import RankError, UserError
 from dist_vgg.recall import FIELDS, recall
@@ -90,7 +90,7 @@ def test_steps_leave_every_replica_with_the_plain_result(kind: str, homes: Homes
             route.share()
             expected -= plain_sum(step)
             assert np.array_equal(route.params, expected)
-        assert route.digest() == allreduce.parameter_digest(expected)
+        assert route.digest() == parameter_digest(expected)
 
 
 def test_what_is_finished_may_be_sent_while_backward_goes_on(kind: str) -> None:

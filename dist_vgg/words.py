@@ -1,0 +1,113 @@
+"""The words of a run: what it is, at its head, how it goes, and what came of it, at its tail."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dist_vgg.errors import SUPERVISED
+from dist_vgg.runs import describe_machine
+
+if TYPE_CHECKING:
+    from dist_vgg.train import Trainer
+
+
+def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
+    """What config.json holds: all that a stranger needs to get the same weights again."""
+    info = trainer.info
+    return dict(
+        config=trainer.config.as_dict(),
+        network=trainer.network,
+        parameters=trainer.net.parameter_count,
+        dataset=dict(sha256=info.digest, source=info.source, shards=info.shards),
+        train_samples=trainer.batches.samples,
+        steps=trainer.steps,
+        run=trainer.run,
+        ranks=trainer.comm.size,
+        route=trainer.route.kind,
+        hosts=sorted(set(hosts)),
+        **describe_machine(),
+    )
+
+
+def head(trainer: Trainer, folder: Path) -> str:
+    """The lines at the head of a run."""
+    info, config = trainer.info, trainer.config
+    strengths = vars(config.augment).items()
+    varied = ", ".join(f"{name} {value:g}" for name, value in strengths if value)
+    lines = []
+    if info.source != "mnist":
+        lines = [
+            "*" * 78,
+            f"*** These shards are NOT MNIST but {info.source}, a small stand-in.",
+            "*** Accuracies can't be compared. Get MNIST with: python -m data_prep --source mnist",
+            "*" * 78,
+        ]
+    return "\n".join([
+        *lines,
+        f"data    {config.data}: {info.source}, {trainer.batches.samples:,} training images "
+        f"in {info.shards} shards, {info.digest[:16]}",
+        f"network VGG16 {info.size}x{info.size}x{info.channels}, width {config.width:g}, "
+        f"{trainer.net.parameter_count:,} parameters",
+        f"step    {info.shards} shards x {config.micro_batch} images, {config.optimizer}, "
+        f"lr {config.base_lr:g} {config.schedule}, {trainer.steps} steps in {config.epochs} epochs",
+        *([f"images  drawn anew: {varied}"] if varied else []),
+        f"ranks   {trainer.comm.size}, route {trainer.route.kind}, run {folder}",
+        *([f"standby none: {trainer.lacks}; what is lost is what came after the last checkpoint"]
+          if trainer.lacks else []),
+    ])  # fmt: skip
+
+
+def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
+    """The short table at the end of a run, or how to go on with one that was stopped."""
+    largest, together = trainer.memory()
+    run_again = "python -m dist_vgg.train --resume --out " + shlex.quote(str(folder))
+    if trainer.comm.size > 1:
+        run_again = f"mpirun -n {trainer.comm.size} {run_again}"
+    if trainer.step < trainer.steps:
+        name = signal.Signals(trainer.stop_signal).name
+        words = f"stopped by {name} after step {trainer.step} of {trainer.steps}, saved"
+        # A supervisor has a command of its own.
+        return words if SUPERVISED in os.environ else f"{words}; go on with: {run_again}"
+    rows = {
+        "steps": f"{trainer.step}",
+        "time": f"{seconds:.1f} s, {trainer.trained / seconds:.1f} images/s",
+        **_time_table(trainer.mean_seconds()),
+        "memory": f"{largest:.2f} GiB of the largest rank, {together:.2f} GiB of all",
+        "parameters": sha256,
+        "weights": str(folder / "weights.h5"),
+        "evaluate": f"python -m dist_vgg.evaluate {shlex.quote(str(folder))} --data "
+        f"{shlex.quote(trainer.config.data)}",
+    }
+    return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+
+
+def _time_table(seconds: Mapping[str, float]) -> dict[str, str]:
+    """Where the time of the steps went: seconds and their share, in three rows."""
+    rows: dict[str, list[str]] = {"forward": [], "backward": [], "between": []}
+    total = sum(seconds.values()) or 1  # a run may have had no step left to do
+    for name, value in seconds.items():
+        row, _, kind = name.rpartition(" ")
+        rows[row or "between"].append(f"{kind} {value:.1f} s ({value / total:.1%})")
+    return {row: ", ".join(parts) for row, parts in rows.items()}
+
+
+def epoch(record: Mapping[str, Any], epochs: int) -> str:
+    """A line for a finished epoch."""
+    return (
+        f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}, accuracy "
+        f"{record['accuracy']:.2%}, {record['images_per_s']:.1f} images/s, "
+        f"{record['seconds']:.0f} s, parameters {record['sha256'][:16]}"
+    )
+
+
+def score(record: Mapping[str, Any], epochs: int) -> str:
+    """A line for a score on held-out images."""
+    line = f"epoch {record['epoch']}/{epochs}: held-out accuracy {record['accuracy']:.2%}"
+    if "average_accuracy" in record:
+        line += f", of the average {record['average_accuracy']:.2%}"
+    return line
