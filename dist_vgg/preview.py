@@ -1,0 +1,82 @@
+"""Draw what augmentation makes of the training images: each as it is, and as epochs show it.
+
+python -m dist_vgg.preview augmented.png --rotate 15 --deform 0.03
+python -m dist_vgg.preview augmented.png --data data --config launch/mnist-1000.toml
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from dist_vgg.augment import Augment
+from dist_vgg.comm import run_command
+from dist_vgg.config import Parser, TrainConfig, add_options, read_toml
+from dist_vgg.errors import UserError
+from dist_vgg.files import check_writable, write_bytes
+from dist_vgg.shards import Samples, load_shard, open_set
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+EPOCHS = 9  # columns after the first
+GAP, HEAD = 4, 14  # pixels between images, and for a heading
+
+
+def one_of_each(samples: Samples) -> Samples:
+    """The first sample of every class, in the classes' order."""
+    return samples[np.unique(samples.labels, return_index=True)[1]]
+
+
+def draw(samples: Samples, augment: Augment, seed: int, epochs: int) -> Image.Image:
+    """A picture with a row for each sample: as it is, and in the first epochs."""
+    columns = [samples.pixels.astype(np.float32)]
+    columns += [augment.draw(samples.pixels, samples.ids, seed, epoch) for epoch in range(epochs)]
+    rows, height, width = samples.pixels.shape[:3]
+    across, down = width + GAP, height + GAP
+    picture = Image.new("L", (across * (1 + epochs) + GAP, HEAD + down * rows), 128)
+    pen = ImageDraw.Draw(picture)
+    for column, images in enumerate(columns):
+        left = across * column + GAP * (column > 0)  # the gap is wider after the first
+        heading = f"epoch {column}" if column else "as it is"
+        pen.text((left + GAP, 1), heading, fill=255)
+        for row, image in enumerate(images):
+            pixels = np.rint(image.mean(axis=2)).astype(np.uint8)
+            picture.paste(Image.fromarray(pixels), (left, HEAD + down * row))
+    return picture
+
+
+def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
+    """Run the command; returns its exit status."""
+    parser = Parser(prog="python -m dist_vgg.preview", description=__doc__.split("\n")[0])
+    parser.add_argument("picture", metavar="PICTURE.png", type=Path, help="the file to write")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help="folder of shards (default: data)"
+    )
+    names = ["seed", *(f.name for f in fields(Augment))]
+    add_options(parser, names)
+    parser.add_argument("--config", metavar="FILE.toml", help="take options of train from a file")
+    options = vars(parser.parse_args(argv))
+    if comm.size > 1:
+        raise UserError("preview is one process: start it without mpirun")
+    path, folder = options["picture"], options["data"]
+    if path.suffix != ".png":
+        raise UserError(f"{path}: name a .png file")
+    given = read_toml(options["config"]) if options["config"] else {}
+    config = TrainConfig(**{**given, **{k: v for k, v in options.items() if k in names}})
+    check_writable("the picture", path)
+    info = open_set(folder)
+    samples = one_of_each(load_shard(folder, "train", 0, info))
+    png = io.BytesIO()
+    draw(samples, config.augment, config.seed, EPOCHS).save(png, "PNG")
+    write_bytes(path, png.getvalue())
+    print(f"{path}: {len(samples)} images of {folder}, as {EPOCHS} epochs show them")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command("dist_vgg.preview", main)
