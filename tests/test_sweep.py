@@ -1,0 +1,126 @@
+"""Sweeps: every combination once, each with its own data, and the same command goes on."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from launcher import finish, one_line, run, start
+
+from dist_vgg.errors import UserError
+from dist_vgg.sweep import as_options, label, report, variants
+
+SMALL = ("--width", 0.02, "--micro-batch", 8, "--epochs", 2, "--progress", "plain")
+
+
+def sweep(*options: object) -> tuple[int, str, str]:
+    return run(1, "-m", "dist_vgg.sweep", *options)
+
+
+def test_all_combinations() -> None:
+    found = variants(["optimizer=sgd,adam", "nesterov=true,false"])
+    assert [label(v) for v in found] == [
+        "optimizer sgd, nesterov true",
+        "optimizer sgd, nesterov false",
+        "optimizer adam, nesterov true",
+        "optimizer adam, nesterov false",
+    ]
+    assert as_options(found[1]) == ["--optimizer", "sgd", "--no-nesterov"]
+    assert variants([]) == [{}]
+    for wrong in ("lr", "lr=", "=1", "lr=1,,2"):
+        with pytest.raises(UserError, match="give an option's name and values"):
+            variants([wrong])
+
+
+def test_means_and_deviations_are_over_the_seeds_of_a_variant() -> None:
+    found = [
+        dict(variant={"lr": lr}, seed=seed, minutes=2.0, images="test",
+             models=dict(weights=dict(accuracy=accuracy, sha256="ab" * 32)))
+        for lr, seed, accuracy in (("1", 0, 0.5), ("2", 0, 0.9), ("1", 1, 0.6), ("2", 1, 0.9))
+    ]  # fmt: skip
+    text = report(found)
+    assert "lr 1      2  55.00 ± 7.07" in text
+    assert "lr 2      2  90.00 ± 0.00" in text
+    assert "on the test images" in text
+
+
+def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--out", out, "--seeds", "0,1", "--vary", "optimizer=sgd,adam", "--shifts", 1,
+               "--prepare", "--source digits --size 32 --limit 40 --shards 2")  # fmt: skip
+    status, output, errors = sweep(*options, "--", *SMALL, "--ema", 0.5)
+    assert status == 0, errors
+    found = json.loads((out / "sweep.json").read_text())
+    assert [(one["variant"]["optimizer"], one["seed"]) for one in found] == [
+        ("sgd", 0), ("sgd", 1), ("adam", 0), ("adam", 1)
+    ]  # fmt: skip
+    digests = {one["models"]["weights"]["sha256"] for one in found}
+    assert len(digests) == 4
+    for one in found:
+        assert len(one["loss"]) == 2
+        assert set(one["models"]) == {"weights", "average"}
+        assert set(one["models"]["average"]) == {"accuracy", "sha256", "shifted"}
+        assert one["models"]["weights"]["sha256"][:16] in output
+    assert output.count("== run") == 4
+    # Each seed has a subset of its own.
+    sets = {
+        json.loads((Path(one["folder"]) / "score.json").read_text())["dataset"] for one in found
+    }
+    assert len(sets) == 2
+
+    # Again: nothing is repeated, and the tables are the same.
+    status, again, errors = sweep(*options, "--", *SMALL, "--ema", 0.5)
+    assert status == 0, errors
+    assert "== run" not in again
+    assert output.endswith(again)
+
+    # Other options would be another sweep.
+    status, _, errors = sweep(*options, "--", *SMALL, "--ema", 0.6)
+    assert status == 2
+    assert "was trained with ema 0.5, not 0.6; choose another --out" in one_line(errors)
+
+
+def test_a_sweep_that_was_stopped_goes_on(data: Path, tmp_path: Path) -> None:
+    options = ("-m", "dist_vgg.sweep", "--out", tmp_path / "out", "--seeds", "3,4", "--",
+               "--data", data, *SMALL, "--epochs", 200, "--checkpoint-every", 10**6)  # fmt: skip
+    process = start(1, *options)
+    metrics = tmp_path / "out" / "seed-3" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text().count("\n") > 5):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    status, output, errors = finish(process)
+    assert status == 128 + signal.SIGTERM
+    assert "the same command goes on" in one_line(errors.splitlines()[-1])
+    done = len(metrics.read_text().splitlines())
+    process = start(1, *options)
+    while len(metrics.read_text().splitlines()) < done + 5:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    status, output, _ = finish(process)
+    assert status == 128 + signal.SIGINT
+    assert "resumed at step" in output
+
+
+def test_bad_input_is_one_line(data: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "out")
+    for options, words in [
+        ((), "--out"),
+        ((*out, "--vary", "lrr=1,2"), "unknown option --lrr; did you mean --lr?"),
+        ((*out, "--vary", "dropout=0,7"), "--dropout 7.0 is out of range"),
+        ((*out, "--seeds", "0,x"), "--seeds"),
+        ((*out, "-n", 0), "-n 0"),
+        ((*out, "--prepare", "'"), "--prepare"),
+        ((*out, "--plot", tmp_path / "x.gif"), "name a .png"),
+        ((*out, "--", "--resume"), "leave out --resume"),
+        ((*out, "--", "--config", tmp_path / "no.toml"), "can't read --config"),
+    ]:
+        status, _, errors = sweep(*options)
+        assert status == 2, options
+        assert words in one_line(errors), options
+    status, _, errors = sweep(*out, "--", "--data", tmp_path / "none")
+    assert status == 2
+    assert "no data folder" in errors
+    assert "Traceback" not in errors
