@@ -29,7 +29,7 @@ from dist_vgg.files import write_text, written_beside
 from dist_vgg.runlog import read_metrics
 
 Variant = dict[str, str]  # values of the options that vary, as on the command line
-SCORE = "score.json"  # of evaluate, in a run's folder
+SCORE, HELD_OUT = "score.json", "held-out.json"  # of evaluate, in a run's folder
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,18 @@ def carry_out(own: argparse.Namespace, runs: Sequence[Run], children: Children) 
         supervisor += ["--mpirun", own.mpirun] if own.mpirun else []
         if status := children.run([*supervisor, "--", *run.options, "--resume", "if-any"]):
             return status
+        evaluate = [*mpirun, *python, "dist_vgg.evaluate", run.folder, "--data"]
+        if own.held_out:
+            # The same training images, and others of the training set in place of the test set.
+            words = [*shlex.split(own.prepare), "--held-out", own.held_out]
+            data = own.out / f"held-out-{run.seed}"
+            made = [*python, "data_prep", *words, "--seed", run.seed, "--out", data]
+            if status := children.run(made):
+                return status
+            if status := children.run([*evaluate, data, "--json", run.folder / HELD_OUT]):
+                return status
         score = run.folder / SCORE
-        evaluate = [*mpirun, *python, "dist_vgg.evaluate", run.folder, "--data", run.data]
-        if status := children.run([*evaluate, "--shifts", own.shifts, "--json", score]):
+        if status := children.run([*evaluate, run.data, "--shifts", own.shifts, "--json", score]):
             return status
     return 0
 
@@ -174,10 +183,14 @@ def summary(run: Run) -> dict[str, Any]:
         name: dict(accuracy=model["accuracy"], sha256=model["weights"])
         for name, model in models.items()
     }
+    held_out = {}
+    if (run.folder / HELD_OUT).exists():
+        held_out = json.loads((run.folder / HELD_OUT).read_text())
     for name in shown:
-        one = shifted if name == "weights" else shifted.get(name, {})
-        if one:
-            shown[name]["shifted"] = one["accuracy"]
+        for key, scores in (("shifted", shifted), ("held out", held_out)):
+            one = scores if name == "weights" else scores.get(name, {})
+            if one:
+                shown[name][key] = one["accuracy"]
     return dict(
         variant=run.variant,
         seed=run.seed,
@@ -198,10 +211,15 @@ def spread(values: Sequence[float]) -> str:
 
 def report(found: Sequence[Mapping[str, Any]]) -> str:
     """Two tables: each run, and each variant over its seeds."""
-    names = list(found[0]["models"])
-    shifted = any("shifted" in one["models"]["weights"] for one in found)
-    columns = [(name, key) for name in names for key in ("accuracy", "shifted")[: 1 + shifted]]
-    heads = [f"{name}{', shifted' if key == 'shifted' else ''} %" for name, key in columns]
+    models = found[0]["models"]
+    names = list(models)
+    columns = [
+        (name, key)
+        for name in names
+        for key in ("accuracy", "held out", "shifted")
+        if key in models[name]
+    ]
+    heads = [f"{name}{'' if key == 'accuracy' else f', {key}'} %" for name, key in columns]
     rows = [
         [
             label(one["variant"]),
@@ -275,6 +293,8 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
         "its values; several are combined")  # fmt: skip
     add("--prepare", metavar="OPTIONS", help="options of data_prep: each seed gets a data set, and "
         "so a subset, of its own")  # fmt: skip
+    add("--held-out", type=int, default=0, metavar="N", help="also evaluate on N training images "
+        "that --prepare leaves unused")  # fmt: skip
     add("--shifts", type=int, default=0, metavar="PIXELS", help="also evaluate over shifts")
     add("--json", type=Path, metavar="FILE", help="write what was found (default: OUT/sweep.json)")
     add("--plot", type=Path, metavar="FILE.png", help="draw the loss (with matplotlib)")
@@ -282,6 +302,8 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
     own = parser.parse_args(argv)
     if own.n < 1:
         raise UserError(f"-n {own.n}: it must be at least 1")
+    if own.held_out < 0 or (own.held_out and own.prepare is None):
+        raise UserError(f"--held-out {own.held_out}: a number of images, together with --prepare")
     try:
         own.seeds = [int(seed) for seed in own.seeds.split(",")]
         shlex.split(own.prepare or "")

@@ -18,7 +18,7 @@ python -m data_prep --limit 1000 --out quickstart/data --overwrite "${raw[@]}"
 
 step "2/3 the full VGG16 on 8 ranks"
 mpirun -n 8 python -m dist_vgg.train --data quickstart/data --out "$run" \
-    --optimizer adam --epochs 6
+    --config launch/quickstart.toml
 
 step "3/3 evaluation on the test images"
 mpirun -n 8 python -m dist_vgg.evaluate "$run" --data quickstart/data

@@ -48,6 +48,7 @@ def test_means_and_deviations_are_over_the_seeds_of_a_variant() -> None:
 def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--out", out, "--seeds", "0,1", "--vary", "optimizer=sgd,adam", "--shifts", 1,
+               "--held-out", 30,
                "--prepare", "--source digits --size 32 --limit 40 --shards 2")  # fmt: skip
     status, output, errors = sweep(*options, "--", *SMALL, "--ema", 0.5)
     assert status == 0, errors
@@ -60,7 +61,7 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     for one in found:
         assert len(one["loss"]) == 2
         assert set(one["models"]) == {"weights", "average"}
-        assert set(one["models"]["average"]) == {"accuracy", "sha256", "shifted"}
+        assert set(one["models"]["average"]) == {"accuracy", "sha256", "shifted", "held out"}
         assert one["models"]["weights"]["sha256"][:16] in output
     assert output.count("== run") == 4
     # Each seed has a subset of its own.
@@ -113,6 +114,7 @@ def test_bad_input_is_one_line(data: Path, tmp_path: Path) -> None:
         ((*out, "--seeds", "0,x"), "--seeds"),
         ((*out, "-n", 0), "-n 0"),
         ((*out, "--prepare", "'"), "--prepare"),
+        ((*out, "--held-out", 9), "together with --prepare"),
         ((*out, "--plot", tmp_path / "x.gif"), "name a .png"),
         ((*out, "--", "--resume"), "leave out --resume"),
         ((*out, "--", "--config", tmp_path / "no.toml"), "can't read --config"),
