@@ -62,7 +62,7 @@ class SetInfo:
         """Whether the split "test" has images of the training set, to choose a recipe by."""
         try:
             return HELD_OUT in json.loads(self.request)
-        except (ValueError, TypeError):  # not made by data_prep
+        except (ValueError, TypeError, RecursionError):  # not made by data_prep
             return False
 
     @property

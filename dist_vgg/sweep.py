@@ -27,7 +27,9 @@ from dist_vgg.elastic import find_mpirun
 from dist_vgg.errors import KILLED_BY, STOPS, UserError
 from dist_vgg.files import write_text, written_beside
 from dist_vgg.runlog import read_metrics
+from dist_vgg.shards import open_set
 
+PYTHON = [sys.executable, "-m"]
 Variant = dict[str, str]  # values of the options that vary, as on the command line
 SCORE, HELD_OUT = "score.json", "held-out.json"  # of evaluate, in a run's folder
 
@@ -60,6 +62,11 @@ class Run:
                     f"{self.folder} was trained with {name} {before[name]}, not {value}; "
                     "choose another --out, or remove it"
                 )
+        if self.data.is_dir() and content["dataset"] != open_set(self.data).digest:
+            raise UserError(
+                f"{self.folder} was trained on another data set than {self.data} holds; "
+                "choose another --out, or remove it"
+            )
         return content
 
 
@@ -135,34 +142,34 @@ def plan(own: argparse.Namespace, rest: Sequence[str]) -> list[Run]:
     return runs
 
 
+def prepare(own: argparse.Namespace, children: Children) -> int:
+    """Make the data of each seed that aren't there yet; the first status that isn't 0."""
+    # The held-out images are other training images, in place of the test set.
+    wanted = {"data": [], "held-out": ["--held-out", own.held_out]}
+    for seed in own.seeds if own.prepare is not None else []:
+        for name, more in list(wanted.items())[: 2 if own.held_out else 1]:
+            words = [*shlex.split(own.prepare), *more, "--seed", seed]
+            folder = own.out / f"{name}-{seed}"
+            if status := children.run([*PYTHON, "data_prep", *words, "--out", folder]):
+                return status
+    return 0
+
+
 def carry_out(own: argparse.Namespace, runs: Sequence[Run], children: Children) -> int:
-    """Prepare, train and evaluate what isn't there yet; the first status that isn't 0."""
-    python = [sys.executable, "-m"]
+    """Train and evaluate what hasn't been yet; the first status that isn't 0."""
     mpirun = [*find_mpirun(own.mpirun), "-n", own.n]
-    prepared = set()
     for number, run in enumerate(runs, start=1):
         if run.score:
             continue
-        if own.prepare is not None and run.data not in prepared:
-            words = shlex.split(own.prepare)
-            made = [*python, "data_prep", *words, "--seed", run.seed, "--out", run.data]
-            if status := children.run(made):
-                return status
-            prepared.add(run.data)
         which = f"{label(run.variant)}, seed {run.seed}"
         print(f"\n== run {number} of {len(runs)}: {which}", flush=True)
-        supervisor = [*python, "dist_vgg.elastic", "-n", own.n]
+        supervisor = [*PYTHON, "dist_vgg.elastic", "-n", own.n]
         supervisor += ["--mpirun", own.mpirun] if own.mpirun else []
         if status := children.run([*supervisor, "--", *run.options, "--resume", "if-any"]):
             return status
-        evaluate = [*mpirun, *python, "dist_vgg.evaluate", run.folder, "--data"]
+        evaluate = [*mpirun, *PYTHON, "dist_vgg.evaluate", run.folder, "--data"]
         if own.held_out:
-            # The same training images, and others of the training set in place of the test set.
-            words = [*shlex.split(own.prepare), "--held-out", own.held_out]
             data = own.out / f"held-out-{run.seed}"
-            made = [*python, "data_prep", *words, "--seed", run.seed, "--out", data]
-            if status := children.run(made):
-                return status
             if status := children.run([*evaluate, data, "--json", run.folder / HELD_OUT]):
                 return status
         score = run.folder / SCORE
@@ -324,7 +331,8 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(f"can't make --out {own.out}: {error.strerror}") from error
         own.json = own.json or own.out / "sweep.json"
         check_outputs(own.json, own.plot)
-        if status := carry_out(own, runs, Children()):
+        children = Children()
+        if status := prepare(own, children) or carry_out(own, runs, children):
             tell(f"dist_vgg.sweep: stopped, with status {status}; the same command goes on")
             return status
         found = [summary(run) for run in runs]

@@ -304,3 +304,11 @@ def test_valid_files_with_other_content(folder: Path) -> None:
 def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"can't write a shard to .* free space or choose another"):
         write(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("request_", ["", "{}", "5", "null", '{"limit": 5}', "[" * 50_000])
+def test_what_data_prep_did_not_hold_out_is_the_test_set(data: Path, request_: str) -> None:
+    info = replace(shards.open_set(data), request=request_)
+    assert not info.held_out
+    assert info.other == "test"
+    assert replace(info, request='{"held_out": 5}').other == "held-out training"

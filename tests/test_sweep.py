@@ -74,9 +74,15 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     status, again, errors = sweep(*options, "--", *SMALL, "--ema", 0.5)
     assert status == 0, errors
     assert "== run" not in again
-    assert output.endswith(again)
+    table = output[output.index("\nrun ") :]
+    assert "SHA-256, weights" in table
+    assert again.endswith(table)
 
-    # Other options would be another sweep.
+    # Other options, or other data, would be another sweep.
+    other = [str(word).replace("--limit 40", "--limit 50") for word in options]
+    status, _, errors = sweep(*other, "--", *SMALL, "--ema", 0.5)
+    assert status == 2
+    assert "holds other shards (limit 40)" in errors
     status, _, errors = sweep(*options, "--", *SMALL, "--ema", 0.6)
     assert status == 2
     assert "was trained with ema 0.5, not 0.6; choose another --out" in one_line(errors)
