@@ -168,7 +168,9 @@ def _same_set(out: Path, asked: str) -> SetInfo:
         raise UserError(f"{out} holds shards that are no whole data set; {mend}") from error
     if info.request != asked:
         old, new = json.loads(info.request), json.loads(asked)
-        differ = ", ".join(f"{key} {old.get(key)}" for key in new if old.get(key) != new[key])
+        differ = ", ".join(
+            f"{key} {old.get(key)}" for key in {**new, **old} if old.get(key) != new.get(key)
+        )
         raise UserError(f"{out} holds other shards ({differ}); {mend}")
     return info
 

@@ -89,7 +89,11 @@ class TrainConfig:
     shear: float = option(0.0, IMAGES, "degrees that verticals lean, at most", low=0, high=60)
     shift: float = option(0.0, IMAGES, "part of the side, at most, either way", low=0, high=0.5)
     deform: float = option(
-        0.0, IMAGES, "elastic deformation: mean move of a pixel, part of the side", low=0, high=0.2
+        0.0,
+        IMAGES,
+        "elastic deformation: RMS of a pixel's move along an axis, of the side",
+        low=0,
+        high=0.2,
     )
 
     epochs: int = option(10, OPTIMIZER, "passes over the training set", low=1)

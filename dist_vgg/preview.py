@@ -54,20 +54,18 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     """Run the command; returns its exit status."""
     parser = Parser(prog="python -m dist_vgg.preview", description=__doc__.split("\n")[0])
     parser.add_argument("picture", metavar="PICTURE.png", type=Path, help="the file to write")
-    parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="folder of shards (default: data)"
-    )
-    names = ["seed", *(f.name for f in fields(Augment))]
+    names = ["data", "seed", *(f.name for f in fields(Augment))]
     add_options(parser, names)
     parser.add_argument("--config", metavar="FILE.toml", help="take options of train from a file")
     options = vars(parser.parse_args(argv))
     if comm.size > 1:
         raise UserError("preview is one process: start it without mpirun")
-    path, folder = options["picture"], options["data"]
+    path = options["picture"]
     if path.suffix != ".png":
         raise UserError(f"{path}: name a .png file")
     given = read_toml(options["config"]) if options["config"] else {}
     config = TrainConfig(**{**given, **{k: v for k, v in options.items() if k in names}})
+    folder = Path(config.data)
     check_writable("the picture", path)
     info = open_set(folder)
     samples = one_of_each(load_shard(folder, "train", 0, info))

@@ -106,7 +106,8 @@ def prepare_folder(
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             if not lock(folder / "checkpoints"):
                 raise UserError(f"another run has just begun in {folder}; choose another --out")
-            (folder / "metrics.jsonl").unlink(missing_ok=True)
+            for name in ("metrics.jsonl", "average.h5", "best.h5"):  # of a run that came to nothing
+                (folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error
         write_text(path, json.dumps(description, indent=2) + "\n")

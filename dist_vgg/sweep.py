@@ -10,6 +10,7 @@ it was stopped; runs that have been evaluated are not repeated.
 import argparse
 import itertools
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from dist_vgg.bench.report import check_outputs, table
 from dist_vgg.comm import tell
 from dist_vgg.config import Parser, TrainConfig, read_toml, train_parser
 from dist_vgg.elastic import find_mpirun
-from dist_vgg.errors import KILLED_BY, STOPS, UserError
+from dist_vgg.errors import KILLED_BY, STOPS, Diverged, UserError
 from dist_vgg.files import write_text, written_beside
 from dist_vgg.runlog import read_metrics
 from dist_vgg.shards import open_set
@@ -45,16 +46,23 @@ class Run:
     options: list[str]  # of train
     config: TrainConfig
 
-    @property
-    def score(self) -> dict[str, Any] | None:
-        """What evaluate has found, where the run has come so far; UserError if it is another's."""
-        if not (self.folder / SCORE).exists():
+    def evaluated(self, shifts: int, held_out: int) -> dict[str, Any] | None:
+        """What evaluate has found, by "test" and "held out"; None where that is still to be done.
+
+        Raises UserError where the folder holds another run than this one.
+        """
+        names = {"test": SCORE, **({"held out": HELD_OUT} if held_out else {})}
+        if not all((self.folder / name).exists() for name in names.values()):
             return None
         try:
             stored = json.loads((self.folder / "config.json").read_text())["config"]
             before = TrainConfig(**stored).result_options()
-            content: dict[str, Any] = json.loads((self.folder / SCORE).read_text())
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = {
+                key: json.loads((self.folder / name).read_text()) for key, name in names.items()
+            }
+            done = found["test"].get("shifted", {}).get("shifts", 0)
+            dataset = found["test"]["dataset"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{self.folder} is damaged ({error}); remove it") from error
         for name, value in self.config.result_options().items():
             if before[name] != value:
@@ -62,12 +70,12 @@ class Run:
                     f"{self.folder} was trained with {name} {before[name]}, not {value}; "
                     "choose another --out, or remove it"
                 )
-        if self.data.is_dir() and content["dataset"] != open_set(self.data).digest:
+        if self.data.is_dir() and dataset != open_set(self.data).digest:
             raise UserError(
                 f"{self.folder} was trained on another data set than {self.data} holds; "
                 "choose another --out, or remove it"
             )
-        return content
+        return found if done == shifts else None
 
 
 class Children:
@@ -76,6 +84,7 @@ class Children:
     def __init__(self) -> None:
         self.signals: list[int] = []
         self._child: subprocess.Popen[bytes] | None = None
+        self._passed = False
         for number in STOPS:
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup does
                 signal.signal(number, self._pass_on)
@@ -84,15 +93,22 @@ class Children:
         self.signals.append(number)
         if self._child and self._child.poll() is None:
             self._child.send_signal(number)
+            self._passed = True
 
     def run(self, command: Sequence[object]) -> int:
         """Run a command to its end; its status, or that of a signal that we have got."""
-        if not self.signals:
-            self._child = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL)
-            status = self._child.wait()
-            if not self.signals:
-                return KILLED_BY - status if status < 0 else status
-        return KILLED_BY + self.signals[0]
+        if self.signals:
+            return KILLED_BY + self.signals[0]
+        words = list(map(str, command))
+        # In a session of its own: a terminal's Ctrl-C would reach it twice, which means "at once".
+        child = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._child = child
+        if self.signals and not self._passed:  # it came while the child was being started
+            child.send_signal(self.signals[0])
+        status = child.wait()
+        if self.signals:
+            return KILLED_BY + self.signals[0]
+        return KILLED_BY - status if status < 0 else status
 
 
 def variants(given: Sequence[str]) -> list[Variant]:
@@ -124,121 +140,156 @@ def label(variant: Variant) -> str:
 
 def plan(own: argparse.Namespace, rest: Sequence[str]) -> list[Run]:
     """All runs, after checking that train will take their options."""
-    runs = []
+    runs: list[Run] = []
+    ours = {"seed": "--seeds", "out": "--out of the sweep"}
+    ours |= {"data": "--prepare"} if own.prepare is not None else {}
     for variant in variants(own.vary):
+        given = vars(train_parser().parse_args([*rest, *as_options(variant)]))
+        if {"resume", "debug", "pdb"} & given.keys():
+            raise UserError("leave out --resume and --debug: a sweep goes on by itself")
+        for name in ours.keys() & given.keys():
+            raise UserError(f"leave out --{name} for train: that is what {ours[name]} is for")
+        file = given.pop("config", None)
+        given = {**(read_toml(file) if file else {}), **given}
         for seed in own.seeds:
             name = "-".join(f"{k}-{v}" for k, v in [*variant.items(), ("seed", str(seed))])
             folder = own.out / name.replace("/", "-")
+            if folder in {run.folder for run in runs}:
+                raise UserError(
+                    f"{label(variant)}, seed {seed} would be there twice; leave one out"
+                )
             options = [*rest, *as_options(variant), "--seed", str(seed), "--out", str(folder)]
+            own_set = {}
             if own.prepare is not None:
-                options += ["--data", str(own.out / f"data-{seed}")]
-            options = [word.replace("{seed}", str(seed)) for word in options]
-            given = vars(train_parser().parse_args(options))
-            if {"resume", "debug", "pdb"} & given.keys():
-                raise UserError("leave out --resume and --debug: a sweep goes on by itself")
-            file = given.pop("config", None)
-            config = TrainConfig(**{**(read_toml(file) if file else {}), **given})
+                own_set = {"data": str(own.out / f"data-{seed}")}
+                options += ["--data", own_set["data"]]
+            config = TrainConfig(**{**given, "seed": seed, **own_set})
             runs.append(Run(variant, seed, folder, Path(config.data), options, config))
     return runs
 
 
 def prepare(own: argparse.Namespace, children: Children) -> int:
-    """Make the data of each seed that aren't there yet; the first status that isn't 0."""
-    # The held-out images are other training images, in place of the test set.
-    wanted = {"data": [], "held-out": ["--held-out", own.held_out]}
+    """Make the data of each seed that aren't there yet; the first status that isn't 0.
+
+    The held-out images are other training images, in place of the test set.
+    """
     for seed in own.seeds if own.prepare is not None else []:
-        for name, more in list(wanted.items())[: 2 if own.held_out else 1]:
-            words = [*shlex.split(own.prepare), *more, "--seed", seed]
-            folder = own.out / f"{name}-{seed}"
-            if status := children.run([*PYTHON, "data_prep", *words, "--out", folder]):
+        made = [*PYTHON, "data_prep", *shlex.split(own.prepare), "--seed", seed, "--out"]
+        data, held_out = own.out / f"data-{seed}", own.out / f"held-out-{seed}"
+        if status := children.run([*made, data]):
+            return status
+        if own.held_out:
+            if status := children.run([*made, held_out, "--held-out", own.held_out]):
                 return status
+            trained, left = open_set(data).train_count, open_set(held_out).train_count
+            if trained != left:
+                raise UserError(
+                    f"--held-out {own.held_out} would take some of the {trained:,} images that "
+                    "are trained on; prepare fewer with --limit"
+                )
     return 0
 
 
-def carry_out(own: argparse.Namespace, runs: Sequence[Run], children: Children) -> int:
-    """Train and evaluate what hasn't been yet; the first status that isn't 0."""
+def carry_out(
+    own: argparse.Namespace, runs: Sequence[Run], children: Children
+) -> tuple[int, list[Run]]:
+    """Train and evaluate what hasn't been yet.
+
+    Gives the status of the first command that failed, or 0, and the runs that diverged.
+    """
     mpirun = [*find_mpirun(own.mpirun), "-n", own.n]
+    diverged: list[Run] = []
+    for run in runs:
+        size = open_set(run.data).size
+        if not 0 <= own.shifts < size:
+            raise UserError(f"--shifts {own.shifts} is out of range: it must be 0 to {size - 1}")
     for number, run in enumerate(runs, start=1):
-        if run.score:
+        if run.evaluated(own.shifts, own.held_out):
             continue
         which = f"{label(run.variant)}, seed {run.seed}"
         print(f"\n== run {number} of {len(runs)}: {which}", flush=True)
         supervisor = [*PYTHON, "dist_vgg.elastic", "-n", own.n]
         supervisor += ["--mpirun", own.mpirun] if own.mpirun else []
-        if status := children.run([*supervisor, "--", *run.options, "--resume", "if-any"]):
-            return status
+        status = children.run([*supervisor, "--", *run.options, "--resume", "if-any"])
+        if status == Diverged.status:
+            diverged.append(run)
+            continue
         evaluate = [*mpirun, *PYTHON, "dist_vgg.evaluate", run.folder, "--data"]
-        if own.held_out:
-            data = own.out / f"held-out-{run.seed}"
-            if status := children.run([*evaluate, data, "--json", run.folder / HELD_OUT]):
-                return status
-        score = run.folder / SCORE
-        if status := children.run([*evaluate, run.data, "--shifts", own.shifts, "--json", score]):
-            return status
-    return 0
+        held_out = own.out / f"held-out-{run.seed}"
+        if not status and own.held_out:
+            status = children.run([*evaluate, held_out, "--json", run.folder / HELD_OUT])
+        if not status:
+            shifts = ["--shifts", own.shifts, "--json", run.folder / SCORE]
+            status = children.run([*evaluate, run.data, *shifts])
+        if status:
+            return status, diverged
+    return 0, diverged
 
 
-def summary(run: Run) -> dict[str, Any]:
-    """What the tables and the JSON have of a run."""
-    score = run.score
-    assert score
-    epochs = read_metrics(run.folder, "epoch")
-    others = [name for name in ("average", "best") if name in score]
-    models: dict[str, Any] = {"weights": score, **{name: score[name] for name in others}}
-    shifted = score.get("shifted", {})
-    shown: dict[str, dict[str, Any]] = {
-        name: dict(accuracy=model["accuracy"], sha256=model["weights"])
-        for name, model in models.items()
-    }
-    held_out = {}
-    if (run.folder / HELD_OUT).exists():
-        held_out = json.loads((run.folder / HELD_OUT).read_text())
-    for name in shown:
-        for key, scores in (("shifted", shifted), ("held out", held_out)):
-            one = scores if name == "weights" else scores.get(name, {})
-            if one:
-                shown[name][key] = one["accuracy"]
-    return dict(
-        variant=run.variant,
-        seed=run.seed,
-        folder=str(run.folder),
-        images=score["images"],
-        command="python -m dist_vgg.train " + shlex.join(run.options),
-        minutes=sum(e["seconds"] for e in epochs) / 60,
-        loss=[e["loss"] for e in epochs],
-        models=shown,
-    )
+def summary(run: Run, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What the tables and the JSON have of a run; UserError for files that are not what they were.
+
+    Minutes are those of its steps, without checkpoints and evaluation.
+    """
+    try:
+        epochs = read_metrics(run.folder, "epoch")
+        test = scores["test"]
+        columns = {"test": test, "shifted": test.get("shifted"), "held out": scores.get("held out")}
+        models: dict[str, dict[str, Any]] = {}
+        for column, score in columns.items():
+            for name in ("weights", "average", "best") if score else ():
+                one = score if name == "weights" else score.get(name)
+                if one:
+                    model = models.setdefault(name, {"sha256": one["weights"]})
+                    model[column] = one["accuracy"]
+        return dict(
+            variant=run.variant,
+            seed=run.seed,
+            folder=str(run.folder),
+            images=test["images"],
+            command="python -m dist_vgg.train " + shlex.join(run.options),
+            minutes=sum(e["seconds"] for e in epochs) / 60,
+            loss=[e["loss"] for e in epochs],
+            models=models,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{run.folder} is damaged ({error}); remove it") from error
 
 
 def spread(values: Sequence[float]) -> str:
     """Mean and standard deviation of accuracies, in per cent."""
+    if not values:
+        return "-"
     deviation = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
     return f"{100 * mean(values):.2f}{deviation}"
 
 
 def report(found: Sequence[Mapping[str, Any]]) -> str:
     """Two tables: each run, and each variant over its seeds."""
-    models = found[0]["models"]
-    names = list(models)
     columns = [
         (name, key)
-        for name in names
-        for key in ("accuracy", "held out", "shifted")
-        if key in models[name]
+        for name in ("weights", "average", "best")
+        for key in ("held out", "test", "shifted")
+        if any(key in one["models"].get(name, {}) for one in found)
     ]
-    heads = [f"{name}{'' if key == 'accuracy' else f', {key}'} %" for name, key in columns]
+    names = list(dict.fromkeys(name for name, _ in columns))
+    heads = [f"{name}, {key} %" for name, key in columns]
+
+    def values(ones: Sequence[Mapping[str, Any]], name: str, key: str) -> list[float]:
+        models = [one["models"].get(name, {}) for one in ones]
+        return [model[key] for model in models if key in model]
+
     rows = [
         [
             label(one["variant"]),
             str(one["seed"]),
-            *(f"{100 * one['models'][name][key]:.2f}" for name, key in columns),
+            *(spread(values([one], name, key)) for name, key in columns),
             f"{one['minutes']:.1f}",
-            *(one["models"][name]["sha256"][:16] for name in names),
+            *(one["models"].get(name, {}).get("sha256", "-")[:16] for name in names),
         ]
         for one in found
     ]
-    digests = [f"SHA-256, {name}" for name in names]
-    text = table(["run", "seed", *heads, "minutes", *digests], rows)
+    text = table(["", "seed", *heads, "minutes", *(f"SHA-256, {name}" for name in names)], rows)
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for one in found:
         groups.setdefault(label(one["variant"]), []).append(one)
@@ -246,15 +297,14 @@ def report(found: Sequence[Mapping[str, Any]]) -> str:
         [
             name,
             str(len(ones)),
-            *(spread([one["models"][model][key] for one in ones]) for model, key in columns),
+            *(spread(values(ones, model, key)) for model, key in columns),
             f"{mean(one['minutes'] for one in ones):.1f}",
         ]
         for name, ones in groups.items()
     ]
-    images = found[0]["images"]
     return (
-        f"{text}\n\naccuracy on the {images} images: mean ± standard deviation over seeds\n\n"
-        + table(["", "seeds", *heads, "minutes"], rows)
+        f'{text}\n\n"test" are the {found[0]["images"]} images; over the seeds, mean ± standard '
+        "deviation:\n\n" + table(["", "seeds", *heads, "minutes"], rows)
     )
 
 
@@ -312,7 +362,7 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
     if own.held_out < 0 or (own.held_out and own.prepare is None):
         raise UserError(f"--held-out {own.held_out}: a number of images, together with --prepare")
     try:
-        own.seeds = [int(seed) for seed in own.seeds.split(",")]
+        own.seeds = list(dict.fromkeys(int(seed) for seed in own.seeds.split(",")))
         shlex.split(own.prepare or "")
     except ValueError as error:
         raise UserError(f"--seeds or --prepare can't be read: {error}") from error
@@ -322,28 +372,51 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     try:
-        cut = list(argv).index("--") if "--" in argv else len(argv)
-        own = read_own_options(argv[:cut])
-        runs = plan(own, argv[cut + 1 :])
-        try:
-            own.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"can't make --out {own.out}: {error.strerror}") from error
-        own.json = own.json or own.out / "sweep.json"
-        check_outputs(own.json, own.plot)
-        children = Children()
-        if status := prepare(own, children) or carry_out(own, runs, children):
-            tell(f"dist_vgg.sweep: stopped, with status {status}; the same command goes on")
-            return status
-        found = [summary(run) for run in runs]
-        write_text(own.json, json.dumps(found, indent=2) + "\n")
-        if own.plot:
-            draw(own.plot, found)
-        print(f"\n{report(found)}")
-        return 0
+        return run(argv)
     except UserError as error:
         tell(f"dist_vgg.sweep: error: {error}")
         return 2
+    except BrokenPipeError:
+        # Whoever read our output has gone, as in `| head`; there is nobody to tell.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        return KILLED_BY + signal.SIGPIPE
+    except OSError as error:
+        if error.filename is None:
+            raise
+        tell(f"dist_vgg.sweep: error: can't use {error.filename}: {error.strerror}")
+        return 2
+
+
+def run(argv: Sequence[str]) -> int:
+    """Do what the command line asks for; print it, and write it where that is wished."""
+    cut = list(argv).index("--") if "--" in argv else len(argv)
+    own = read_own_options(argv[:cut])
+    runs = plan(own, argv[cut + 1 :])
+    try:
+        own.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"can't make --out {own.out}: {error.strerror}") from error
+    own.json = own.json or own.out / "sweep.json"
+    check_outputs(own.json, own.plot)
+    children = Children()
+    diverged: list[Run] = []
+    status = prepare(own, children)
+    if not status:
+        status, diverged = carry_out(own, runs, children)
+    if status:
+        if children.signals:
+            tell(f"dist_vgg.sweep: stopped, with status {status}; the same command goes on")
+        return status
+    scores = [(one, one.evaluated(own.shifts, own.held_out)) for one in runs if one not in diverged]
+    found = [summary(one, score) for one, score in scores if score]
+    write_text(own.json, json.dumps(found, indent=2) + "\n")
+    if found:
+        print(f"\n{report(found)}", flush=True)
+    for one in diverged:
+        print(f"\ndiverged: {label(one.variant)}, seed {one.seed}", flush=True)
+    if own.plot and found:
+        draw(own.plot, found)
+    return Diverged.status if diverged else 0
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,14 +147,17 @@ class Trainer:
         add_up(comm, counts)
         self.batches = Batches(shards, counts, config.micro_batch, config.seed, where)
         self.read = Ahead(self._read)
-        self.steps = config.epochs * self.batches.steps_per_epoch
+        self.planned = config.epochs * self.batches.steps_per_epoch
+        self.steps = self.planned  # fewer, where scores get no better
         self.step = 0
         self.epoch = EpochSums()
         self.best = Best()
         self.held_out: Mapping[int, Samples] = {}  # images that --validate scores
         self.blocks = self._blocks()
         lr = optim.scaled_lr(config.base_lr, self.batches.global_size(0), config.lr_batch)
-        warmup = round(config.warmup_epochs * self.batches.steps_per_epoch) or config.warmup
+        warmup = config.warmup
+        if config.warmup_epochs:
+            warmup = max(1, round(config.warmup_epochs * self.batches.steps_per_epoch))
         self.lr = optim.schedule(config.schedule, lr, self.steps, warmup)
         self.clock = Clock()
         self.spent = dict.fromkeys(SPANS, 0.0)  # seconds of this rank
@@ -446,6 +450,7 @@ class Trainer:
                 done=lambda count: self.clock.listener("scoring held-out images"),
             )  # fmt: skip
             record |= {f"{prefix}accuracy": found.accuracy, f"{prefix}loss": found.loss}
+        # The last of them: the average, where there is one.
         better = self.best.update(found.accuracy, found.loss, self.step)
         self._end_early()
         return record, params if better else None
@@ -550,11 +555,13 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
     average = route.gather(route.state[AVERAGE]) if config.ema else None
     with together(trainer.comm):
         if trainer.comm.rank == 0:
+            if trainer.step == trainer.steps < trainer.planned:
+                end_early(folder, trainer.steps)
             # The average first: where weights.h5 lies, the run has left all that it had to.
             if average is not None:
                 content = trainer.weights(average, parameter_digest(average))
-                check = trainer.check_written
-                save_weights(folder / "average.h5", content, lambda _, v: check(AVERAGE, v))
+                check = partial(trainer.check_written, AVERAGE)
+                save_weights(folder / "average.h5", content, lambda _, vector: check(vector))
             content = trainer.weights(route.params, sha256)
             save_weights(folder / "weights.h5", content, trainer.check_written)
     if trainer.step < trainer.steps:
@@ -564,20 +571,21 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
 
 def _validate(trainer: Trainer, folder: Path, log: RunLog) -> None:
     """Score the held-out images; keep the weights if they are the best that the run has had."""
-    planned = trainer.steps
     record, best = trainer.validate()
     log.score(record, words.score(record, trainer.config.epochs))
-    if not trainer.config.patience:
-        return
-    try:
-        with together(trainer.comm):
-            if trainer.comm.rank == 0 and best is not None:
-                save_weights(folder / "best.h5", trainer.weights(best, parameter_digest(best)))
-            if trainer.comm.rank == 0 and trainer.steps < planned:
-                end_early(folder, trainer.steps)
-    except UserError as error:
-        log.say(f"warning: {error}; training goes on without")
-    if trainer.steps < planned:
+    if trainer.config.patience and best is not None:
+        try:
+            with together(trainer.comm):
+                if trainer.comm.rank == 0:
+                    content = trainer.weights(best, parameter_digest(best))
+                    check = partial(
+                        trainer.check_written, AVERAGE if trainer.config.ema else "params"
+                    )
+                    save_weights(folder / "best.h5", content, lambda _, vector: check(vector))
+        except UserError as error:
+            # The step is not marked as done yet, so it comes again, with the same score.
+            raise UserError(f"{error}; go on with --resume --out {folder}") from error
+    if trainer.step == trainer.steps < trainer.planned:
         log.say(
             f"no better for {trainer.best.since} scores: ended early; best.h5 is of step "
             f"{trainer.best.step}, {trainer.best.accuracy:.2%}"

@@ -13,13 +13,13 @@ mnist-60000) limit=60000 seeds=0 held_out=0 ;;
     exit 2
     ;;
 esac
-prepare="--source mnist --limit $limit --shards 2"
-for word in "${@:2}"; do # paths are meant from the caller's folder, not the project's
-    if [ -e "$word" ]; then word=$(realpath "$word"); fi
-    prepare+=" $(printf %q "$word")"
+words=("${@:2}")
+for i in "${!words[@]}"; do # paths are meant from the caller's folder, not the project's
+    if [ -e "${words[i]}" ]; then words[i]=$(realpath "${words[i]}"); fi
 done
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" mpich
 
+quoted=$(python -c 'import shlex, sys; print(shlex.join(sys.argv[1:]))' "${words[@]}")
 # The data have two shards: on two cores that is the fastest way to small batches.
 exec python -m dist_vgg.sweep -n 2 --out "recipes/$name" --seeds "${SEEDS:-$seeds}" \
-    --prepare "$prepare" --held-out $held_out -- --config "launch/$name.toml"
+    --prepare "--source mnist --limit $limit --shards 2 $quoted" --held-out $held_out -- --config "launch/$name.toml"

@@ -78,12 +78,12 @@ def test_the_average_is_that_of_the_parameters(reference: Path) -> None:
     assert whole.sha256 != load_weights(reference).sha256
 
 
-@pytest.mark.parametrize("left_out", ["--rotate", "--deform", "--label-smoothing"])
-def test_each_option_changes_the_weights(left_out: str, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("varied", ["--rotate", "--deform", "--label-smoothing"])
+def test_each_option_changes_the_weights(varied: str, data: Path, tmp_path: Path) -> None:
     digests = set()
     for value in (0, 0.1):
         folder = tmp_path / str(value)
-        status, _, errors = train(1, "--data", data, "--out", folder, *SMALL, left_out, value)
+        status, _, errors = train(1, "--data", data, "--out", folder, *SMALL, varied, value)
         assert status == 0, errors
         digests.add(load_weights(folder).sha256)
     assert len(digests) == 2
@@ -99,12 +99,30 @@ def test_an_average_changes_no_weights(data: Path, tmp_path: Path) -> None:
 EARLY = (*SMALL, "--epochs", 9, "--ema", 0.5, "--validate", 1, "--patience", 2, "--lr", 1e-9)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
-def test_a_run_that_gets_no_better_ends_early(ranks: int, held_out: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    # Nothing is learnt at this rate, and the loss still moves by what is rounded.
-    status, output, errors = train(ranks, "--data", held_out, "--out", folder, *EARLY)
+@pytest.fixture(scope="module")
+def early(held_out: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process that ended early."""
+    folder = tmp_path_factory.mktemp("early") / "run"
+    status, _, errors = train(1, "--data", held_out, "--out", folder, *EARLY)
     assert status == 0, errors
+    return folder
+
+
+def best_of(folder: Path) -> tuple[int, str]:
+    weights = load_weights(folder / "best.h5")
+    return weights.step, weights.sha256
+
+
+@pytest.mark.parametrize(("ranks", "route"), [(1, "auto"), (2, "node"), (3, "flat")])
+def test_a_run_that_gets_no_better_ends_early(
+    ranks: int, route: str, held_out: Path, tmp_path: Path, early: Path
+) -> None:
+    folder = tmp_path / "run"
+    options = ("--data", held_out, "--out", folder, *EARLY, "--route", route)
+    status, output, errors = train(ranks, *options)
+    assert status == 0, errors
+    assert outcome(folder) == outcome(early)
+    assert (best_of(folder), average(folder)) == (best_of(early), average(early))
     scores = read_metrics(folder, "score")
     assert len(scores) < 9
     assert "ended early" in output
@@ -115,10 +133,53 @@ def test_a_run_that_gets_no_better_ends_early(ranks: int, held_out: Path, tmp_pa
     assert weights.step == scores[best]["step"]
     assert json.loads((folder / "config.json").read_text())["steps"] == scores[-1]["step"]
     assert has_finished(folder)
-    before = outcome(folder), weights.sha256
-    status, output, errors = train(ranks, "--data", held_out, "--out", folder, *EARLY, "--resume")
+    status, output, errors = train(ranks, *options, "--resume")
     assert status == 0, errors
-    assert (outcome(folder), load_weights(folder / "best.h5").sha256) == before
+    assert outcome(folder) == outcome(early)
+    assert best_of(folder) == best_of(early)
+    assert has_finished(folder)
+
+
+@pytest.mark.parametrize("moment", ["gather", "weights"])
+def test_a_rank_killed_as_a_run_ends_early(
+    moment: str, held_out: Path, tmp_path: Path, early: Path
+) -> None:
+    folder = tmp_path / "run"
+    last = read_metrics(early, "score")[-1]["step"]
+    # The best weights are not written at this step, so it is the end that is struck.
+    assert best_of(early)[0] != last
+    options = ("--data", held_out, "--out", folder, *EARLY)
+    assert struck(3, f"0 {last} {moment} kill", *options)[0]
+    assert not has_finished(folder)
+    status, _, errors = train(2, *options, "--resume")
+    assert status == 0, errors
+    assert has_finished(folder)
+    assert outcome(folder) == outcome(early)
+    assert best_of(folder) == best_of(early)
+
+
+def test_best_weights_that_cant_be_written_come_again(
+    held_out: Path, tmp_path: Path, early: Path
+) -> None:
+    folder = tmp_path / "run"
+    options = ("--data", held_out, "--out", folder, *EARLY)
+    folder.mkdir()
+    (folder / "best.h5").mkdir()
+    (folder / "best.h5" / "in the way").touch()
+    status, _, errors = train(2, *options)
+    assert status == 2
+    assert "can't make the run's folder" in one_line(errors)
+    (folder / "best.h5" / "in the way").unlink()
+    (folder / "best.h5").rmdir()
+    status, _, errors = struck(2, "0 3 digest block", *options)
+    assert status == 2
+    assert f"go on with --resume --out {folder}" in one_line(errors)
+    (folder / "best.h5").rmdir()
+    status, output, errors = train(3, *options, "--resume")
+    assert status == 0, errors
+    assert "resumed at step 2" in output
+    assert outcome(folder) == outcome(early)
+    assert best_of(folder) == best_of(early)
 
 
 def test_scores_are_those_of_evaluate_and_go_on_after_a_kill(

@@ -1,6 +1,7 @@
 """Sweeps: every combination once, each with its own data, and the same command goes on."""
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -36,13 +37,26 @@ def test_all_combinations() -> None:
 def test_means_and_deviations_are_over_the_seeds_of_a_variant() -> None:
     found = [
         dict(variant={"lr": lr}, seed=seed, minutes=2.0, images="test",
-             models=dict(weights=dict(accuracy=accuracy, sha256="ab" * 32)))
+             models=dict(weights=dict(test=accuracy, sha256="ab" * 32)))
         for lr, seed, accuracy in (("1", 0, 0.5), ("2", 0, 0.9), ("1", 1, 0.6), ("2", 1, 0.9))
     ]  # fmt: skip
     text = report(found)
-    assert "lr 1      2  55.00 ± 7.07" in text
-    assert "lr 2      2  90.00 ± 0.00" in text
-    assert "on the test images" in text
+    assert "lr 1      2     55.00 ± 7.07" in text
+    assert "lr 2      2     90.00 ± 0.00" in text
+    assert '"test" are the test images' in text
+
+
+def test_what_some_runs_have_not_is_a_dash() -> None:
+    one = dict(test=0.5, sha256="ab" * 32)
+    found = [
+        dict(variant={"ema": ema}, seed=0, minutes=2.0, images="test", models=models)
+        for ema, models in (("0", dict(weights=one)), ("0.9", dict(weights=one, average=one)))
+    ]
+    for several in (found, found[::-1]):
+        lines = report(several).splitlines()
+        assert "average, test %" in lines[0]
+        (without,) = (line for line in lines[:3] if line.startswith("ema 0 "))
+        assert without.split()[-1] == "-"
 
 
 def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
@@ -61,7 +75,7 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     for one in found:
         assert len(one["loss"]) == 2
         assert set(one["models"]) == {"weights", "average"}
-        assert set(one["models"]["average"]) == {"accuracy", "sha256", "shifted", "held out"}
+        assert set(one["models"]["average"]) == {"test", "sha256", "shifted", "held out"}
         assert one["models"]["weights"]["sha256"][:16] in output
     assert output.count("== run") == 4
     # Each seed has a subset of its own.
@@ -74,9 +88,15 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     status, again, errors = sweep(*options, "--", *SMALL, "--ema", 0.5)
     assert status == 0, errors
     assert "== run" not in again
-    table = output[output.index("\nrun ") :]
-    assert "SHA-256, weights" in table
-    assert again.endswith(table)
+    assert output.splitlines()[-12:] == again.splitlines()[-12:]
+    assert any("SHA-256, weights" in line for line in again.splitlines()[-12:])
+
+    # Another score is only another evaluation.
+    wider = [2 if word == 1 else word for word in options]
+    status, again, errors = sweep(*wider, "--", *SMALL, "--ema", 0.5)
+    assert status == 0, errors
+    assert again.count("== run") == 4
+    assert "epoch 2/2" not in again
 
     # Other options, or other data, would be another sweep.
     other = [str(word).replace("--limit 40", "--limit 50") for word in options]
@@ -105,10 +125,15 @@ def test_a_sweep_that_was_stopped_goes_on(data: Path, tmp_path: Path) -> None:
     while len(metrics.read_text().splitlines()) < done + 5:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     status, output, _ = finish(process)
     assert status == 128 + signal.SIGINT
     assert "resumed at step" in output
+    assert "elastic: stopped by SIGINT after step" in output
+    # The step was finished and saved.
+    step = max(json.loads(line)["step"] for line in metrics.read_text().splitlines())
+    assert f"after step {step}" in output
+    assert (metrics.parent / "checkpoints" / f"step-{step:08d}.h5").exists()
 
 
 def test_bad_input_is_one_line(data: Path, tmp_path: Path) -> None:
@@ -121,6 +146,12 @@ def test_bad_input_is_one_line(data: Path, tmp_path: Path) -> None:
         ((*out, "-n", 0), "-n 0"),
         ((*out, "--prepare", "'"), "--prepare"),
         ((*out, "--held-out", 9), "together with --prepare"),
+        ((*out, "--", "--seed", 5), "leave out --seed for train: that is what --seeds is for"),
+        ((*out, "--vary", "out=a,b"), "leave out --out"),
+        ((*out, "--prepare", "", "--", "--data", data), "leave out --data"),
+        ((*out, "--vary", "lr=1,1"), "would be there twice"),
+        ((*out, "--shifts", 32, "--", "--data", data), "--shifts 32 is out of range"),
+        ((*out, "--", "--data", tmp_path / "none"), "no data folder"),
         ((*out, "--plot", tmp_path / "x.gif"), "name a .png"),
         ((*out, "--", "--resume"), "leave out --resume"),
         ((*out, "--", "--config", tmp_path / "no.toml"), "can't read --config"),
@@ -128,7 +159,24 @@ def test_bad_input_is_one_line(data: Path, tmp_path: Path) -> None:
         status, _, errors = sweep(*options)
         assert status == 2, options
         assert words in one_line(errors), options
-    status, _, errors = sweep(*out, "--", "--data", tmp_path / "none")
+
+
+def test_held_out_images_are_not_trained_on(tmp_path: Path) -> None:
+    prepare = "--source digits --size 32 --limit 1400 --shards 2"
+    status, _, errors = sweep("--out", tmp_path, "--prepare", prepare, "--held-out", 100)
     assert status == 2
-    assert "no data folder" in errors
-    assert "Traceback" not in errors
+    last = errors.splitlines()[-1]
+    assert "--held-out 100 would take some of the 1,400 images that are trained on" in last
+
+
+def test_one_that_diverges_does_not_keep_the_others_from_the_table(
+    data: Path, tmp_path: Path
+) -> None:
+    status, output, errors = sweep(
+        "--out", tmp_path, "--vary", "lr=1e30,0.01", "--", "--data", data, *SMALL, "--clip", 0,
+        "--warmup", 0,
+    )  # fmt: skip
+    assert status == 70, errors
+    assert output.endswith("diverged: lr 1e30, seed 0\n")
+    (found,) = json.loads((tmp_path / "sweep.json").read_text())
+    assert found["variant"] == {"lr": "0.01"}

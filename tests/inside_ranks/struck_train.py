@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ def strike(trainer: train.Trainer) -> None:
         for _ in range(12):
             trainer.clock.mark("reading")
             time.sleep(0.25)
+    elif FAULT == "block":
+        (Path(sys.argv[sys.argv.index("--out") + 1]) / "best.h5").mkdir()
     elif FAULT == "creep":
         files.PIECE, files._tell = 10_000, slowly
     elif FAULT == "free":
