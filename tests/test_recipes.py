@@ -37,7 +37,7 @@ def test_its_narrow_version_runs(name: str, tmp_path: Path) -> None:
     assert status == 0, errors
     (found,) = json.loads((out / "sweep.json").read_text())
     assert len(found["loss"]) == 2
-    assert 0 <= found["models"]["average"]["test"] <= 1
+    assert 0 <= found["models"]["weights"]["test"] <= 1
 
 
 @pytest.mark.parametrize("words", [(), ("mnist-10",)])
