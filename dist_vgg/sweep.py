@@ -325,6 +325,7 @@ def draw(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
         (line,) = axes.plot(epochs, list(map(mean, several)), label=name)
         low, high = list(map(min, several)), list(map(max, several))
         axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss")
     axes.set_ylim(bottom=0)
