@@ -249,7 +249,7 @@ def _report(out: Path, info: SetInfo) -> None:
     name = "MNIST" if info.source == "mnist" else "scikit-learn's digits, NOT MNIST"
     folder = "" if out == Path("data") else f" --data {shlex.quote(str(out))}"
     print(f"source   {name}, {info.size}x{info.size} pixels ({info.zoom})")
-    print(f"samples  {info.train_count:,} train, {info.test_count:,} {info.other}")
+    print(f"samples  {info.train_count:,} train, {info.test_count:,} {info.test_name}")
     print(f"shards   {info.shards} for each")
     print(f"pixels   mean {info.mean:.4f}, standard deviation {info.std:.4f}")
     print(f"SHA-256  {info.digest}")

@@ -42,7 +42,7 @@ def load_network(weights: Weights) -> Sequential:
     return net
 
 
-def words(score: Score, name: str, moves: int) -> str:
+def line(score: Score, name: str, moves: int) -> str:
     """A score in a line that says of what it is."""
     whose = "" if name == "weights" else f" of the {name}"
     over = "" if moves == 1 else f" over {moves} shifts"
@@ -108,7 +108,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             f"{name:<7} {paths[name]}, {weights.sha256[:16]}, step {weights.step}, "
             f"trained on {weights.source}"
         )
-    images = info.other if options.split == "test" else options.split
+    images = info.test_name if options.split == "test" else options.split
     print(f"data    {options.data}, {images}: {info.source}, {info.digest[:16]}\n", flush=True)
 
     result: dict[str, Any] = dict(dataset=info.digest, split=options.split, images=images)
@@ -126,7 +126,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             mean, std = weights.mean, weights.std
             found = score(nets[name], shards, mean, std, info.classes, comm, moves, done)
             progress.close()
-            print(words(found, name, len(moves)), flush=True)
+            print(line(found, name, len(moves)), flush=True)
             scores[name, shifts] = found
             (own if name == "weights" else own.setdefault(name, {})).update(
                 weights=weights.sha256,

@@ -66,7 +66,7 @@ class SetInfo:
             return False
 
     @property
-    def other(self) -> str:
+    def test_name(self) -> str:
         """What the split "test" is to be called."""
         return "held-out training" if self.held_out else "test"
 

@@ -310,5 +310,5 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
 def test_what_data_prep_did_not_hold_out_is_the_test_set(data: Path, request_: str) -> None:
     info = replace(shards.open_set(data), request=request_)
     assert not info.held_out
-    assert info.other == "test"
-    assert replace(info, request='{"held_out": 5}').other == "held-out training"
+    assert info.test_name == "test"
+    assert replace(info, request='{"held_out": 5}').test_name == "held-out training"
