@@ -373,7 +373,7 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     try:
-        return run(argv)
+        return sweep(argv)
     except UserError as error:
         tell(f"dist_vgg.sweep: error: {error}")
         return 2
@@ -388,7 +388,7 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
-def run(argv: Sequence[str]) -> int:
+def sweep(argv: Sequence[str]) -> int:
     """Do what the command line asks for; print it, and write it where that is wished."""
     cut = list(argv).index("--") if "--" in argv else len(argv)
     own = read_own_options(argv[:cut])

@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -260,11 +259,11 @@ class Trainer:
 
     def _read(self, shard: int, step: int) -> tuple[Samples, np.ndarray]:
         """A micro-batch, and its images as the network takes them."""
-        samples = self.batches.micro_batch(shard, step)
+        samples, augment = self.batches.micro_batch(shard, step), self.config.augment
         pixels = samples.pixels
-        if self.config.augment:
+        if augment:
             epoch, _ = self.batches.place(step)
-            pixels = self.config.augment.draw(pixels, samples.ids, self.config.seed, epoch)
+            pixels = augment.draw(pixels, samples.ids, self.config.seed, epoch)
         return samples, normalise(pixels, self.info.mean, self.info.std)
 
     def _after(self, shard: int) -> tuple[int, int] | None:
@@ -510,18 +509,19 @@ class Trainer:
         peaks, own = add_up(self.comm, parts).T / 2**30
         return float(peaks.max()), float(own.sum())
 
-    def weights(self, params: np.ndarray, sha256: str) -> Weights:
-        """The network with parameters of this step, ready to be used."""
-        return Weights(
+    def write_weights(self, path: Path, name: str, params: np.ndarray) -> None:
+        """Write one of this step's vectors, by its name, as a network ready to be used."""
+        content = Weights(
             network=self.network,
             mean=self.info.mean,
             std=self.info.std,
             source=self.info.source,
             dataset=self.info.digest,
             step=self.step,
-            sha256=sha256,
+            sha256=parameter_digest(params),
             params=params,
         )
+        save_weights(path, content, lambda _, vector: self.check_written(name, vector))
 
 
 def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
@@ -559,11 +559,8 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
                 end_early(folder, trainer.steps)
             # The average first: where weights.h5 lies, the run has left all that it had to.
             if average is not None:
-                content = trainer.weights(average, parameter_digest(average))
-                check = partial(trainer.check_written, AVERAGE)
-                save_weights(folder / "average.h5", content, lambda _, vector: check(vector))
-            content = trainer.weights(route.params, sha256)
-            save_weights(folder / "weights.h5", content, trainer.check_written)
+                trainer.write_weights(folder / "average.h5", AVERAGE, average)
+            trainer.write_weights(folder / "weights.h5", PARAMETERS, route.params)
     if trainer.step < trainer.steps:
         log.stopped(trainer.step, trainer.stop_signal)
     return sha256
@@ -577,11 +574,8 @@ def _validate(trainer: Trainer, folder: Path, log: RunLog) -> None:
         try:
             with together(trainer.comm):
                 if trainer.comm.rank == 0:
-                    content = trainer.weights(best, parameter_digest(best))
-                    check = partial(
-                        trainer.check_written, AVERAGE if trainer.config.ema else "params"
-                    )
-                    save_weights(folder / "best.h5", content, lambda _, vector: check(vector))
+                    name = AVERAGE if trainer.config.ema else PARAMETERS
+                    trainer.write_weights(folder / "best.h5", name, best)
         except UserError as error:
             # The step is not marked as done yet, so it comes again, with the same score.
             raise UserError(f"{error}; go on with --resume --out {folder}") from error

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from idx import ArrayDict, tiny_arrays
+from launcher import field, train
+from training import EPOCHS, SMALL
 
 from data_prep import mnist
 from dist_vgg import files
+from dist_vgg.checkpoint import load_weights
 from dist_vgg.shards import Samples, SetInfo, pixel_statistics, set_digest, write_shard
 
 # A shell has the jobs that it starts in the background ignore Ctrl-C, and what they start
@@ -72,4 +75,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, samples in splits.items():
         for index in range(8):
             write_shard(folder, split, index, samples[np.arange(index, len(samples), 8)], info)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process that nothing happened to."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    status, output, errors = train(1, "--data", data, "--out", folder, *SMALL, *EPOCHS)
+    assert status == 0, errors
+    assert field(output, "parameters") == load_weights(folder).sha256
     return folder

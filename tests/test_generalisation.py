@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from launcher import one_line, run, train
 from lies import say
-from test_train import outcome, struck
+from training import outcome, struck
 
 from dist_vgg.checkpoint import checkpoints, load_newest, load_weights
 from dist_vgg.runlog import read_metrics

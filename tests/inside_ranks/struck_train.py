@@ -24,7 +24,7 @@ MOMENTS = {
     "share": "_record",
     "digest": "finish_epoch",
     "gather": "checkpoint",
-    "weights": "weights",
+    "weights": "write_weights",
 }
 
 

@@ -1,0 +1,38 @@
+"""What the tests of training share: small options, one fault in a run, and what it must leave."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import launcher
+
+from dist_vgg.checkpoint import load_weights
+from dist_vgg.runlog import read_metrics
+
+SMALL = ("--width", 0.02, "--micro-batch", 3, "--warmup", 2, "--progress", "none")
+EPOCHS = ("--epochs", 2)
+STALL = 2  # seconds; a busy machine takes one between two signs of progress
+SHM = Path("/dev/shm")
+INSIDE = launcher.ROOT / "tests" / "inside_ranks"
+
+
+def outcome(folder: Path) -> list[tuple[Any, ...]]:
+    """All of a run that must not depend on how it was run."""
+    names = ("step", "epoch", "loss", "accuracy", "lr", "gradient_norm")
+    steps = [tuple(r[name] for name in names) for r in read_metrics(folder, "step")]
+    epochs = [(r["loss"], r["accuracy"], r["sha256"]) for r in read_metrics(folder, "epoch")]
+    return [*steps, *epochs, (load_weights(folder).sha256,)]
+
+
+def struck(ranks: int, fault: str, *options: object) -> tuple[int, str, str]:
+    """Train with one fault, see struck_train.py: status, output and errors."""
+    return launcher.run(ranks, INSIDE / "struck_train.py", fault, *options)
+
+
+def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:
+    """Wait until a run has recorded so many steps."""
+    end = time.monotonic() + seconds
+    path = folder / "metrics.jsonl"
+    while not (path.exists() and path.read_text().count('"kind": "step"') >= step):
+        assert time.monotonic() < end, f"no step {step} in {seconds} s"
+        time.sleep(0.02)
