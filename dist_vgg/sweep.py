@@ -112,14 +112,26 @@ class Children:
 
 
 def variants(given: Sequence[str]) -> list[Variant]:
-    """All combinations of "name=value,value" options; UserError for one that makes no sense."""
-    axes = []
+    """All combinations of "name=value,value" options; UserError for one that makes no sense.
+
+    Options that vary together stand as one: "optimizer/lr=sgd/0.01,adam/1e-4".
+    """
+    axes: list[list[Variant]] = []
     for text in given:
-        name, _, values = text.partition("=")
-        if not name or not all(values.split(",")):
-            raise UserError(f"--vary {text}: give an option's name and values, as in lr=0.1,0.2")
-        axes.append([(name.replace("_", "-"), value) for value in values.split(",")])
-    return [dict(chosen) for chosen in itertools.product(*axes)]
+        left, _, right = text.partition("=")
+        names = left.replace("_", "-").split("/")
+        # A single option's value may be a path.
+        choices = [v.split("/") if len(names) > 1 else [v] for v in right.split(",")]
+        if any(len(values) != len(names) or not all([*names, *values]) for values in choices):
+            raise UserError(
+                f"--vary {text}: give an option's name and values, as in lr=0.1,0.2, "
+                "or several that go together, as in optimizer/lr=sgd/0.1,adam/1e-3"
+            )
+        axes.append([dict(zip(names, values, strict=True)) for values in choices])
+    combined: list[Variant] = []
+    for chosen in itertools.product(*axes):
+        combined.append({name: value for part in chosen for name, value in part.items()})
+    return combined
 
 
 def as_options(variant: Variant) -> list[str]:
@@ -348,7 +360,7 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
     add("-n", type=int, default=2, metavar="N", help="ranks (default: 2)")
     add("--seeds", default="0", metavar="N,N", help="a run for each (default: 0)")
     add("--vary", action="append", default=[], metavar="NAME=X,Y", help="an option of train and "
-        "its values; several are combined")  # fmt: skip
+        "its values; several --vary are combined, NAME/NAME=X/Y,X/Y go together")  # fmt: skip
     add("--prepare", metavar="OPTIONS", help="options of data_prep: each seed gets a data set, and "
         "so a subset, of its own")  # fmt: skip
     add("--held-out", type=int, default=0, metavar="N", help="also evaluate on N training images "

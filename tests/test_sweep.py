@@ -29,9 +29,20 @@ def test_all_combinations() -> None:
     ]
     assert as_options(found[1]) == ["--optimizer", "sgd", "--no-nesterov"]
     assert variants([]) == [{}]
-    for wrong in ("lr", "lr=", "=1", "lr=1,,2"):
+    assert variants(["data=a/b"]) == [{"data": "a/b"}]
+    for wrong in ("lr", "lr=", "=1", "lr=1,,2", "lr/=1", "lr/ema=1", "lr/ema=1/0,2", "lr/ema=1/"):
         with pytest.raises(UserError, match="give an option's name and values"):
             variants([wrong])
+
+
+def test_options_that_go_together() -> None:
+    found = variants(["optimizer/lr=sgd/0.01,adam/1e-4", "dropout=0,0.5"])
+    assert [as_options(v) for v in found] == [
+        ["--optimizer", "sgd", "--lr", "0.01", "--dropout", "0"],
+        ["--optimizer", "sgd", "--lr", "0.01", "--dropout", "0.5"],
+        ["--optimizer", "adam", "--lr", "1e-4", "--dropout", "0"],
+        ["--optimizer", "adam", "--lr", "1e-4", "--dropout", "0.5"],
+    ]
 
 
 def test_means_and_deviations_are_over_the_seeds_of_a_variant() -> None:
