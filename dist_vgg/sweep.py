@@ -117,6 +117,7 @@ def variants(given: Sequence[str]) -> list[Variant]:
     Options that vary together stand as one: "optimizer/lr=sgd/0.01,adam/1e-4".
     """
     axes: list[list[Variant]] = []
+    seen: set[str] = set()
     for text in given:
         left, _, right = text.partition("=")
         names = left.replace("_", "-").split("/")
@@ -127,6 +128,10 @@ def variants(given: Sequence[str]) -> list[Variant]:
                 f"--vary {text}: give an option's name and values, as in lr=0.1,0.2, "
                 "or several that go together, as in optimizer/lr=sgd/0.1,adam/1e-3"
             )
+        for name in names:
+            if name in seen:
+                raise UserError(f"--vary {text}: {name} varies twice; give all its values at once")
+            seen.add(name)
         axes.append([dict(zip(names, values, strict=True)) for values in choices])
     combined: list[Variant] = []
     for chosen in itertools.product(*axes):

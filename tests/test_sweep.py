@@ -33,6 +33,9 @@ def test_all_combinations() -> None:
     for wrong in ("lr", "lr=", "=1", "lr=1,,2", "lr/=1", "lr/ema=1", "lr/ema=1/0,2", "lr/ema=1/"):
         with pytest.raises(UserError, match="give an option's name and values"):
             variants([wrong])
+    for twice in (["lr=1", "lr=2"], ["lr/lr=1/2"], ["lr=1", "dropout/lr=0/1"]):
+        with pytest.raises(UserError, match="lr varies twice"):
+            variants(twice)
 
 
 def test_options_that_go_together() -> None:
