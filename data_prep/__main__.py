@@ -78,11 +78,15 @@ def prepare(args: argparse.Namespace) -> None:
     order = orders["train"]
     limit = args.limit if args.limit and args.limit < len(order) else None
     if args.held_out:
-        limit = min(limit or len(order), len(order) - args.held_out)
-        if limit < 1:
+        left = len(order) - args.held_out
+        if left < (args.limit or 1):
+            few = f"{max(0, left):,} of the {len(order):,} training images"
+            purpose = f"--limit {args.limit}" if args.limit else "training"
             raise UserError(
-                f"--held-out {args.held_out} leaves none of the {len(order):,} training images"
+                f"--held-out {args.held_out} leaves {few}, too few for {purpose}; hold out fewer"
+                + (", or set a lower --limit" if args.limit else "")
             )
+        limit = limit or left
     if limit:
         chosen = deal.choose(raw.labels["train"][order], limit)
         orders["train"] = order[chosen]
@@ -92,9 +96,8 @@ def prepare(args: argparse.Namespace) -> None:
         orders["test"] = np.arange(args.held_out)
     for split, order in orders.items():
         if args.shards > len(order):
-            raise UserError(
-                f"--shards {args.shards} is more than the {len(order):,} {split} images"
-            )
+            images = f"{len(order):,} {_called(split, args)} images"
+            raise UserError(f"--shards {args.shards} is more than the {images}")
         # A shard that `write_shard` will refuse is better refused before the work.
         fewest = -(-len(order) // (MAX_BYTES // args.size**2))
         if args.shards < fewest:
@@ -131,7 +134,9 @@ def _write(
     with _staged(args.out) as stage:
         splits = {}
         for split, order in orders.items():
-            _say(f"enlarging {len(order):,} {split} images to {args.size}x{args.size}")
+            _say(
+                f"enlarging {len(order):,} {_called(split, args)} images to {args.size}x{args.size}"
+            )
             pixels = mnist.zoom(raw.images[split][order], args.size, split)
             splits[split] = Samples(pixels, raw.labels[split][order], raw.ids[split][order])
         mean, std = pixel_statistics(splits["train"].pixels)
@@ -150,13 +155,18 @@ def _write(
             test_count=len(splits["test"]),
             digest=set_digest(splits),
         )
-        _say(f"writing {args.shards} train and {args.shards} test shards")
+        _say(f"writing {args.shards} train and {args.shards} {_called('test', args)} shards")
         with tqdm(total=2 * args.shards, desc="shards", disable=None) as bar:
             for split, samples in splits.items():
                 for index, rows in enumerate(deal.deal(samples.labels, args.shards)):
                     write_shard(stage, split, index, samples[rows], info)
                     bar.update()
     return info
+
+
+def _called(split: str, args: argparse.Namespace) -> str:
+    """What a person is to call the images of a split."""
+    return "held-out" if args.held_out and split == "test" else split
 
 
 def _same_set(out: Path, asked: str) -> SetInfo:

@@ -43,15 +43,16 @@ class Run:
     seed: int
     folder: Path
     data: Path
+    held_out: Path | None  # where other images of the training set are, to score as well
     options: list[str]  # of train
     config: TrainConfig
 
-    def evaluated(self, shifts: int, held_out: int) -> dict[str, Any] | None:
+    def evaluated(self, shifts: int) -> dict[str, Any] | None:
         """What evaluate has found, by "test" and "held out"; None where that is still to be done.
 
         Raises UserError where the folder holds another run than this one.
         """
-        names = {"test": SCORE, **({"held out": HELD_OUT} if held_out else {})}
+        names = {"test": SCORE, **({"held out": HELD_OUT} if self.held_out else {})}
         if not all((self.folder / name).exists() for name in names.values()):
             return None
         try:
@@ -60,8 +61,10 @@ class Run:
             found = {
                 key: json.loads((self.folder / name).read_text()) for key, name in names.items()
             }
-            done = found["test"].get("shifted", {}).get("shifts", 0)
-            dataset = found["test"]["dataset"]
+            scores = found.values()
+            done = {score.get("shifted", {}).get("shifts", 0) for score in scores}
+            weights = {score["weights"] for score in scores}
+            datasets = {key: score["dataset"] for key, score in found.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{self.folder} is damaged ({error}); remove it") from error
         for name, value in self.config.result_options().items():
@@ -70,12 +73,15 @@ class Run:
                     f"{self.folder} was trained with {name} {before[name]}, not {value}; "
                     "choose another --out, or remove it"
                 )
-        if self.data.is_dir() and dataset != open_set(self.data).digest:
+        if self.data.is_dir() and datasets["test"] != open_set(self.data).digest:
             raise UserError(
                 f"{self.folder} was trained on another data set than {self.data} holds; "
                 "choose another --out, or remove it"
             )
-        return found if done == shifts else None
+        # Other images to hold out, or another score, are only another evaluation.
+        if self.held_out and datasets["held out"] != open_set(self.held_out).digest:
+            return None
+        return found if len(weights) == 1 and (not shifts or done == {shifts}) else None
 
 
 class Children:
@@ -181,7 +187,8 @@ def plan(own: argparse.Namespace, rest: Sequence[str]) -> list[Run]:
                 own_set = {"data": str(own.out / f"data-{seed}")}
                 options += ["--data", own_set["data"]]
             config = TrainConfig(**{**given, "seed": seed, **own_set})
-            runs.append(Run(variant, seed, folder, Path(config.data), options, config))
+            held_out = own.out / f"held-out-{seed}" if own.held_out else None
+            runs.append(Run(variant, seed, folder, Path(config.data), held_out, options, config))
     return runs
 
 
@@ -192,18 +199,13 @@ def prepare(own: argparse.Namespace, children: Children) -> int:
     """
     for seed in own.seeds if own.prepare is not None else []:
         made = [*PYTHON, "data_prep", *shlex.split(own.prepare), "--seed", seed, "--out"]
-        data, held_out = own.out / f"data-{seed}", own.out / f"held-out-{seed}"
-        if status := children.run([*made, data]):
-            return status
+        # The held-out ones first: data_prep refuses where --limit leaves too few for them.
         if own.held_out:
+            held_out = own.out / f"held-out-{seed}"
             if status := children.run([*made, held_out, "--held-out", own.held_out]):
                 return status
-            trained, left = open_set(data).train_count, open_set(held_out).train_count
-            if trained != left:
-                raise UserError(
-                    f"--held-out {own.held_out} would take some of the {trained:,} images that "
-                    "are trained on; prepare fewer with --limit"
-                )
+        if status := children.run([*made, own.out / f"data-{seed}"]):
+            return status
     return 0
 
 
@@ -221,7 +223,7 @@ def carry_out(
         if not 0 <= own.shifts < size:
             raise UserError(f"--shifts {own.shifts} is out of range: it must be 0 to {size - 1}")
     for number, run in enumerate(runs, start=1):
-        if run.evaluated(own.shifts, own.held_out):
+        if run.evaluated(own.shifts):
             continue
         which = f"{label(run.variant)}, seed {run.seed}"
         print(f"\n== run {number} of {len(runs)}: {which}", flush=True)
@@ -231,13 +233,11 @@ def carry_out(
         if status == Diverged.status:
             diverged.append(run)
             continue
-        evaluate = [*mpirun, *PYTHON, "dist_vgg.evaluate", run.folder, "--data"]
-        held_out = own.out / f"held-out-{run.seed}"
-        if not status and own.held_out:
-            status = children.run([*evaluate, held_out, "--json", run.folder / HELD_OUT])
-        if not status:
-            shifts = ["--shifts", own.shifts, "--json", run.folder / SCORE]
-            status = children.run([*evaluate, run.data, *shifts])
+        for data, name in ((run.held_out, HELD_OUT), (run.data, SCORE)):
+            if data and not status:
+                evaluate = [*PYTHON, "dist_vgg.evaluate", run.folder, "--data", data]
+                wanted = ["--shifts", own.shifts, "--json", run.folder / name]
+                status = children.run([*mpirun, *evaluate, *wanted])
         if status:
             return status, diverged
     return 0, diverged
@@ -251,7 +251,9 @@ def summary(run: Run, scores: Mapping[str, Any]) -> dict[str, Any]:
     try:
         epochs = read_metrics(run.folder, "epoch")
         test = scores["test"]
-        columns = {"test": test, "shifted": test.get("shifted"), "held out": scores.get("held out")}
+        columns: dict[str, Any] = {}
+        for name, score in scores.items():
+            columns |= {name: score, f"{name}, shifted": score.get("shifted")}
         models: dict[str, dict[str, Any]] = {}
         for column, score in columns.items():
             for name in ("weights", "average", "best") if score else ():
@@ -286,7 +288,7 @@ def report(found: Sequence[Mapping[str, Any]]) -> str:
     columns = [
         (name, key)
         for name in ("weights", "average", "best")
-        for key in ("held out", "test", "shifted")
+        for key in ("held out", "held out, shifted", "test", "test, shifted")
         if any(key in one["models"].get(name, {}) for one in found)
     ]
     names = list(dict.fromkeys(name for name, _ in columns))
@@ -320,7 +322,7 @@ def report(found: Sequence[Mapping[str, Any]]) -> str:
         for name, ones in groups.items()
     ]
     return (
-        f'{text}\n\n"test" are the {found[0]["images"]} images; over the seeds, mean ± standard '
+        f'{text}\n\n"test" is on the {found[0]["images"]} images; over the seeds, mean ± standard '
         "deviation:\n\n" + table(["", "seeds", *heads, "minutes"], rows)
     )
 
@@ -381,9 +383,17 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
         raise UserError(f"--held-out {own.held_out}: a number of images, together with --prepare")
     try:
         own.seeds = list(dict.fromkeys(int(seed) for seed in own.seeds.split(",")))
-        shlex.split(own.prepare or "")
+        words = shlex.split(own.prepare or "")
     except ValueError as error:
         raise UserError(f"--seeds or --prepare can't be read: {error}") from error
+    given = {word.split("=")[0] for word in words}
+    ours = {"--seed": "--seeds", "--out": "--out of the sweep"}
+    ours |= {"--held-out": "--held-out of the sweep"} if own.held_out else {}
+    for name in ours.keys() & given:
+        raise UserError(f"leave out {name} in --prepare: that is what {ours[name]} is for")
+    if own.held_out and "--limit" not in given:
+        raise UserError(f"--held-out {own.held_out}: leave some images for it, with --limit N in "
+                        "--prepare")  # fmt: skip
     return own
 
 
@@ -425,7 +435,7 @@ def sweep(argv: Sequence[str]) -> int:
         if children.signals:
             tell(f"dist_vgg.sweep: stopped, with status {status}; the same command goes on")
         return status
-    scores = [(one, one.evaluated(own.shifts, own.held_out)) for one in runs if one not in diverged]
+    scores = [(one, one.evaluated(own.shifts)) for one in runs if one not in diverged]
     found = [summary(one, score) for one, score in scores if score]
     write_text(own.json, json.dumps(found, indent=2) + "\n")
     if found:

@@ -441,19 +441,28 @@ def test_the_command_itself() -> None:
     )
 
 
-@pytest.mark.parametrize(("limit", "held"), [(None, 20), (30, 20), (30, 60)])
+@pytest.mark.parametrize(("limit", "held"), [(None, 60), (30, 31)])
+def test_held_out_images_are_left_by_the_limit(
+    limit: int | None, held: int, run: Run, raw: Path, tmp_path: Path
+) -> None:
+    few = ("--limit", limit) if limit else ()
+    status, _, errors = run("--raw", raw, "--out", tmp_path / "x", *few, "--held-out", held)
+    assert status == 2
+    assert f"--held-out {held} leaves {60 - held} of the 60 training images" in errors
+    assert "--limit 30; hold out fewer, or set" in errors if limit else "hold out fewer\n" in errors
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(("limit", "held"), [(None, 20), (30, 20), (30, 30)])
 def test_held_out_images_are_training_images_that_are_not_used(
     limit: int | None, held: int, run: Run, raw: Path, tmp_path: Path
 ) -> None:
     options = ("--raw", raw, "--size", 32, "--shards", 3)
     options = (*options, "--limit", limit) if limit else options
-    if held == 60:
-        status, _, errors = run(*options, "--out", tmp_path / "x", "--held-out", held)
-        assert status == 2
-        assert "--held-out 60 leaves none of the 60 training images" in errors
-        return
-    status, output, _ = run(*options, "--out", tmp_path / "x", "--held-out", held)
+    status, output, errors = run(*options, "--out", tmp_path / "x", "--held-out", held)
     assert status == 0
+    assert f"enlarging {held} held-out images" in errors
+    assert "writing 3 train and 3 held-out shards" in errors
     splits = everything(tmp_path / "x")
     count = limit or 60 - held
     assert f"{count} train, {held} held-out training" in output

@@ -4,13 +4,16 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from launcher import finish, one_line, run, start
 
+from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
-from dist_vgg.sweep import as_options, label, report, variants
+from dist_vgg.shards import open_set
+from dist_vgg.sweep import Run, as_options, label, report, variants
 
 SMALL = ("--width", 0.02, "--micro-batch", 8, "--epochs", 2, "--progress", "plain")
 
@@ -57,7 +60,7 @@ def test_means_and_deviations_are_over_the_seeds_of_a_variant() -> None:
     text = report(found)
     assert "lr 1      2     55.00 ± 7.07" in text
     assert "lr 2      2     90.00 ± 0.00" in text
-    assert '"test" are the test images' in text
+    assert '"test" is on the test images' in text
 
 
 def test_what_some_runs_have_not_is_a_dash() -> None:
@@ -89,7 +92,9 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     for one in found:
         assert len(one["loss"]) == 2
         assert set(one["models"]) == {"weights", "average"}
-        assert set(one["models"]["average"]) == {"test", "sha256", "shifted", "held out"}
+        assert set(one["models"]["average"]) == {
+            "sha256", "test", "test, shifted", "held out", "held out, shifted"
+        }  # fmt: skip
         assert one["models"]["weights"]["sha256"][:16] in output
     assert output.count("== run") == 4
     # Each seed has a subset of its own.
@@ -120,6 +125,31 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     status, _, errors = sweep(*options, "--", *SMALL, "--ema", 0.6)
     assert status == 2
     assert "was trained with ema 0.5, not 0.6; choose another --out" in one_line(errors)
+
+
+def test_what_has_been_evaluated_already(data: Path, tmp_path: Path) -> None:
+    digest = open_set(data).digest
+    one = Run({}, 0, tmp_path, data, data, [], TrainConfig())
+    (tmp_path / "config.json").write_text(json.dumps({"config": TrainConfig().as_dict()}))
+
+    def found(shifts: int, **held_out: object) -> bool:
+        score = dict(weights="aa", dataset=digest, shifted=dict(shifts=2))
+        for name, different in (("score.json", {}), ("held-out.json", held_out)):
+            (tmp_path / name).write_text(json.dumps({**score, **different}))
+        return one.evaluated(shifts) is not None
+
+    assert found(2)
+    assert found(0)  # more than was asked for
+    assert not found(1)
+    assert not found(2, shifted={})
+    assert found(0, shifted={})
+    assert not found(2, weights="bb")
+    assert not found(2, dataset="of other images")
+    (tmp_path / "held-out.json").unlink()
+    assert one.evaluated(2) is None
+    assert replace(one, held_out=None).evaluated(2) is not None
+    with pytest.raises(UserError, match=r"was trained with lr 0.01, not 0.5; choose another --out"):
+        replace(one, held_out=None, config=TrainConfig(lr=0.5)).evaluated(2)
 
 
 def test_a_sweep_that_was_stopped_goes_on(data: Path, tmp_path: Path) -> None:
@@ -171,6 +201,13 @@ def test_bad_input_is_one_line(data: Path, tmp_path: Path) -> None:
         ((*out, "-n", 0), "-n 0"),
         ((*out, "--prepare", "'"), "--prepare"),
         ((*out, "--held-out", 9), "together with --prepare"),
+        ((*out, "--held-out", 9, "--prepare", ""), "leave some images for it, with --limit N"),
+        (
+            (*out, "--held-out", 9, "--prepare", "--limit 9 --held-out=5"),
+            "leave out --held-out in --prepare",
+        ),
+        ((*out, "--prepare", "--seed 5"), "leave out --seed in --prepare: that is what --seeds"),
+        ((*out, "--prepare", "--out x"), "leave out --out in --prepare"),
         ((*out, "--", "--seed", 5), "leave out --seed for train: that is what --seeds is for"),
         ((*out, "--vary", "out=a,b"), "leave out --out"),
         ((*out, "--prepare", "", "--", "--data", data), "leave out --data"),
@@ -190,8 +227,9 @@ def test_held_out_images_are_not_trained_on(tmp_path: Path) -> None:
     prepare = "--source digits --size 32 --limit 1400 --shards 2"
     status, _, errors = sweep("--out", tmp_path, "--prepare", prepare, "--held-out", 100)
     assert status == 2
-    last = errors.splitlines()[-1]
-    assert "--held-out 100 would take some of the 1,400 images that are trained on" in last
+    assert "--held-out 100 leaves 1,337 of the 1,437 training images, too few" in one_line(errors)
+    assert "for --limit 1400; hold out fewer, or set a lower --limit" in errors
+    assert not list(tmp_path.iterdir())  # so that a mended command works
 
 
 def test_one_that_diverges_does_not_keep_the_others_from_the_table(
