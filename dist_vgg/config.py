@@ -168,8 +168,19 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for f in fields(self):
             _check(f, getattr(self, f.name))
+
+    def check(self) -> None:
+        """Raise UserError for options that make no sense together.
+
+        Not done by itself, since a run that goes on has others from its checkpoint.
+        """
         if self.patience and not self.validate:
             raise UserError("--patience waits for better scores: add --validate 1")
+        if self.validate > self.epochs:
+            raise UserError(
+                f"--validate {self.validate} would never score anything in --epochs {self.epochs}; "
+                "give a smaller number"
+            )
 
     @property
     def base_lr(self) -> float:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 EPOCHS = 9  # columns after the first
 GAP, HEAD = 4, 14  # pixels between images, and for a heading
+COLUMN = 48  # pixels at least, which a heading needs
 
 
 def one_of_each(samples: Samples) -> Samples:
@@ -37,7 +38,7 @@ def draw(samples: Samples, augment: Augment, seed: int, epochs: int) -> Image.Im
     columns = [samples.pixels.astype(np.float32)]
     columns += [augment.draw(samples.pixels, samples.ids, seed, epoch) for epoch in range(epochs)]
     rows, height, width = samples.pixels.shape[:3]
-    across, down = width + GAP, height + GAP
+    across, down = max(width + GAP, COLUMN), height + GAP
     picture = Image.new("L", (across * (1 + epochs) + GAP, HEAD + down * rows), 128)
     pen = ImageDraw.Draw(picture)
     for column, images in enumerate(columns):

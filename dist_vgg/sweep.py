@@ -187,6 +187,7 @@ def plan(own: argparse.Namespace, rest: Sequence[str]) -> list[Run]:
                 own_set = {"data": str(own.out / f"data-{seed}")}
                 options += ["--data", own_set["data"]]
             config = TrainConfig(**{**given, "seed": seed, **own_set})
+            config.check()
             held_out = own.out / f"held-out-{seed}" if own.held_out else None
             runs.append(Run(variant, seed, folder, Path(config.data), held_out, options, config))
     return runs
@@ -333,6 +334,7 @@ def draw(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
     curves: dict[str, list[list[float]]] = {}
     for one in found:
@@ -344,7 +346,7 @@ def draw(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
         (line,) = axes.plot(epochs, list(map(mean, several)), label=name)
         low, high = list(map(min, several)), list(map(max, several))
         axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss")
     axes.set_ylim(bottom=0)

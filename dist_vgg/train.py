@@ -638,6 +638,8 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     sums = _sums(state)
     stored = header.get("config", {})
     config = stored_options(stored, **given)
+    with together(comm):
+        config.check()
     machine.settle(config.blas_threads)
     # Who looks closer, at a prompt or through finite differences, may take his time.
     with watched(comm, 0 if debug else config.stall_timeout) as beat:

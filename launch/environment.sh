@@ -1,6 +1,17 @@
 # Sourced by the scripts beside it: goes to the project's folder, makes .venv if it is missing,
 # and installs the project there with the extras in $1, unless that was done already.
+# Sets `words` to the arguments behind that, in which --raw is meant from the caller's folder.
 
+words=()
+before=
+for word in "${@:2}"; do
+    case "$before $word" in
+    "--raw "[!/-]*) word=$PWD/$word ;;
+    *" --raw="[!/]*) word=--raw=$PWD/${word#--raw=} ;;
+    esac
+    words+=("$word")
+    before=$word
+done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 PYTHON=${PYTHON:-python3}

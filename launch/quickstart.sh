@@ -2,11 +2,7 @@
 # From nothing to a trained VGG16: environment, shards of 1,000 images, training on 8 ranks,
 # evaluation. Arguments go to data_prep, e.g. --raw DIR for a folder with MNIST's IDX files.
 set -euo pipefail
-raw=("$@")
-for i in "${!raw[@]}"; do # paths are meant from the caller's folder, not the project's
-    if [ -e "${raw[i]}" ]; then raw[i]=$(realpath "${raw[i]}"); fi
-done
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" mpich,digits
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" mpich,digits "$@"
 
 started=$SECONDS
 step() { printf '\n== %s (%d s so far)\n' "$*" $((SECONDS - started)); }
@@ -14,7 +10,7 @@ run=quickstart/run-$(date +%Y%m%d-%H%M%S)
 
 step "1/3 shards from 1,000 training images"
 # A folder of its own, which may be replaced: the source may be another this time.
-python -m data_prep --limit 1000 --out quickstart/data --overwrite "${raw[@]}"
+python -m data_prep --limit 1000 --out quickstart/data --overwrite "${words[@]}"
 
 step "2/3 the full VGG16 on 8 ranks"
 mpirun -n 8 python -m dist_vgg.train --data quickstart/data --out "$run" \

@@ -13,11 +13,7 @@ mnist-60000) limit=60000 seeds=0 held_out=0 ;;
     exit 2
     ;;
 esac
-words=("${@:2}")
-for i in "${!words[@]}"; do # paths are meant from the caller's folder, not the project's
-    if [ -e "${words[i]}" ]; then words[i]=$(realpath "${words[i]}"); fi
-done
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" mpich
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" mpich "${@:2}"
 
 quoted=$(python -c 'import shlex, sys; print(shlex.join(sys.argv[1:]))' "${words[@]}")
 # The data have two shards: on two cores that is the fastest way to small batches.

@@ -27,7 +27,8 @@ def test_same_numbers_at_any_rank_count(weights: Path, data: Path, tmp_path: Pat
     results = []
     for ranks in (1, 2, 3, 8):
         path = tmp_path / f"{ranks}.json"
-        status, output, errors = evaluate(ranks, weights, "--data", data, "--json", path)
+        options = ("--data", data, "--shifts", 3, "--json", path)
+        status, output, errors = evaluate(ranks, weights, *options)
         assert status == 0, errors
         assert "of 20)" in output
         results.append(json.loads(path.read_text()))
@@ -67,6 +68,8 @@ def test_bad_input_is_one_line(weights: Path, data: Path, tmp_path: Path) -> Non
         ((weights, "--data", tmp_path), f"no shards in {tmp_path}"),
         ((weights, "--data", other), "the weights are for classes 10"),
         ((weights, "--data", data, "--limit", -1), "--limit -1 is out of range"),
+        ((weights, "--data", data, "--shifts", 32), "--shifts 32 is out of range"),
+        ((weights, "--data", data, "--shifts", -1), "--shifts -1 is out of range"),
         ((weights, "--splitt", "test"), "did you mean --split?"),
         ((weights, "--data", data, "--json", text / "x"), f"can't write --json {text / 'x'}"),
     ]

@@ -135,7 +135,8 @@ def test_a_run_that_gets_no_better_ends_early(
     assert weights.step == scores[best]["step"]
     assert json.loads((folder / "config.json").read_text())["steps"] == scores[-1]["step"]
     assert has_finished(folder)
-    status, output, errors = train(ranks, *options, "--resume")
+    # The other options are the checkpoint's, --validate among them.
+    status, output, errors = train(ranks, "--out", folder, "--patience", 2, "--resume")
     assert status == 0, errors
     assert outcome(folder) == outcome(early)
     assert best_of(folder) == best_of(early)
@@ -223,6 +224,9 @@ def test_the_test_set_is_not_for_choosing(data: Path, tmp_path: Path) -> None:
     status, _, errors = train(1, *options, "--patience", 1)
     assert status == 2
     assert "add --validate" in one_line(errors)
+    status, _, errors = train(2, *options, "--validate", 99)
+    assert status == 2
+    assert "--validate 99 would never score anything" in one_line(errors)
     assert not (tmp_path / "run").exists()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from launcher import one_line, run
 from PIL import Image
 
-from dist_vgg.preview import GAP, HEAD
+from dist_vgg.preview import COLUMN, GAP, HEAD
 from dist_vgg.shards import load_shard, open_set
 
 
@@ -25,11 +25,11 @@ def test_a_picture_of_each_class_before_and_after(data: Path, tmp_path: Path) ->
     with Image.open(path) as image:
         pixels = np.array(image)
     rows = len(np.unique(samples.labels))
-    assert pixels.shape == (HEAD + rows * (info.size + GAP), 10 * (info.size + GAP) + GAP)
+    assert pixels.shape == (HEAD + rows * (info.size + GAP), 10 * COLUMN + GAP)
     first = samples.pixels[samples.labels.argmin(), :, :, 0]
     size = info.size
     np.testing.assert_array_equal(pixels[HEAD : HEAD + size, :size], first)
-    left = size + 2 * GAP
+    left = COLUMN + GAP
     assert (pixels[HEAD : HEAD + size, left : left + size] != first).any()
     # Without strengths, every epoch shows them as they are.
     assert preview(path, "--data", data)[0] == 0

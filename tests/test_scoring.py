@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from dist_vgg import functional as F
-from dist_vgg.scoring import Score, around, averaged, moved
+from dist_vgg import scoring
+from dist_vgg.scoring import Score, around, averaged, moved, score
+from dist_vgg.shards import Samples, normalise
+from dist_vgg.vgg import initialise, vgg16
 
 
 def test_a_move_brings_in_zeros_and_keeps_the_rest() -> None:
@@ -34,6 +37,24 @@ def test_probabilities_are_averaged_not_logits() -> None:
     losses = F.cross_entropy(found, labels, 6)[0]
     np.testing.assert_allclose(losses, -np.log(expected[labels, labels]), rtol=1e-4)
     assert averaged(several[:1]) is several[0]  # the plain score is untouched
+
+
+def test_a_score_over_moves_is_of_the_mean_of_what_each_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scoring, "add_up", lambda comm, values: values)  # one rank, without MPI
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 1), np.uint8)
+    labels = np.arange(40) % 10
+    net = vgg16(32, 1, 10, width=0.02, dropout=0)
+    params = np.empty(net.parameter_count, np.float32)
+    net.bind(params, params)
+    initialise(net, params, 0)
+    moves = around(3)  # which changes the loss by 1e-3
+    found = score(net, {0: Samples(pixels, labels, labels)}, 127.0, 70.0, 10, None, moves)
+    images = [normalise(moved(pixels, *move), 127.0, 70.0) for move in moves]
+    expected = np.mean([F.softmax(net.forward(x)) for x in images], axis=0)
+    assert found.loss == pytest.approx(-np.log(expected[np.arange(40), labels]).mean(), 1e-6)
+    assert found.right == (expected.argmax(axis=1) == labels).sum()
 
 
 def test_what_no_place_believes_in_is_a_large_loss_and_no_infinity() -> None:

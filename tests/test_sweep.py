@@ -13,7 +13,7 @@ from launcher import finish, one_line, run, start
 from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
 from dist_vgg.shards import open_set
-from dist_vgg.sweep import Run, as_options, label, report, variants
+from dist_vgg.sweep import Run, as_options, draw, label, report, variants
 
 SMALL = ("--width", 0.02, "--micro-batch", 8, "--epochs", 2, "--progress", "plain")
 
@@ -74,6 +74,22 @@ def test_what_some_runs_have_not_is_a_dash() -> None:
         assert "average, test %" in lines[0]
         (without,) = (line for line in lines[:3] if line.startswith("ema 0 "))
         assert without.split()[-1] == "-"
+
+
+def test_the_picture_has_a_line_for_each_variant(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib import pyplot
+
+    losses = [("1", [2.0, 1.0]), ("1", [3.0, 2.0, 1.0]), ("2", [2.5, 2.4, 2.3])]
+    figures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyplot, "close", figures.append)
+        draw(tmp_path / "loss.png", [dict(variant={"lr": lr}, loss=loss) for lr, loss in losses])
+    lines = figures[0].axes[0].get_lines()
+    assert [line.get_label() for line in lines] == ["lr 1", "lr 2"]
+    assert lines[0].get_ydata().tolist() == [2.5, 1.5]  # one of its runs ended early
+    pyplot.close(figures[0])
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
