@@ -415,7 +415,7 @@ class Supervisor:
         if restart == 1 and not (ranks or last_step(self.folder) or self._over()):
             raise UserError(f"no host answers of {', '.join(hosts.names)}; see --hostfile")
         enough = ranks >= self.own.min_ranks
-        what = f"starting again on {ranks} ranks" if enough else "waiting"
+        what = f"starting again on {ranks} rank{'s' * (ranks != 1)}" if enough else "waiting"
         when = f" in {delay} s" if delay else ""
         if not self._over():
             say(f"{why}; {what}{when}, restart {restart} of {self.own.max_restarts}")

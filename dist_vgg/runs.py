@@ -137,8 +137,11 @@ def describe_machine() -> dict[str, Any]:
     from mpi4py import MPI
     from mpi4py import __version__ as mpi4py_version
 
+    # The architecture is that of the kernels in use, which decide how products round.
     blas = {
-        f"{i['internal_api']} {i['version']}" for i in threadpool_info() if i["user_api"] == "blas"
+        f"{i['internal_api']} {i['version']} {i.get('architecture', '')}".rstrip()
+        for i in threadpool_info()
+        if i["user_api"] == "blas"
     }
     return dict(
         versions=dict(

@@ -4,6 +4,7 @@ import json
 import mmap
 import os
 import platform
+import re
 import signal
 import stat
 import subprocess
@@ -101,10 +102,12 @@ def test_goes_on_without_a_killed_rank(
 ) -> None:
     status, output, errors = run("-n", ranks, *options, "--", "--out", tmp_path, "--mishap", "kill")
     assert status == 0, errors
-    # On a busy machine it may be lost before all are known, and is then not named.
-    first = f"a rank lost (rank {ranks - 1} ended first; mpirun ended with"
-    assert first in output or (ranks == 8 and "a rank lost" in output)
-    assert f"starting again on {sizes[1]} ranks, restart 1 of 10" in output
+    # On a busy machine it may be lost before all are known, and is then not named; or another is,
+    # killed by an mpirun that was faster than its end; and mpirun's own end may take too long.
+    lost = re.search(r"a rank lost \((?:(rank \d+) ended first; )?mpirun (ended|was)", output)
+    assert lost and (lost[1] in (None, f"rank {ranks - 1}") or ranks == 8)
+    size = "1 rank" if sizes[1] == 1 else f"{sizes[1]} ranks"
+    assert f"starting again on {size}, restart 1 of 10" in output
     assert starts(tmp_path, "size") == sizes
     assert starts(tmp_path, "resume") == ["if-any", "if-any"]
     assert last_step(tmp_path) == 4
