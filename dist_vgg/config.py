@@ -353,5 +353,7 @@ def _metavar(f: Field[Any]) -> str:
 
 
 def _nearest(unknown: str, known: Any) -> str:
-    matches = difflib.get_close_matches(unknown, list(known), n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""
+    # Without the dashes, which all options share.
+    names = {name.lstrip("-"): name for name in known}
+    matches = difflib.get_close_matches(unknown.lstrip("-"), names, n=1)
+    return f"; did you mean {names[matches[0]]}?" if matches else ""

@@ -367,7 +367,7 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder for all runs")
     add("-n", type=int, default=2, metavar="N", help="ranks (default: 2)")
-    add("--seeds", default="0", metavar="N,N", help="a run for each (default: 0)")
+    add("--seeds", type=_seeds, default=[0], metavar="N,N", help="a run for each (default: 0)")
     add("--vary", action="append", default=[], metavar="NAME=X,Y", help="an option of train and "
         "its values; several --vary are combined, NAME/NAME=X/Y,X/Y go together")  # fmt: skip
     add("--prepare", metavar="OPTIONS", help="options of data_prep: each seed gets a data set, and "
@@ -384,10 +384,9 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
     if own.held_out < 0 or (own.held_out and own.prepare is None):
         raise UserError(f"--held-out {own.held_out}: a number of images, together with --prepare")
     try:
-        own.seeds = list(dict.fromkeys(int(seed) for seed in own.seeds.split(",")))
         words = shlex.split(own.prepare or "")
     except ValueError as error:
-        raise UserError(f"--seeds or --prepare can't be read: {error}") from error
+        raise UserError(f"--prepare {own.prepare}: {error}") from error
     given = {word.split("=")[0] for word in words}
     ours = {"--seed": "--seeds", "--out": "--out of the sweep"}
     ours |= {"--held-out": "--held-out of the sweep"} if own.held_out else {}
@@ -397,6 +396,14 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
         raise UserError(f"--held-out {own.held_out}: leave some images for it, with --limit N in "
                         "--prepare")  # fmt: skip
     return own
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(map(int, text.split(","))))
+    except ValueError:
+        message = f"must be whole numbers with commas between, not {text}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def main(argv: Sequence[str]) -> int:

@@ -69,6 +69,7 @@ def test_help_lists_every_option_with_its_default() -> None:
     ("argv", "message"),
     [
         (["--lrr", "1"], r"unknown option --lrr; did you mean --lr\?; see --help"),
+        (["--colour", "1"], r"unknown option --colour; see --help"),
         (["--micro_batch", "1"], r"unknown option --micro_batch; did you mean --micro-batch\?"),
         (["--epoch=3"], r"unknown option --epoch; did you mean --epochs\?"),
         (["--xyzzy"], r"unknown option --xyzzy; see --help"),
