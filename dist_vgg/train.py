@@ -153,11 +153,12 @@ class Trainer:
         self.best = Best()
         self.held_out: Mapping[int, Samples] = {}  # images that --validate scores
         self.blocks = self._blocks()
-        lr = optim.scaled_lr(config.base_lr, self.batches.global_size(0), config.lr_batch)
+        batch = self.batches.global_size(0)
+        self.full_lr = optim.scaled_lr(config.base_lr, batch, config.lr_batch)  # after warm-up
         warmup = config.warmup
         if config.warmup_epochs:
             warmup = max(1, round(config.warmup_epochs * self.batches.steps_per_epoch))
-        self.lr = optim.schedule(config.schedule, lr, self.steps, warmup)
+        self.lr = optim.schedule(config.schedule, self.full_lr, self.steps, warmup)
         self.clock = Clock()
         self.spent = dict.fromkeys(SPANS, 0.0)  # seconds of this rank
         self.trained = 0  # images, since this process started

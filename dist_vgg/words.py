@@ -39,6 +39,9 @@ def head(trainer: Trainer, folder: Path) -> str:
     info, config = trainer.info, trainer.config
     strengths = vars(config.augment).items()
     varied = ", ".join(f"{name} {value:g}" for name, value in strengths if value)
+    lr = f"{trainer.full_lr:g}"
+    if config.lr_batch:
+        lr += f" ({config.base_lr:g} at batch {config.lr_batch})"
     lines = []
     if info.source != "mnist":
         lines = [
@@ -54,7 +57,7 @@ def head(trainer: Trainer, folder: Path) -> str:
         f"network VGG16 {info.size}x{info.size}x{info.channels}, width {config.width:g}, "
         f"{trainer.net.parameter_count:,} parameters",
         f"step    {info.shards} shards x {config.micro_batch} images, {config.optimizer}, "
-        f"lr {config.base_lr:g} {config.schedule}, {trainer.steps} steps in {config.epochs} epochs",
+        f"lr {lr} {config.schedule}, {trainer.steps} steps in {config.epochs} epochs",
         *([f"images  drawn anew: {varied}"] if varied else []),
         f"ranks   {trainer.comm.size}, route {trainer.route.kind}, run {folder}",
         *([f"standby none: {trainer.lacks}; what is lost is what came after the last checkpoint"]

@@ -58,6 +58,16 @@ def test_same_bits_with_other_recipes(recipe: tuple[Any, ...], data: Path, tmp_p
     assert outcome(tmp_path / "1") == outcome(tmp_path / "5")
 
 
+def test_the_rate_is_scaled_and_warmed_up_by_epochs(data: Path, tmp_path: Path) -> None:
+    options = ("--lr", 0.01, "--lr-batch", 12, "--warmup-epochs", 1, "--schedule", "constant")
+    where = ("--data", data, "--out", tmp_path)
+    status, output, errors = train(2, *where, *SMALL, *EPOCHS, *options)
+    assert status == 0, errors
+    assert "lr 0.02 (0.01 at batch 12) constant, 6 steps in 2 epochs" in output
+    rates = [record["lr"] for record in read_metrics(tmp_path, "step")]
+    assert rates == pytest.approx([0.02 / 3, 0.04 / 3, 0.02, 0.02, 0.02, 0.02])
+
+
 def test_it_learns(data: Path, tmp_path: Path) -> None:
     options = ("--width", 0.1, "--micro-batch", 2, "--epochs", 20, "--optimizer", "adam")
     status, _, errors = train(
