@@ -167,7 +167,7 @@ def test_gives_up_and_can_go_on(tmp_path: Path) -> None:
     )
     assert status == 75
     assert "gave up after 2 restarts" in errors
-    assert "on 1 ranks, restart 2 of 2" in output  # at once, since there was progress
+    assert "on 1 rank, restart 2 of 2" in output  # at once, since there was progress
     assert f"python -m dist_vgg.elastic -n 3 --max-restarts 2 -- --out {tmp_path}" in errors
     assert starts(tmp_path, "size") == [3, 2, 1]
     assert starts(tmp_path, "resume") == ["needed", "if-any", "if-any"]
@@ -182,8 +182,8 @@ def test_waits_longer_while_there_is_no_progress(tmp_path: Path) -> None:
         "-n", 1, "--", "--out", tmp_path, "--mishap", 1, "--after", 0, "--times", 2
     )
     assert status == 0, errors
-    assert "on 1 ranks, restart 1 of 10" in output
-    assert "on 1 ranks in 1 s, restart 2 of 10" in output
+    assert "on 1 rank, restart 1 of 10" in output
+    assert "on 1 rank in 1 s, restart 2 of 10" in output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
