@@ -5,6 +5,7 @@ import mmap
 import os
 import platform
 import re
+import select
 import signal
 import stat
 import subprocess
@@ -258,6 +259,24 @@ def fake_mpirun(path: Path, script: str) -> Path:
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return path
+
+
+def test_the_first_to_end_is_named_where_all_were_seen(tmp_path: Path) -> None:
+    job = elastic.Job(tmp_path, "module")
+    ranks = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
+    for number, rank in enumerate(ranks):
+        job.names[rank.pid] = f"rank {number}"
+        job._watched[descriptor := os.pidfd_open(rank.pid)] = rank.pid
+        job._ends.register(descriptor, select.EPOLLIN)
+    for rank in reversed(ranks):
+        rank.kill()
+        rank.wait()
+    job.mpirun = subprocess.Popen(["sleep", "1"])
+    job.watch([], 0, 60)
+    job.size = 3
+    assert job.loss("why") == "a rank lost (rank 2 ended first; why)"
+    job.size = 4
+    assert job.loss("why") == "a rank lost (why)"
 
 
 def test_hung_mpirun_is_ended(tmp_path: Path) -> None:
