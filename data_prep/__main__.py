@@ -9,7 +9,6 @@ Equal options give equal data, whatever the number of shards.
 """
 
 import argparse
-import difflib
 import json
 import os
 import shlex
@@ -19,12 +18,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
 from data_prep import deal, mnist
+from dist_vgg.config import Parser
 from dist_vgg.errors import UserError
 from dist_vgg.files import fsync
 from dist_vgg.shards import (
@@ -277,25 +276,10 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return super()._get_help_string(action) if action.default else action.help
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are UserErrors, one line each."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see python -m data_prep --help")
-
-
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line; UserError where it makes no sense."""
     parser = _parser()
-    args, rest = parser.parse_known_args(argv)
-    if rest:
-        word = next((word for word in rest if word.startswith("-")), rest[0]).split("=")[0]
-        if not word.startswith("-"):
-            parser.error(f"unexpected argument {word}")
-        known = list(parser._option_string_actions)
-        near = difflib.get_close_matches(word, known, 1, 0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        parser.error(f"unknown option {word}{hint}")
+    args = parser.parse_args(argv)
     if args.check is not None and args != parser.parse_args(["--check", str(args.check)]):
         parser.error("--check verifies a folder and takes no other option")
     if args.limit is not None and args.limit < args.shards:
@@ -303,12 +287,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="python -m data_prep",
         description=(__doc__ or "").splitlines()[0],
         formatter_class=_Help,
-        allow_abbrev=False,
     )
     group = parser.add_argument_group("where from")
     group.add_argument(

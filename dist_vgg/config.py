@@ -6,7 +6,7 @@ The command line, the TOML file and the help text are all made from its fields.
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -213,9 +213,13 @@ class Parser(argparse.ArgumentParser):
         """Turn argparse's own exit into one line that every rank agrees on."""
         prefix = "unrecognized arguments: "
         if message.startswith(prefix):
-            unknown = message.removeprefix(prefix).split()[0].split("=")[0]
-            message = f"unknown option {unknown}{_nearest(unknown, self._option_string_actions)}"
-        raise UserError(f"{message}; see --help")
+            words = message.removeprefix(prefix).split()
+            option = next((word for word in words if word.startswith("-")), "").split("=")[0]
+            hint = _nearest(option, self._option_string_actions)
+            message = (
+                f"unknown option {option}{hint}" if option else f"unexpected argument {words[0]}"
+            )
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def train_parser() -> Parser:
@@ -297,7 +301,7 @@ def read_toml(path: str) -> dict[str, Any]:
     for key, value in given.items():
         name = key.replace("-", "_")
         if name not in known:
-            hint = _nearest(name, known)
+            hint = _nearest(name.replace("_", "-"), [name.replace("_", "-") for name in known])
             raise UserError(f"--config {path} has the unknown option {_shown(key)}{hint}")
         wanted = type(known[name].default)
         if wanted is float and type(value) is int:
@@ -352,7 +356,7 @@ def _metavar(f: Field[Any]) -> str:
     return "N" if isinstance(f.default, int) else "X"
 
 
-def _nearest(unknown: str, known: Any) -> str:
+def _nearest(unknown: str, known: Iterable[str]) -> str:
     # Without the dashes, which all options share.
     names = {name.lstrip("-"): name for name in known}
     matches = difflib.get_close_matches(unknown.lstrip("-"), names, n=1)

@@ -533,7 +533,7 @@ def find_mpirun(wanted: str | None) -> list[str]:
 
 def read_train_options(options: Sequence[str]) -> argparse.Namespace:
     """Of train's options those that we must know, and the run's folder."""
-    parser = Parser(add_help=False)
+    parser = Parser(prog="python -m dist_vgg.train", add_help=False)
     parser.add_argument("--out")
     parser.add_argument("--config")
     parser.add_argument("--stall-timeout", type=float)
@@ -598,7 +598,10 @@ def main(argv: Sequence[str], module: str = "dist_vgg.train", patience: float = 
                 "this needs Linux, to look after processes; start dist_vgg.train instead"
             )
         if cut == len(argv) and not {"-h", "--help"} & set(argv):
-            raise UserError("train's options go behind --, as in: -n 8 -- --data data; see --help")
+            raise UserError(
+                "train's options go behind --, as in: -n 8 -- --data data; "
+                "see python -m dist_vgg.elastic --help"
+            )
         own = read_own_options(argv[:cut])
         return Supervisor(own, list(argv[cut + 1 :]), signals, module, patience).run()
     except UserError as error:

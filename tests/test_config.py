@@ -68,13 +68,19 @@ def test_help_lists_every_option_with_its_default() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--lrr", "1"], r"unknown option --lrr; did you mean --lr\?; see --help"),
-        (["--colour", "1"], r"unknown option --colour; see --help"),
+        (
+            ["--lrr", "1"],
+            r"unknown option --lrr; did you mean --lr\?; see python -m dist_vgg.train --help",
+        ),
+        (["--colour", "1"], r"unknown option --colour; see python"),
         (["--micro_batch", "1"], r"unknown option --micro_batch; did you mean --micro-batch\?"),
         (["--epoch=3"], r"unknown option --epoch; did you mean --epochs\?"),
-        (["--xyzzy"], r"unknown option --xyzzy; see --help"),
-        (["data"], "unknown option data"),
-        (["--epochs", "many"], "argument --epochs: invalid int value: 'many'; see --help"),
+        (["--xyzzy"], r"unknown option --xyzzy; see python"),
+        (["data"], "unexpected argument data"),
+        (
+            ["--epochs", "many"],
+            "argument --epochs: invalid int value: 'many'; see python -m dist_vgg.train --help",
+        ),
         (["--epochs", "1.5"], "invalid int value"),
         (["--epochs"], "argument --epochs: expected one argument"),
         (["--optimizer", "adamw"], "argument --optimizer: invalid choice: 'adamw'"),
@@ -164,7 +170,7 @@ def test_a_saved_configuration_is_a_configuration_again() -> None:
     ("text", "message"),
     [
         ("momentun = 1", r"has the unknown option momentun; did you mean momentum\?"),
-        ("micro-bach = 1", r"unknown option micro-bach; did you mean micro_batch\?"),
+        ("micro-bach = 1", r"unknown option micro-bach; did you mean micro-batch\?"),
         ("xyzzy = 1", "unknown option xyzzy$"),
         ("[sgd]\nlr = 1.0", "unknown option sgd"),
         ("epochs = 2.0", "epochs = 2.0 should be of type int"),

@@ -367,6 +367,8 @@ MISTAKES = {
     "--shard 4": "unknown option --shard; did you mean --shards?",
     "--limits=4": "unknown option --limits; did you mean --limit?",
     "--ovrwrite": "unknown option --ovrwrite; did you mean --overwrite?",
+    "--colour": "unknown option --colour; see",
+    "extra --shrads 4": "unknown option --shrads; did you mean --shards?",
     "--xyzzy": "unknown option --xyzzy; see",
     "data": "unexpected argument data",
     "--shards": "argument --shards: expected one argument",
