@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep import deal, mnist
-from dist_vgg.config import Parser
+from dist_vgg.command_line import Parser
 from dist_vgg.errors import UserError
 from dist_vgg.files import fsync
 from dist_vgg.shards import (

@@ -4,14 +4,14 @@ The command line, the TOML file and the help text are all made from its fields.
 """
 
 import argparse
-import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from dist_vgg.augment import Augment
+from dist_vgg.command_line import Parser, nearest
 from dist_vgg.errors import UserError
 
 if sys.version_info >= (3, 11):
@@ -203,25 +203,6 @@ class TrainConfig:
         return {f.name: found[f.name] for f in fields(self) if f.metadata["changes_result"]}
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose mistakes are UserErrors, and which knows what was probably meant."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"allow_abbrev": False, **options})
-
-    def error(self, message: str) -> NoReturn:
-        """Turn argparse's own exit into one line that every rank agrees on."""
-        prefix = "unrecognized arguments: "
-        if message.startswith(prefix):
-            words = message.removeprefix(prefix).split()
-            option = next((word for word in words if word.startswith("-")), "").split("=")[0]
-            hint = _nearest(option, self._option_string_actions)
-            message = (
-                f"unknown option {option}{hint}" if option else f"unexpected argument {words[0]}"
-            )
-        raise UserError(f"{message}; see {self.prog} --help")
-
-
 def train_parser() -> Parser:
     """The command line of `python -m dist_vgg.train`."""
     parser = Parser(
@@ -301,7 +282,7 @@ def read_toml(path: str) -> dict[str, Any]:
     for key, value in given.items():
         name = key.replace("-", "_")
         if name not in known:
-            hint = _nearest(name.replace("_", "-"), [name.replace("_", "-") for name in known])
+            hint = nearest(name.replace("_", "-"), [name.replace("_", "-") for name in known])
             raise UserError(f"--config {path} has the unknown option {_shown(key)}{hint}")
         wanted = type(known[name].default)
         if wanted is float and type(value) is int:
@@ -354,10 +335,3 @@ def _metavar(f: Field[Any]) -> str:
     if isinstance(f.default, str):
         return "DIR"
     return "N" if isinstance(f.default, int) else "X"
-
-
-def _nearest(unknown: str, known: Iterable[str]) -> str:
-    # Without the dashes, which all options share.
-    names = {name.lstrip("-"): name for name in known}
-    matches = difflib.get_close_matches(unknown.lstrip("-"), names, n=1)
-    return f"; did you mean {names[matches[0]]}?" if matches else ""

@@ -33,7 +33,8 @@ from typing import Any
 
 from dist_vgg import replica
 from dist_vgg.comm import tell
-from dist_vgg.config import Parser, TrainConfig, read_toml
+from dist_vgg.command_line import Parser
+from dist_vgg.config import TrainConfig, read_toml
 from dist_vgg.errors import KILLED_BY, STOPS, SUPERVISED, Diverged, RankError, UserError
 from dist_vgg.runs import has_finished
 from dist_vgg.stopping import REPEATED

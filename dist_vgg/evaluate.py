@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from dist_vgg.batches import load_hosted
 from dist_vgg.checkpoint import Weights, load_weights, weights_in
 from dist_vgg.comm import run_command, together
-from dist_vgg.config import LARGEST, Parser
+from dist_vgg.command_line import Parser
+from dist_vgg.config import LARGEST
 from dist_vgg.errors import UserError
 from dist_vgg.files import check_writable, write_text
 from dist_vgg.layers import Sequential

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from dist_vgg import functional as F
 from dist_vgg.checkpoint import load_weights
 from dist_vgg.comm import run_command
-from dist_vgg.config import Parser
+from dist_vgg.command_line import Parser
 from dist_vgg.errors import UserError
 from dist_vgg.evaluate import load_network
 from dist_vgg.shards import normalise

@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw
 
 from dist_vgg.augment import Augment
 from dist_vgg.comm import run_command
-from dist_vgg.config import Parser, TrainConfig, add_options, read_toml
+from dist_vgg.command_line import Parser
+from dist_vgg.config import TrainConfig, add_options, read_toml
 from dist_vgg.errors import UserError
 from dist_vgg.files import check_writable, write_bytes
 from dist_vgg.shards import Samples, load_shard, open_set

@@ -18,7 +18,8 @@ from dist_vgg.batches import load_hosted
 from dist_vgg.checkpoint import Checkpoint, load_newest
 from dist_vgg.checksums import GRADIENT, PARAMETERS
 from dist_vgg.comm import run_command
-from dist_vgg.config import Parser, TrainConfig
+from dist_vgg.command_line import Parser
+from dist_vgg.config import TrainConfig
 from dist_vgg.errors import RankError, UserError
 from dist_vgg.runlog import read_metrics
 from dist_vgg.runs import check_resumed, stored_options

@@ -9,7 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from dist_vgg.comm import run_command
-from dist_vgg.config import Parser
+from dist_vgg.command_line import Parser
 from dist_vgg.errors import UserError
 from dist_vgg.layers import Sequential
 from dist_vgg.vgg import STRIDE, vgg16

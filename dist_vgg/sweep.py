@@ -23,7 +23,8 @@ from typing import Any
 
 from dist_vgg.bench.report import check_outputs, table
 from dist_vgg.comm import tell
-from dist_vgg.config import Parser, TrainConfig, read_toml, train_parser
+from dist_vgg.command_line import Parser
+from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.elastic import find_mpirun
 from dist_vgg.errors import KILLED_BY, STOPS, Diverged, UserError
 from dist_vgg.files import write_text, written_beside

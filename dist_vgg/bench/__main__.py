@@ -34,7 +34,8 @@ from dist_vgg.bench.report import (
     write_json,
 )
 from dist_vgg.bench.turns import Failed, interruptible, measure, worker
-from dist_vgg.config import CONVOLUTIONS, LARGEST, RATES, Parser
+from dist_vgg.command_line import Parser
+from dist_vgg.config import CONVOLUTIONS, LARGEST, RATES
 from dist_vgg.errors import UserError
 
 

@@ -32,7 +32,7 @@ from dist_vgg.chaos.trial import (
     run_trial,
     undisturbed,
 )
-from dist_vgg.config import Parser
+from dist_vgg.command_line import Parser
 from dist_vgg.elastic import Hosts
 from dist_vgg.errors import UserError
 from dist_vgg.files import check_writable, write_text
