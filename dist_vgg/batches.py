@@ -9,6 +9,7 @@ import numpy as np
 
 from dist_vgg.checksums import row_sums
 from dist_vgg.comm import together
+from dist_vgg.command_line import plural
 from dist_vgg.errors import RankError, UserError
 from dist_vgg.shards import Samples, SetInfo, hosted, load_shard, part_of
 from dist_vgg.streams import generator
@@ -23,9 +24,9 @@ def load_hosted(
     """The shards of a split that this rank hosts, cut to a limit on all of them."""
     if comm.size > info.shards:
         raise UserError(
-            f"{comm.size} ranks for {info.shards} shards: a rank needs a shard, so start at most "
-            f"{info.shards} ranks, or prepare more with: python -m data_prep --out {folder} "
-            f"--shards {comm.size} --overwrite"
+            f"{comm.size} ranks for {plural(info.shards, 'shard')}: a rank needs a shard, so start "
+            f"at most {plural(info.shards, 'rank')}, or prepare more with: python -m data_prep "
+            f"--out {folder} --shards {comm.size} --overwrite"
         )
     shards = {}
     with together(comm):

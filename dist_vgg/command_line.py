@@ -1,4 +1,4 @@
-"""What the command lines of all programs share: mistakes in one line, and what was meant."""
+"""What all programs share in speaking to a person: options, mistakes in one line, plurals."""
 
 import argparse
 import difflib
@@ -33,3 +33,8 @@ def nearest(unknown: str, known: Iterable[str]) -> str:
     names = {name.lstrip("-"): name for name in known}
     matches = difflib.get_close_matches(unknown.lstrip("-"), names, n=1)
     return f"; did you mean {names[matches[0]]}?" if matches else ""
+
+
+def plural(count: int, noun: str) -> str:
+    """A count and what it counts: 1 shard, 2 shards."""
+    return f"{count:,} {noun}" + "s" * (count != 1)

@@ -25,6 +25,7 @@ import dist_vgg
 from dist_vgg import replica
 from dist_vgg.checkpoint import checkpoints, load_weights
 from dist_vgg.comm import share_text, together
+from dist_vgg.command_line import plural
 from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
 from dist_vgg.files import lock, write_text
@@ -196,8 +197,8 @@ def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any])
         )
     if (header["request"], header["shards"]) != (info.request, info.shards):
         raise UserError(
-            f"the checkpoint was trained on {header['shards']} shards and {config.data} has the "
-            f"same images in {info.shards} others; name the right folder with --data"
+            f"the checkpoint was trained on {plural(header['shards'], 'shard')} and {config.data} "
+            f"has the same images in {info.shards} others; name the right folder with --data"
         )
     before = stored_options(header["config"]).result_options()
     for name, value in config.result_options().items():

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dist_vgg.command_line import plural
 from dist_vgg.errors import SUPERVISED
 from dist_vgg.runs import describe_machine
 
@@ -42,6 +43,8 @@ def head(trainer: Trainer, folder: Path) -> str:
     lr = f"{trainer.full_lr:g}"
     if config.lr_batch:
         lr += f" ({config.base_lr:g} at batch {config.lr_batch})"
+    shards = plural(info.shards, "shard")
+    steps = f"{plural(trainer.steps, 'step')} in {plural(config.epochs, 'epoch')}"
     lines = []
     if info.source != "mnist":
         lines = [
@@ -53,11 +56,11 @@ def head(trainer: Trainer, folder: Path) -> str:
     return "\n".join([
         *lines,
         f"data    {config.data}: {info.source}, {trainer.batches.samples:,} training images "
-        f"in {info.shards} shards, {info.digest[:16]}",
+        f"in {shards}, {info.digest[:16]}",
         f"network VGG16 {info.size}x{info.size}x{info.channels}, width {config.width:g}, "
         f"{trainer.net.parameter_count:,} parameters",
-        f"step    {info.shards} shards x {config.micro_batch} images, {config.optimizer}, "
-        f"lr {lr} {config.schedule}, {trainer.steps} steps in {config.epochs} epochs",
+        f"step    {shards} x {plural(config.micro_batch, 'image')}, {config.optimizer}, "
+        f"lr {lr} {config.schedule}, {steps}",
         *([f"images  drawn anew: {varied}"] if varied else []),
         f"ranks   {trainer.comm.size}, route {trainer.route.kind}, run {folder}",
         *([f"standby none: {trainer.lacks}; what is lost is what came after the last checkpoint"]

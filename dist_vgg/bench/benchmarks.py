@@ -7,6 +7,7 @@ from typing import Any
 
 from dist_vgg.bench.report import Chart, Report, Spread, cores, spread, table
 from dist_vgg.bench.turns import PACKAGE, Failed, in_turns, measure, worker
+from dist_vgg.command_line import plural
 from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
 from dist_vgg.progress import Progress
@@ -41,7 +42,7 @@ def step(options: argparse.Namespace) -> Report:
     contenders = [
         Contender(
             OURS,
-            _plural(ranks, "rank"),
+            plural(ranks, "rank"),
             min(ranks, cores()),
             worker(ranks, "step", shards=options.shards, seconds=options.seconds, **settings),
         )
@@ -75,7 +76,7 @@ def evaluation(options: argparse.Namespace) -> Report:
     contenders = [
         Contender(
             OURS,
-            _plural(ranks, "rank"),
+            plural(ranks, "rank"),
             min(ranks, cores()),
             worker(ranks, "evaluation", images=options.images, **settings),
         )
@@ -97,7 +98,7 @@ def _compare(
     Returns what was found, and the peak rate by number of cores, in GFLOP/s.
     """
     commands = {c.name: c.command for c in contenders}
-    peak_names = {n: f"products on {_plural(n, 'core')}" for n in {c.cores for c in contenders}}
+    peak_names = {n: f"products on {plural(n, 'core')}" for n in {c.cores for c in contenders}}
     seconds = min(0.3, options.seconds)
     for count, name in peak_names.items():
         commands[name] = worker(count, "products", sizes=options.products, seconds=seconds)
@@ -153,7 +154,7 @@ def _compared(
         f"(its best; {r['by_round'].low:.2f}–{r['by_round'].high:.2f} in each round)"
         for r in ratios
     ]
-    lines += [f"peak of {_plural(n, 'core')}: {peak} GFLOP/s" for n, peak in peaks.items()]
+    lines += [f"peak of {plural(n, 'core')}: {peak} GFLOP/s" for n, peak in peaks.items()]
     lines.append(f"operations of an image: {flops / 1e9:.3f} GFLOP")
     return "\n".join(lines), dict(
         contenders=results, ratios=ratios, peak_gflops=peaks, flops_of_an_image=flops
@@ -325,7 +326,7 @@ def audit(options: argparse.Namespace) -> Report:
     times = {key: spread(1e3 * turn[key] for turn in found["seconds"]) for key in names}
     more = spread(1e3 * (turn["both"] - turn["neither"]) for turn in found["seconds"])
     share = more.median / step.median
-    chart = Chart(f"A step without its computation, {_plural(options.ranks, 'rank')}", "ms")
+    chart = Chart(f"A step without its computation, {plural(options.ranks, 'rank')}", "ms")
     for key, name in names.items():
         chart.add("exchange and update", name, times[key])
     rows = [
@@ -345,7 +346,7 @@ def memory(options: argparse.Namespace) -> Report:
         raise UserError(f"--ranks {options.ranks} is more than --shards {options.shards}")
     found = measure("memory", worker(options.ranks, "memory", shards=options.shards, **settings))
     stages = found["stages"]
-    chart = Chart(f"Memory of {_plural(options.ranks, 'rank')}, route {found['route']}", "MiB")
+    chart = Chart(f"Memory of {plural(options.ranks, 'rank')}, route {found['route']}", "MiB")
     rows, before = [], dict(rank=0, all=0)
     for part, held in stages.items():
         more = {name: held[name] - before[name] for name in held}
@@ -378,7 +379,7 @@ def _torch_single(
     """PyTorch in one process on all cores, with each batch."""
     return [
         Contender(
-            f"torch, {_plural(cores(), 'thread')}",
+            f"torch, {plural(cores(), 'thread')}",
             f"batch {batch}",
             cores(),
             _torch(options, what, "--threads", cores(), "--batch", batch, *common),
@@ -393,7 +394,3 @@ def _torch_common(options: argparse.Namespace) -> list[object]:
 
 def _torch(options: argparse.Namespace, *arguments: object) -> list[str]:
     return [options.torch_python, str(PACKAGE / "against_torch.py"), *map(str, arguments)]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" + "s" * (count != 1)
