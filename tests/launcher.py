@@ -37,7 +37,13 @@ def start(ranks: int, *arguments: object, cwd: Path | None = None) -> "subproces
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_hear_hangups,
     )
+
+
+def _hear_hangups() -> None:
+    """A run of the tests under nohup would have every command ignore them."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def finish(process: "subprocess.Popen[str]", timeout: float = 120) -> tuple[int, str, str]:

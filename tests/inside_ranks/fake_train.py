@@ -36,8 +36,13 @@ starts, metrics = options.out / "starts", options.out / "metrics.jsonl"
 starts.mkdir(parents=True, exist_ok=True)
 (options.out / "config.json").write_text(json.dumps(dict(steps=options.steps)))
 past = len(list(starts.glob(f"{rank}-*")))  # starts in which this rank took part before
-note = dict(size=size, resume=options.resume, pid=os.getpid())
-(starts / f"{rank}-{past}").write_text(json.dumps(note))
+note = dict(size=size, resume=options.resume, pid=os.getpid(), job=os.getppid())
+partial = starts / f"partial-{os.getpid()}"
+partial.write_text(json.dumps(note))
+partial.rename(starts / f"{rank}-{past}")
+# As at MPI's start, none goes on without rank 0, which may come late on a busy machine.
+while all(json.loads(file.read_text())["job"] != note["job"] for file in starts.glob("0-*")):
+    time.sleep(0.01)
 step = metrics.read_text().count("\n") if options.resume != "no" and metrics.exists() else 0
 mishaps = options.mishap.split(",")
 times = max(options.times, len(mishaps)) if options.mishap else 0
