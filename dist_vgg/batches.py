@@ -26,7 +26,8 @@ def load_hosted(
         raise UserError(
             f"{comm.size} ranks for {plural(info.shards, 'shard')}: a rank needs a shard, so start "
             f"at most {plural(info.shards, 'rank')}, or prepare more with: python -m data_prep "
-            f"--out {folder} --shards {comm.size} --overwrite"
+            f"--out {folder} --shards {comm.size} --overwrite, and the other options it was "
+            "made with"
         )
     shards = {}
     with together(comm):

@@ -44,7 +44,7 @@ def choose_folder(options: Mapping[str, Any], resume: bool, comm: "MPI.Intracomm
     if not wanted and comm.rank == 0:
         if resume:
             started = [path.parent for path in RUNS.glob("*/config.json")]
-            newest = max(filter(_holds_steps, started), key=_last_change, default=None)
+            newest = max(filter(holds_steps, started), key=_last_change, default=None)
             wanted = str(newest or "")
         else:
             wanted = str(RUNS / time.strftime("%Y%m%d-%H%M%S"))
@@ -54,7 +54,7 @@ def choose_folder(options: Mapping[str, Any], resume: bool, comm: "MPI.Intracomm
     return Path(folder)
 
 
-def _holds_steps(folder: Path) -> bool:
+def holds_steps(folder: Path) -> bool:
     """Whether a run has left something to go on with, on disk or in memory."""
     name = run_name(folder)
     in_memory = bool(name) and any(copy.step for copy in replica.kept(name, folder))
@@ -98,7 +98,7 @@ def prepare_folder(
                 print(f"warning: {error}; training goes on without", flush=True)
             return
         done = (folder / "weights.h5").exists() or checkpoints(folder / "checkpoints")
-        if done or (not anew and _holds_steps(folder)):
+        if done or (not anew and holds_steps(folder)):
             raise UserError(
                 f"{folder} holds a run already; go on with --resume --out {folder}, "
                 "or choose another --out"

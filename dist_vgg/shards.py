@@ -200,14 +200,13 @@ def open_set(folder: Path) -> SetInfo:
     for path, info in infos.items():
         if info != first:
             raise UserError(
-                f"{path} belongs to another data set than {paths[0].name}; "
-                f"prepare {folder} anew with: python -m data_prep --out {folder} --overwrite"
+                f"{path} belongs to another data set than {paths[0].name}; {_mend(folder)}"
             )
     for split in SPLITS:
         for index in range(first.shards):
             path = shard_path(folder, split, index, first.shards)
             if path not in infos:
-                raise UserError(f"shard {path} is missing; {_mend(path)}")
+                raise UserError(f"shard {path} is missing; {_mend(folder)}")
     return first
 
 
@@ -219,15 +218,15 @@ def load_shard(folder: Path, split: str, index: int, info: SetInfo) -> Samples:
     path = shard_path(folder, split, index, info.shards)
     found, samples = _read(path, content=True)
     if found != info:
-        raise UserError(f"{path} belongs to another data set than its neighbours; {_mend(path)}")
+        raise UserError(f"{path} belongs to another data set than its neighbours; {_mend(folder)}")
     shape = (len(samples), info.size, info.size, info.channels)
     if samples.pixels.shape != shape or samples.labels.shape != shape[:1]:
-        raise UserError(f"shard {path} has arrays of unequal length; {_mend(path)}")
+        raise UserError(f"shard {path} has arrays of unequal length; {_mend(folder)}")
     if len(samples) and samples.labels.max() >= info.classes:
         row = int(samples.labels.argmax())
         raise UserError(
             f"shard {path}: sample {samples.ids[row]} has label {samples.labels[row]}, outside "
-            f"the classes 0..{info.classes - 1}; {_mend(path)}"
+            f"the classes 0..{info.classes - 1}; {_mend(folder)}"
         )
     return samples
 
@@ -252,7 +251,7 @@ def check_set(folder: Path) -> Iterator[str]:
             raise UserError(
                 f"the {split} shards in {folder} hold {len(samples)} samples, "
                 f"{len(np.unique(samples.ids))} of them distinct, instead of {info.count(split)}; "
-                f"prepare it anew with: python -m data_prep --out {folder} --overwrite"
+                f"{_mend(folder)}"
             )
         splits[split] = samples
     if set_digest(splits) != info.digest or pixel_statistics(splits["train"].pixels) != (
@@ -260,8 +259,7 @@ def check_set(folder: Path) -> Iterator[str]:
         info.std,
     ):
         raise UserError(
-            f"the content of {folder} is not what its shards were written with; "
-            f"prepare it anew with: python -m data_prep --out {folder} --overwrite"
+            f"the content of {folder} is not what its shards were written with; {_mend(folder)}"
         )
     yield f"SHA-256 {info.digest}"
 
@@ -295,11 +293,11 @@ def _read(path: Path, content: bool) -> tuple[SetInfo, Samples]:
     except bounds.UNREADABLE as error:
         _refuse_unreadable(path, error)
         reason = str(error) if isinstance(error, NotWhole) else "it can't be read"
-        raise UserError(f"shard {path} is damaged ({reason}); {_mend(path)}") from error
+        raise UserError(f"shard {path} is damaged ({reason}); {_mend(path.parent)}") from error
     split, index = header.pop("split"), header.pop("index")
     info = SetInfo(**header)
     if shard_path(path.parent, split, index, info.shards) != path:
-        raise UserError(f"shard {path} says that it is {split} shard {index}; {_mend(path)}")
+        raise UserError(f"shard {path} says that it is {split} shard {index}; {_mend(path.parent)}")
     return info, Samples(*arrays)
 
 
@@ -310,8 +308,8 @@ def _refuse_unreadable(path: Path, error: Exception) -> None:
         raise UserError(f"can't read {path}: {os.strerror(number)}") from error
 
 
-def _mend(path: Path) -> str:
+def _mend(folder: Path) -> str:
     return (
-        f"prepare {path.parent} anew with: python -m data_prep --out {path.parent} --overwrite, "
+        f"prepare {folder} anew with: python -m data_prep --out {folder} --overwrite, "
         "and the options it was made with"
     )

@@ -29,11 +29,13 @@ from dist_vgg.elastic import find_mpirun
 from dist_vgg.errors import KILLED_BY, STOPS, Diverged, UserError
 from dist_vgg.files import write_text, written_beside
 from dist_vgg.runlog import read_metrics
+from dist_vgg.runs import holds_steps
 from dist_vgg.shards import open_set
 
 PYTHON = [sys.executable, "-m"]
 Variant = dict[str, str]  # values of the options that vary, as on the command line
 SCORE, HELD_OUT = "score.json", "held-out.json"  # of evaluate, in a run's folder
+TRAINS = {"config", *TrainConfig.__dataclass_fields__} - {"seed"}  # options that go behind --
 
 
 @dataclass(frozen=True)
@@ -48,24 +50,14 @@ class Run:
     options: list[str]  # of train
     config: TrainConfig
 
-    def evaluated(self, shifts: int) -> dict[str, Any] | None:
-        """What evaluate has found, by "test" and "held out"; None where that is still to be done.
-
-        Raises UserError where the folder holds another run than this one.
-        """
-        names = {"test": SCORE, **({"held out": HELD_OUT} if self.held_out else {})}
-        if not all((self.folder / name).exists() for name in names.values()):
-            return None
+    def check(self) -> None:
+        """Raise UserError where the folder holds another run than this one, finished or not."""
+        if not ((self.folder / "weights.h5").exists() or holds_steps(self.folder)):
+            return
         try:
-            stored = json.loads((self.folder / "config.json").read_text())["config"]
-            before = TrainConfig(**stored).result_options()
-            found = {
-                key: json.loads((self.folder / name).read_text()) for key, name in names.items()
-            }
-            scores = found.values()
-            done = {score.get("shifted", {}).get("shifts", 0) for score in scores}
-            weights = {score["weights"] for score in scores}
-            datasets = {key: score["dataset"] for key, score in found.items()}
+            stored = json.loads((self.folder / "config.json").read_text())
+            before = TrainConfig(**stored["config"]).result_options()
+            dataset = {name: stored["dataset"][name] for name in ("sha256", "shards", "request")}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{self.folder} is damaged ({error}); remove it") from error
         for name, value in self.config.result_options().items():
@@ -74,14 +66,35 @@ class Run:
                     f"{self.folder} was trained with {name} {before[name]}, not {value}; "
                     "choose another --out, or remove it"
                 )
-        if self.data.is_dir() and datasets["test"] != open_set(self.data).digest:
+        info = open_set(self.data)
+        # The same images in other shards give other weights.
+        if dataset != dict(sha256=info.digest, shards=info.shards, request=info.request):
             raise UserError(
-                f"{self.folder} was trained on another data set than {self.data} holds; "
-                "choose another --out, or remove it"
+                f"{self.folder} was trained on another data set, or other shards of it, than "
+                f"{self.data} holds; choose another --out, or remove it"
             )
-        # Other images to hold out, or another score, are only another evaluation.
-        if self.held_out and datasets["held out"] != open_set(self.held_out).digest:
+
+    def evaluated(self, shifts: int) -> dict[str, Any] | None:
+        """What evaluate has found, by "test" and "held out"; None where that is still to be done.
+
+        Raises UserError where that can't be read.
+        """
+        sets = {"test": (SCORE, self.data), "held out": (HELD_OUT, self.held_out)}
+        paths = {key: self.folder / name for key, (name, data) in sets.items() if data}
+        if not all(path.exists() for path in paths.values()):
             return None
+        try:
+            found = {key: json.loads(path.read_text()) for key, path in paths.items()}
+            scores = found.values()
+            done = {score.get("shifted", {}).get("shifts", 0) for score in scores}
+            weights = {score["weights"] for score in scores}
+            datasets = {key: score["dataset"] for key, score in found.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.folder} is damaged ({error}); remove it") from error
+        # Other images, or another score of them, are only another evaluation.
+        for key, (_, data) in sets.items():
+            if data and datasets[key] != open_set(data).digest:
+                return None
         return found if len(weights) == 1 and (not shifts or done == {shifts}) else None
 
 
@@ -127,9 +140,10 @@ def variants(given: Sequence[str]) -> list[Variant]:
     seen: set[str] = set()
     for text in given:
         left, _, right = text.partition("=")
-        names = left.replace("_", "-").split("/")
+        names = [name.strip() for name in left.replace("_", "-").split("/")]
         # A single option's value may be a path.
-        choices = [v.split("/") if len(names) > 1 else [v] for v in right.split(",")]
+        texts = [text.strip() for text in right.split(",")]
+        choices = [text.split("/") if len(names) > 1 else [text] for text in texts]
         if any(len(values) != len(names) or not all([*names, *values]) for values in choices):
             raise UserError(
                 f"--vary {text}: give an option's name and values, as in lr=0.1,0.2, "
@@ -224,6 +238,7 @@ def carry_out(
         size = open_set(run.data).size
         if not 0 <= own.shifts < size:
             raise UserError(f"--shifts {own.shifts} is out of range: it must be 0 to {size - 1}")
+        run.check()
     for number, run in enumerate(runs, start=1):
         if run.evaluated(own.shifts):
             continue
@@ -323,8 +338,9 @@ def report(found: Sequence[Mapping[str, Any]]) -> str:
         ]
         for name, ones in groups.items()
     ]
+    images = " or the ".join(sorted({one["images"] for one in found}))
     return (
-        f'{text}\n\n"test" is on the {found[0]["images"]} images; over the seeds, mean ± standard '
+        f'{text}\n\n"test" is on the {images} images; over the seeds, mean ± standard '
         "deviation:\n\n" + table(["", "seeds", *heads, "minutes"], rows)
     )
 
@@ -379,6 +395,13 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write what was found (default: OUT/sweep.json)")
     add("--plot", type=Path, metavar="FILE.png", help="draw the loss (with matplotlib)")
     add("--mpirun", metavar="COMMAND", help="the command that starts ranks (default: mpirun)")
+    _, unknown = parser.parse_known_args(argv)
+    for word in unknown[:1]:
+        if word.startswith("--") and word[2:].split("=")[0].replace("-", "_") in TRAINS:
+            raise UserError(
+                f"{word} is an option of train: those go behind --, as in: --out sweep -- "
+                f"--epochs 10; see {parser.prog} --help"
+            )
     own = parser.parse_args(argv)
     if own.n < 1:
         raise UserError(f"-n {own.n}: it must be at least 1")

@@ -32,6 +32,7 @@ from dist_vgg.comm import (
     share_text,
     together,
 )
+from dist_vgg.command_line import plural
 from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
 from dist_vgg.errors import KILLED_BY, Diverged, UserError
@@ -449,6 +450,11 @@ class Trainer:
                 self.net, self.held_out, info.mean, info.std, info.classes, self.comm,
                 done=lambda count: self.clock.listener("scoring held-out images"),
             )  # fmt: skip
+            if not np.isfinite(found.loss):
+                raise Diverged(
+                    f"step {self.step}: the loss of the held-out images is NaN or Inf; lower --lr, "
+                    "lengthen --warmup, or look closer with --debug"
+                )
             record |= {f"{prefix}accuracy": found.accuracy, f"{prefix}loss": found.loss}
         # The last of them: the average, where there is one.
         better = self.best.update(found.accuracy, found.loss, self.step)
@@ -581,10 +587,7 @@ def _validate(trainer: Trainer, folder: Path, log: RunLog) -> None:
             # The step is not marked as done yet, so it comes again, with the same score.
             raise UserError(f"{error}; go on with --resume --out {folder}") from error
     if trainer.step == trainer.steps < trainer.planned:
-        log.say(
-            f"no better for {trainer.best.since} scores: ended early; best.h5 is of step "
-            f"{trainer.best.step}, {trainer.best.accuracy:.2%}"
-        )
+        log.say(words.ended_early(trainer))
 
 
 def _save(trainer: Trainer, folder: Path) -> None:
@@ -670,6 +673,11 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             if trainer.route.is_leader and trainer.route.replica.path:
                 stopping.lose_at_interrupt(trainer.route.replica.path)
             try:
+                if place and header["step"] > trainer.planned:
+                    raise UserError(
+                        f"--epochs {config.epochs} is {plural(trainer.planned, 'step')}, and "
+                        f"{folder} has done {header['step']:,}; give it more epochs to go on"
+                    )
                 train(trainer, folder, state, sums, place, resume == "if-any", debug)
             except Exception as error:
                 if debugger:
@@ -737,6 +745,8 @@ def train(
         epoch, _ = trainer.batches.place(max(0, min(trainer.step, trainer.steps - 1)))
         at = f"step {trainer.step} of {trainer.steps}, epoch {epoch + 1}"
         print(f"resumed at {at}, from {place}", flush=True)
+        if trainer.step == trainer.steps < trainer.planned:
+            print(words.ended_early(trainer), flush=True)
     else:
         trainer.start()
     beat("setting the parameters")

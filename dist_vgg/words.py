@@ -24,7 +24,9 @@ def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
         config=trainer.config.as_dict(),
         network=trainer.network,
         parameters=trainer.net.parameter_count,
-        dataset=dict(sha256=info.digest, source=info.source, shards=info.shards),
+        dataset=dict(
+            sha256=info.digest, source=info.source, shards=info.shards, request=info.request
+        ),
         train_samples=trainer.batches.samples,
         steps=trainer.steps,
         run=trainer.run,
@@ -79,6 +81,8 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
         words = f"stopped by {name} after step {trainer.step} of {trainer.steps}, saved"
         # A supervisor has a command of its own.
         return words if SUPERVISED in os.environ else f"{words}; go on with: {run_again}"
+    patient = trainer.config.patience and trainer.best.step
+    best = {"best": f"{folder / 'best.h5'}, {_best(trainer)}"} if patient else {}
     rows = {
         "steps": f"{trainer.step}",
         "time": f"{seconds:.1f} s, {trainer.trained / seconds:.1f} images/s",
@@ -86,10 +90,22 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
         "memory": f"{largest:.2f} GiB of the largest rank, {together:.2f} GiB of all",
         "parameters": sha256,
         "weights": str(folder / "weights.h5"),
+        **best,
         "evaluate": f"python -m dist_vgg.evaluate {shlex.quote(str(folder))} --data "
         f"{shlex.quote(trainer.config.data)}",
     }
     return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+
+
+def ended_early(trainer: Trainer) -> str:
+    """Why a run has fewer epochs than it was to have."""
+    scores = plural(trainer.best.since, "score")
+    return f"no better for {scores}: ended early; best.h5 is {_best(trainer)}"
+
+
+def _best(trainer: Trainer) -> str:
+    """Which step did best on the held-out images."""
+    return f"of step {trainer.best.step}, held-out accuracy {trainer.best.accuracy:.2%}"
 
 
 def _time_table(seconds: Mapping[str, float]) -> dict[str, str]:

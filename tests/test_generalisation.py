@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launcher import one_line, run, train
+from launcher import field, one_line, run, train
 from lies import say
 from training import outcome, struck
 
@@ -127,17 +127,20 @@ def test_a_run_that_gets_no_better_ends_early(
     assert (best_of(folder), average(folder)) == (best_of(early), average(early))
     scores = read_metrics(folder, "score")
     assert len(scores) < 9
-    assert "ended early" in output
     keys = [(s["average_accuracy"], -s["average_loss"]) for s in scores]
     best = keys.index(max(keys))
     assert len(scores) == best + 3
     weights = load_weights(folder / "best.h5")
     assert weights.step == scores[best]["step"]
+    ended = "no better for 2 scores: ended early; best.h5 is of step "
+    assert f"{ended}{weights.step}, held-out accuracy {max(keys)[0]:.2%}" in output
+    assert f"{folder / 'best.h5'}, of step {weights.step}" in field(output, "best")
     assert json.loads((folder / "config.json").read_text())["steps"] == scores[-1]["step"]
     assert has_finished(folder)
     # The other options are the checkpoint's, --validate among them.
     status, output, errors = train(ranks, "--out", folder, "--patience", 2, "--resume")
     assert status == 0, errors
+    assert ended in output
     assert outcome(folder) == outcome(early)
     assert best_of(folder) == best_of(early)
     assert has_finished(folder)
@@ -183,6 +186,17 @@ def test_best_weights_that_cant_be_written_come_again(
     assert "resumed at step 2" in output
     assert outcome(folder) == outcome(early)
     assert best_of(folder) == best_of(early)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_score_that_is_no_number_is_told(ranks: int, held_out: Path, tmp_path: Path) -> None:
+    # The one step's own loss is fine; it is the update that takes the parameters too far.
+    options = ("--data", held_out, "--out", tmp_path / "run", *SMALL, "--epochs", 1)
+    options += ("--micro-batch", 99, "--lr", 1e30, "--clip", 0, "--warmup", 0)
+    status, _, errors = train(ranks, *options, "--validate", 1, "--patience", 1)
+    assert status == 70
+    assert "step 1: the loss of the held-out images is NaN or Inf; lower --lr" in one_line(errors)
+    assert not (tmp_path / "run" / "best.h5").exists()
 
 
 def test_scores_are_those_of_evaluate_and_go_on_after_a_kill(

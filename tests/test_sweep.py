@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from launcher import finish, one_line, run, start
+from launcher import finish, one_line, run, start, train
 
 from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
@@ -33,6 +33,7 @@ def test_all_combinations() -> None:
     assert as_options(found[1]) == ["--optimizer", "sgd", "--no-nesterov"]
     assert variants([]) == [{}]
     assert variants(["data=a/b"]) == [{"data": "a/b"}]
+    assert variants([" lr = 1, 2"]) == [{"lr": "1"}, {"lr": "2"}]
     for wrong in ("lr", "lr=", "=1", "lr=1,,2", "lr/=1", "lr/ema=1", "lr/ema=1/0,2", "lr/ema=1/"):
         with pytest.raises(UserError, match="give an option's name and values"):
             variants([wrong])
@@ -61,6 +62,8 @@ def test_means_and_deviations_are_over_the_seeds_of_a_variant() -> None:
     assert "lr 1      2     55.00 ± 7.07" in text
     assert "lr 2      2     90.00 ± 0.00" in text
     assert '"test" is on the test images' in text
+    found[0]["images"] = "held-out training"
+    assert '"test" is on the held-out training or the test images' in report(found)
 
 
 def test_what_some_runs_have_not_is_a_dash() -> None:
@@ -146,7 +149,6 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
 def test_what_has_been_evaluated_already(data: Path, tmp_path: Path) -> None:
     digest = open_set(data).digest
     one = Run({}, 0, tmp_path, data, data, [], TrainConfig())
-    (tmp_path / "config.json").write_text(json.dumps({"config": TrainConfig().as_dict()}))
 
     def found(shifts: int, **held_out: object) -> bool:
         score = dict(weights="aa", dataset=digest, shifted=dict(shifts=2))
@@ -164,8 +166,40 @@ def test_what_has_been_evaluated_already(data: Path, tmp_path: Path) -> None:
     (tmp_path / "held-out.json").unlink()
     assert one.evaluated(2) is None
     assert replace(one, held_out=None).evaluated(2) is not None
-    with pytest.raises(UserError, match=r"was trained with lr 0.01, not 0.5; choose another --out"):
-        replace(one, held_out=None, config=TrainConfig(lr=0.5)).evaluated(2)
+
+
+def test_a_folder_with_another_run_is_refused(data: Path, tmp_path: Path) -> None:
+    info = open_set(data)
+    one = Run({}, 0, tmp_path, data, None, [], TrainConfig())
+    dataset = dict(sha256=info.digest, shards=info.shards, request=info.request)
+
+    def check(config: TrainConfig, **dataset: object) -> None:
+        content = dict(config=config.as_dict(), dataset=dataset)
+        (tmp_path / "config.json").write_text(json.dumps(content))
+        one.check()
+
+    # What has left no step may begin anew, with other options.
+    check(TrainConfig(lr=0.5), **dataset)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-00000001.h5").touch()
+    check(TrainConfig(), **dataset)
+    with pytest.raises(UserError, match=r"was trained with lr 0.5, not 0.01; choose another --out"):
+        check(TrainConfig(lr=0.5), **dataset)
+    for name, other in (("sha256", "0" * 64), ("shards", 9), ("request", "of another seed")):
+        with pytest.raises(UserError, match=r"another data set, or other shards of it, than"):
+            check(TrainConfig(), **{**dataset, name: other})
+    with pytest.raises(UserError, match="is damaged"):
+        check(TrainConfig())
+
+
+def test_other_options_are_refused_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+    options = ("--data", data, *SMALL)
+    status, _, errors = train(1, *options, "--out", tmp_path / "seed-0", "--dropout", 0)
+    assert status == 0, errors
+    status, output, errors = sweep("--out", tmp_path, "--seeds", "1,0", "--", *options)
+    assert status == 2
+    assert "seed-0 was trained with dropout 0.0, not 0.5" in one_line(errors)
+    assert "== run" not in output
 
 
 def test_a_sweep_that_was_stopped_goes_on(data: Path, tmp_path: Path) -> None:
@@ -211,6 +245,8 @@ def test_bad_input_is_one_line(data: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out")
     for options, words in [
         ((), "--out"),
+        ((*out, "--limit", 9), "--limit is an option of train: those go behind --, as in: --out"),
+        ((*out, "--seed", 1), "unknown option --seed; did you mean --seeds?"),
         ((*out, "--vary", "lrr=1,2"), "unknown option --lrr; did you mean --lr?"),
         ((*out, "--vary", "dropout=0,7"), "--dropout 7.0 is out of range"),
         ((*out, "--seeds", "0,x"), "--seeds: must be whole numbers with commas between, not 0,x"),

@@ -403,6 +403,11 @@ def test_longer_constant_run_is_the_one_never_stopped(data: Path, tmp_path: Path
     assert outcome(tmp_path / "short") == outcome(tmp_path / "long")
     stored = json.loads((tmp_path / "short" / "config.json").read_text())
     assert [start["ranks"] for start in (stored, *stored["resumed"])] == [2, 3]
+    status, _, errors = train(2, "--resume", "--out", tmp_path / "short", "--epochs", 1)
+    assert status == 2
+    assert "--epochs 1 is 3 steps, and" in one_line(errors)
+    assert "has done 6; give it more epochs to go on" in errors
+    assert json.loads((tmp_path / "short" / "config.json").read_text()) == stored
 
 
 def test_run_that_never_came_to_a_checkpoint_may_be_started_again(
