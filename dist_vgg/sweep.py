@@ -52,7 +52,8 @@ class Run:
 
     def check(self) -> None:
         """Raise UserError where the folder holds another run than this one, finished or not."""
-        if not ((self.folder / "weights.h5").exists() or holds_steps(self.folder)):
+        left = ("weights.h5", SCORE)  # large files may have been removed since
+        if not (any((self.folder / name).exists() for name in left) or holds_steps(self.folder)):
             return
         try:
             stored = json.loads((self.folder / "config.json").read_text())

@@ -190,6 +190,12 @@ def test_a_folder_with_another_run_is_refused(data: Path, tmp_path: Path) -> Non
             check(TrainConfig(), **{**dataset, name: other})
     with pytest.raises(UserError, match="is damaged"):
         check(TrainConfig())
+    # A score stays what it is where the weights have been removed.
+    (tmp_path / "checkpoints" / "step-00000001.h5").unlink()
+    check(TrainConfig(lr=0.5), **dataset)
+    (tmp_path / "score.json").touch()
+    with pytest.raises(UserError, match=r"was trained with lr 0.5"):
+        check(TrainConfig(lr=0.5), **dataset)
 
 
 def test_other_options_are_refused_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
