@@ -29,8 +29,8 @@ from dist_vgg.elastic import find_mpirun
 from dist_vgg.errors import KILLED_BY, STOPS, Diverged, UserError
 from dist_vgg.files import write_text, written_beside
 from dist_vgg.runlog import read_metrics
-from dist_vgg.runs import holds_steps
-from dist_vgg.shards import open_set
+from dist_vgg.runs import holds_steps, stored_options
+from dist_vgg.shards import SetInfo, open_set
 
 PYTHON = [sys.executable, "-m"]
 Variant = dict[str, str]  # values of the options that vary, as on the command line
@@ -50,14 +50,17 @@ class Run:
     options: list[str]  # of train
     config: TrainConfig
 
-    def check(self) -> None:
-        """Raise UserError where the folder holds another run than this one, finished or not."""
+    def check(self, info: SetInfo) -> None:
+        """Raise UserError where the folder holds another run than this one, finished or not.
+
+        `info` is of the data set that this one is to be trained on.
+        """
         left = ("weights.h5", SCORE)  # large files may have been removed since
         if not (any((self.folder / name).exists() for name in left) or holds_steps(self.folder)):
             return
         try:
             stored = json.loads((self.folder / "config.json").read_text())
-            before = TrainConfig(**stored["config"]).result_options()
+            before = stored_options(stored["config"]).result_options()
             dataset = {name: stored["dataset"][name] for name in ("sha256", "shards", "request")}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{self.folder} is damaged ({error}); remove it") from error
@@ -67,7 +70,6 @@ class Run:
                     f"{self.folder} was trained with {name} {before[name]}, not {value}; "
                     "choose another --out, or remove it"
                 )
-        info = open_set(self.data)
         # The same images in other shards give other weights.
         if dataset != dict(sha256=info.digest, shards=info.shards, request=info.request):
             raise UserError(
@@ -236,10 +238,12 @@ def carry_out(
     mpirun = [*find_mpirun(own.mpirun), "-n", own.n]
     diverged: list[Run] = []
     for run in runs:
-        size = open_set(run.data).size
-        if not 0 <= own.shifts < size:
-            raise UserError(f"--shifts {own.shifts} is out of range: it must be 0 to {size - 1}")
-        run.check()
+        info = open_set(run.data)
+        if not 0 <= own.shifts < info.size:
+            raise UserError(
+                f"--shifts {own.shifts} is out of range: it must be 0 to {info.size - 1}"
+            )
+        run.check(info)
     for number, run in enumerate(runs, start=1):
         if run.evaluated(own.shifts):
             continue

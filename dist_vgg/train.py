@@ -461,6 +461,11 @@ class Trainer:
         self._end_early()
         return record, params if better else None
 
+    @property
+    def ended_early(self) -> bool:
+        """Whether this step is the last because scores have not become better."""
+        return self.step == self.steps < self.planned
+
     def _end_early(self) -> None:
         """Let this step be the last where scores have not become better for long enough."""
         if self.config.patience and self.best.since >= self.config.patience:
@@ -562,7 +567,7 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
     average = route.gather(route.state[AVERAGE]) if config.ema else None
     with together(trainer.comm):
         if trainer.comm.rank == 0:
-            if trainer.step == trainer.steps < trainer.planned:
+            if trainer.ended_early:
                 end_early(folder, trainer.steps)
             # The average first: where weights.h5 lies, the run has left all that it had to.
             if average is not None:
@@ -586,7 +591,7 @@ def _validate(trainer: Trainer, folder: Path, log: RunLog) -> None:
         except UserError as error:
             # The step is not marked as done yet, so it comes again, with the same score.
             raise UserError(f"{error}; go on with --resume --out {folder}") from error
-    if trainer.step == trainer.steps < trainer.planned:
+    if trainer.ended_early:
         log.say(words.ended_early(trainer))
 
 
@@ -745,7 +750,7 @@ def train(
         epoch, _ = trainer.batches.place(max(0, min(trainer.step, trainer.steps - 1)))
         at = f"step {trainer.step} of {trainer.steps}, epoch {epoch + 1}"
         print(f"resumed at {at}, from {place}", flush=True)
-        if trainer.step == trainer.steps < trainer.planned:
+        if trainer.ended_early:
             print(words.ended_early(trainer), flush=True)
     else:
         trainer.start()

@@ -165,7 +165,11 @@ def test_what_has_been_evaluated_already(data: Path, tmp_path: Path) -> None:
     assert not found(2, dataset="of other images")
     (tmp_path / "held-out.json").unlink()
     assert one.evaluated(2) is None
-    assert replace(one, held_out=None).evaluated(2) is not None
+    alone = replace(one, held_out=None)
+    assert alone.evaluated(2) is not None
+    score = json.loads((tmp_path / "score.json").read_text())
+    (tmp_path / "score.json").write_text(json.dumps({**score, "dataset": "of other images"}))
+    assert alone.evaluated(2) is None
 
 
 def test_a_folder_with_another_run_is_refused(data: Path, tmp_path: Path) -> None:
@@ -176,7 +180,7 @@ def test_a_folder_with_another_run_is_refused(data: Path, tmp_path: Path) -> Non
     def check(config: TrainConfig, **dataset: object) -> None:
         content = dict(config=config.as_dict(), dataset=dataset)
         (tmp_path / "config.json").write_text(json.dumps(content))
-        one.check()
+        one.check(info)
 
     # What has left no step may begin anew, with other options.
     check(TrainConfig(lr=0.5), **dataset)
