@@ -13,10 +13,11 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
+from dist_vgg.command_line import INFORMS, Parser
 from dist_vgg.errors import KILLED_BY, RankError, UserError
 
 if TYPE_CHECKING:
@@ -96,21 +97,44 @@ def share_text(comm: "MPI.Intracomm", text: str) -> str:
     return gather_texts(comm, text if comm.rank == 0 else "")[0]
 
 
-def launched() -> tuple[int, int]:
-    """This process's rank and their number as the launcher has it, which may be another MPI's."""
-    for prefix in ("OMPI_COMM_WORLD_", "PMI_"):  # Open MPI's, and MPICH's
+class Launched(NamedTuple):
+    """What the launcher says of this process, whatever MPI makes of it."""
+
+    rank: int
+    size: int  # of the ranks that it has started, at least
+    launcher: str  # "mpirun", "srun", or "" where nothing has started this process as a rank
+    speaks: bool  # for all of them, where MPI doesn't connect them
+
+
+def launched() -> Launched:
+    """What has started this process; of several launchers around each other, the innermost.
+
+    SLURM_NTASKS is not asked: a batch script and all that it starts have it as well.
+    """
+    # mpirun's, and srun's with PMI; and srun's own, which the ranks of an mpirun inherit.
+    for rank, size, launcher in (
+        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun"),
+        ("PMI_RANK", "PMI_SIZE", "mpirun"),
+        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun"),
+    ):
         with suppress(KeyError, ValueError):
-            return int(os.environ[prefix + "RANK"]), int(os.environ[prefix + "SIZE"])
-    return 0, 1
+            number, count = int(os.environ[rank]), int(os.environ[size])
+            return Launched(number, count, launcher, speaks=number == 0)
+    with suppress(KeyError, ValueError):
+        number = int(os.environ["PMIX_RANK"])  # PMIx tells no size, so rank 0 may be alone
+        return Launched(number, number + 1, "mpirun", speaks=number <= 1)
+    return Launched(0, 1, "", speaks=True)
 
 
 @contextmanager
 def together(comm: "MPI.Intracomm") -> Iterator[None]:
     """A UserError inside, on whichever ranks, becomes the same UserError on every rank.
 
-    So does what the operating system says of a file. All ranks must enter and leave; nothing
-    inside may wait for another rank.
+    So does what the operating system says of a file. A mistake that not all hosts have names
+    those that do. All ranks must enter and leave; nothing inside may wait for another rank.
     """
+    from mpi4py import MPI
+
     mistake = ""
     try:
         yield
@@ -120,9 +144,13 @@ def together(comm: "MPI.Intracomm") -> Iterator[None]:
         if error.filename is None:
             raise
         mistake = f"can't use {error.filename}: {error.strerror}"
-    mistakes = [text for text in gather_texts(comm, mistake) if text]
-    if mistakes:
-        raise UserError(mistakes[0])
+    mistakes = gather_texts(comm, mistake)
+    first = next(filter(None, mistakes), "")
+    if first:
+        hosts = gather_texts(comm, MPI.Get_processor_name())
+        theirs = [host for host, text in zip(hosts, mistakes, strict=True) if text == first]
+        some = set(theirs) != set(hosts)
+        raise UserError(f"on {', '.join(dict.fromkeys(theirs))}: {first}" if some else first)
 
 
 def tell(words: str) -> None:
@@ -132,33 +160,76 @@ def tell(words: str) -> None:
     sys.stderr.flush()
 
 
-def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]") -> NoReturn:
+def run_alone(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Run a command that is one process and needs no MPI; end the process with its status."""
+    argv = sys.argv[1:]
+    rank, size, launcher, speaks = launched()
+    if size > 1:
+        if rank:
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        if not INFORMS & set(argv):
+            if speaks:
+                command = name.rpartition(".")[2]
+                tell(f"{name}: error: {command} is one process: start it without {launcher}")
+            sys.exit(UserError.status)
+    sys.exit(guarded(name, lambda: main(argv)))
+
+
+def guarded(name: str, call: Callable[[], int]) -> int:
+    """The status that a command of one process ends with; a mistake is told in one line."""
+    try:
+        status = call()
+        sys.stdout.flush()
+    except UserError as error:
+        tell(f"{name}: error: {error}")
+        return error.status
+    except KeyboardInterrupt:
+        tell(f"{name}: interrupted")
+        return KILLED_BY + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has gone, as in `| head`; there is nobody to tell.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        return KILLED_BY + signal.SIGPIPE
+    except OSError as error:
+        if error.filename is None:
+            raise
+        tell(f"{name}: error: can't use {error.filename}: {error.strerror}")
+        return UserError.status
+    return status
+
+
+def run_command(
+    name: str,
+    main: "Callable[[Sequence[str], MPI.Intracomm], int]",
+    parser: Callable[[], Parser] | None = None,
+) -> NoReturn:
     """Run a command on every rank and end the process, so that no rank is left hanging.
 
     A UserError must reach all ranks (see `together`); it is printed once, and the status is 2,
     or its own.
-    Any other exception ends the whole job with that rank's traceback and status 1.
+    Any other exception ends the whole job with that rank's traceback and status 1. With its
+    `parser` the command shows its --help and --version where there is no MPI, too.
     """
     # Open MPI's wheel tries UCX for windows and complains where there is none; the windows
     # here are shared memory, which needs no network.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
-    rank, size = launched()
+    argv, started = sys.argv[1:], launched()
+    if parser and INFORMS & set(argv):
+        if started.rank:
+            sys.exit(0)
+        sys.exit(guarded(name, lambda: int(parser().parse_args(argv) is None)))
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        if rank == 0:
+        if started.speaks:
             tell(f"{name}: error: no MPI library found ({error}); pip install 'dist_vgg[mpich]'")
         sys.exit(2)
     except KeyboardInterrupt as error:
         sys.exit(KILLED_BY + getattr(error, "number", signal.SIGINT))
     comm = MPI.COMM_WORLD
-    if comm.size < size:
-        if rank == 0:
-            library = MPI.Get_library_version().split(",")[0].splitlines()[0]
-            tell(
-                f"{name}: error: mpirun has started {size} ranks, and {library} that Python uses "
-                f"knows of {comm.size}; use the mpirun that belongs to it"
-            )
+    if comm.size < started.size:
+        if started.speaks:
+            tell(f"{name}: error: {_strangers(started, comm.size, MPI.Get_library_version())}")
         sys.exit(2)
     if comm.rank:
         # Rank 0 speaks for all; errors of any rank are still heard.
@@ -166,7 +237,7 @@ def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]"
     try:
         _forget_names(comm)
         try:
-            status = main(sys.argv[1:], comm)
+            status = main(argv, comm)
         except SystemExit as end:  # argparse, after --help
             status = int(end.code or 0)
         except UserError as error:
@@ -180,6 +251,17 @@ def run_command(name: str, main: "Callable[[Sequence[str], MPI.Intracomm], int]"
         _end_job(name, comm, error)
     MPI.Finalize()
     sys.exit(status)
+
+
+def _strangers(started: Launched, known: int, version: str) -> str:
+    """What is wrong where a launcher has started several ranks that MPI doesn't connect."""
+    library = " ".join(version.split(",")[0].splitlines()[0].split())
+    count = str(started.size) if started.speaks and started.rank == 0 else "several"
+    said = f"{started.launcher} has started {count} ranks, and {library} that Python uses"
+    if started.launcher == "srun":
+        option = "pmix" if "Open MPI" in library else "pmi2"
+        return f"{said} knows of {known}; start them with srun --mpi={option}"
+    return f"{said} knows of {known}; use the mpirun that belongs to it"
 
 
 def _forget_names(comm: "MPI.Intracomm") -> None:

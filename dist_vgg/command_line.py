@@ -5,7 +5,10 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from dist_vgg import __version__
 from dist_vgg.errors import UserError
+
+INFORMS = frozenset(("-h", "--help", "--version"))  # options that print something and do no more
 
 
 class Parser(argparse.ArgumentParser):
@@ -13,6 +16,9 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
+        if self.add_help:
+            self.add_argument("--version", action="version", version=f"dist_vgg {__version__}",
+                              help="show the program's version and exit")  # fmt: skip
 
     def error(self, message: str) -> NoReturn:
         """Turn argparse's own exit into one line that every rank agrees on."""

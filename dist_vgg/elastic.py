@@ -33,7 +33,7 @@ from typing import Any
 
 from dist_vgg import replica
 from dist_vgg.comm import tell
-from dist_vgg.command_line import Parser
+from dist_vgg.command_line import INFORMS, Parser
 from dist_vgg.config import TrainConfig, read_toml
 from dist_vgg.errors import KILLED_BY, STOPS, SUPERVISED, Diverged, RankError, UserError
 from dist_vgg.runs import has_finished
@@ -541,7 +541,7 @@ def read_train_options(options: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--resume", nargs="?", const="newest")
     parser.add_argument("--debug", "--pdb", action="store_true")
     known, _ = parser.parse_known_args(options)
-    if {"-h", "--help"} & set(options):
+    if INFORMS & set(options):
         raise UserError("train's own options are shown by: python -m dist_vgg.train --help")
     if known.debug:
         raise UserError("--debug and --pdb are for one process: python -m dist_vgg.train --debug")
@@ -598,7 +598,7 @@ def main(argv: Sequence[str], module: str = "dist_vgg.train", patience: float = 
             raise UserError(
                 "this needs Linux, to look after processes; start dist_vgg.train instead"
             )
-        if cut == len(argv) and not {"-h", "--help"} & set(argv):
+        if cut == len(argv) and not INFORMS & set(argv):
             raise UserError(
                 "train's options go behind --, as in: -n 8 -- --data data; "
                 "see python -m dist_vgg.elastic --help"

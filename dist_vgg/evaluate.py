@@ -63,8 +63,8 @@ def matrix(score: Score) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
-    """Run the command; returns its exit status."""
+def own_parser() -> Parser:
+    """The command line of `python -m dist_vgg.evaluate`."""
     parser = Parser(prog="python -m dist_vgg.evaluate", description=__doc__.split("\n")[0])
     parser.add_argument(
         "weights", metavar="WEIGHTS", type=Path, help="weights.h5, or a run's folder"
@@ -84,7 +84,12 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         help="also average the predictions over the image and eight shifts of it by so many "
         "pixels: nine times the work, and a score of its own (default: 0, don't)",
     )  # fmt: skip
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
+    """Run the command; returns its exit status."""
+    options = own_parser().parse_args(argv)
     settle(blas_threads=1)
     with together(comm):
         paths = weights_in(options.weights)
@@ -159,4 +164,4 @@ def check_fits(weights: Weights, info: SetInfo, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_command("dist_vgg.evaluate", main)
+    run_command("dist_vgg.evaluate", main, own_parser)

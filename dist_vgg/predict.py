@@ -10,21 +10,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dist_vgg import functional as F
 from dist_vgg.checkpoint import load_weights
-from dist_vgg.comm import run_command
+from dist_vgg.comm import run_alone
 from dist_vgg.command_line import Parser
 from dist_vgg.errors import UserError
 from dist_vgg.evaluate import load_network
 from dist_vgg.shards import normalise
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 # MNIST's digits are scaled into 20x20 and put into 28x28 with their centre of mass on pixel 14.
 SIDE, BOX = 28, 20
@@ -131,7 +127,7 @@ def like_mnist(image: Image.Image) -> Image.Image:
     return Image.fromarray(frame)
 
 
-def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     parser = Parser(prog="python -m dist_vgg.predict", description=__doc__.split("\n")[0])
     parser.add_argument(
@@ -142,8 +138,6 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         "--as-is", action="store_true", help="only resize; don't crop and centre as in MNIST"
     )
     options = parser.parse_args(argv)
-    if comm.size > 1:
-        raise UserError("predict is one process: start it without mpirun")
     weights = load_weights(options.weights)
     if weights.network["channels"] != 1:
         raise UserError(f"{options.weights} is for images of several channels; predict takes grey")
@@ -166,4 +160,4 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
 
 
 if __name__ == "__main__":
-    run_command("dist_vgg.predict", main)
+    run_alone("dist_vgg.predict", main)

@@ -8,21 +8,17 @@ import io
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from dist_vgg.augment import Augment
-from dist_vgg.comm import run_command
+from dist_vgg.comm import run_alone
 from dist_vgg.command_line import Parser
 from dist_vgg.config import TrainConfig, add_options, read_toml
 from dist_vgg.errors import UserError
 from dist_vgg.files import check_writable, write_bytes
 from dist_vgg.shards import Samples, load_shard, open_set
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 EPOCHS = 9  # columns after the first
 GAP, HEAD = 4, 14  # pixels between images, and for a heading
@@ -52,7 +48,7 @@ def draw(samples: Samples, augment: Augment, seed: int, epochs: int) -> Image.Im
     return picture
 
 
-def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     parser = Parser(prog="python -m dist_vgg.preview", description=__doc__.split("\n")[0])
     parser.add_argument("picture", metavar="PICTURE.png", type=Path, help="the file to write")
@@ -60,8 +56,6 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     add_options(parser, names)
     parser.add_argument("--config", metavar="FILE.toml", help="take options of train from a file")
     options = vars(parser.parse_args(argv))
-    if comm.size > 1:
-        raise UserError("preview is one process: start it without mpirun")
     path = options["picture"]
     if path.suffix != ".png":
         raise UserError(f"{path}: name a .png file")
@@ -79,4 +73,4 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
 
 
 if __name__ == "__main__":
-    run_command("dist_vgg.preview", main)
+    run_alone("dist_vgg.preview", main)

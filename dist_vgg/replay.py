@@ -75,13 +75,18 @@ def difference(recorded: Mapping[str, Any], computed: Mapping[str, Any]) -> str:
     return "differs: " + "; ".join(words)
 
 
-def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
-    """Run the command; returns its exit status."""
+def own_parser() -> Parser:
+    """The command line of `python -m dist_vgg.replay`."""
     parser = Parser(prog="python -m dist_vgg.replay", description=__doc__.split("\n")[0])
     parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder")
     parser.add_argument("--step", type=int, metavar="N", help="which step (default: the last)")
     parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the run's)")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
+    """Run the command; returns its exit status."""
+    options = own_parser().parse_args(argv)
     if comm.size > 1:
         raise UserError("replay is one process: start it without mpirun")
     records = recorded_steps(options.run)
@@ -121,4 +126,4 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
 
 
 if __name__ == "__main__":
-    run_command("dist_vgg.replay", main)
+    run_command("dist_vgg.replay", main, own_parser)

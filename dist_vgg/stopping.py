@@ -61,8 +61,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
                 os.dup2(nowhere, stream)
         os.close(nowhere)
         return
-    rank, _ = launched()
-    if rank == 0:  # not by `print`, which this may have come amid
+    if launched().rank == 0:  # not by `print`, which this may have come amid
         name = signal.Signals(number).name
         line = f"\n{name}: saving after this step, then stopping; Ctrl-C stops at once\n"
         with suppress(OSError):

@@ -6,16 +6,12 @@ python -m dist_vgg.summary --size 224 --channels 3 --classes 1000
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING
 
-from dist_vgg.comm import run_command
+from dist_vgg.comm import run_alone
 from dist_vgg.command_line import Parser
 from dist_vgg.errors import UserError
 from dist_vgg.layers import Sequential
 from dist_vgg.vgg import STRIDE, vgg16
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 FLOAT = 4  # bytes
 
@@ -49,7 +45,7 @@ def _by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     parser = Parser(prog="python -m dist_vgg.summary", description=__doc__.split("\n")[0])
     for name, default, help in (
@@ -77,4 +73,4 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
 
 
 if __name__ == "__main__":
-    run_command("dist_vgg.summary", main)
+    run_alone("dist_vgg.summary", main)

@@ -10,7 +10,6 @@ it was stopped; runs that have been evaluated are not repeated.
 import argparse
 import itertools
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from dist_vgg.bench.report import check_outputs, table
-from dist_vgg.comm import tell
+from dist_vgg.comm import guarded, tell
 from dist_vgg.command_line import Parser
 from dist_vgg.config import TrainConfig, read_toml, train_parser
 from dist_vgg.elastic import find_mpirun
@@ -437,20 +436,7 @@ def _seeds(text: str) -> list[int]:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
-    try:
-        return sweep(argv)
-    except UserError as error:
-        tell(f"dist_vgg.sweep: error: {error}")
-        return 2
-    except BrokenPipeError:
-        # Whoever read our output has gone, as in `| head`; there is nobody to tell.
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-        return KILLED_BY + signal.SIGPIPE
-    except OSError as error:
-        if error.filename is None:
-            raise
-        tell(f"dist_vgg.sweep: error: can't use {error.filename}: {error.strerror}")
-        return 2
+    return guarded("dist_vgg.sweep", lambda: sweep(argv))
 
 
 def sweep(argv: Sequence[str]) -> int:

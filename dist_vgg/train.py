@@ -789,4 +789,4 @@ def train(
 
 if __name__ == "__main__":
     stopping.catch_signals()  # MPICH's own handler of SIGUSR1 hands on to one that was there before
-    run_command("dist_vgg.train", main)
+    run_command("dist_vgg.train", main, train_parser)

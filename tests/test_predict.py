@@ -22,8 +22,6 @@ from dist_vgg.errors import UserError
 from dist_vgg.predict import like_mnist, main, read_image
 from dist_vgg.vgg import initialise, vgg16
 
-ALONE: Any = SimpleNamespace(rank=0, size=1)  # predict only asks how many it is
-
 NETWORK: dict[str, Any] = dict(size=32, channels=1, classes=10, width=0.05)
 
 
@@ -65,7 +63,7 @@ def seven(width: int = 60, height: int = 90) -> np.ndarray:
 
 def answer(capsys: pytest.CaptureFixture[str], *argv: object) -> list[str]:
     """What predict says of each image, without the path."""
-    assert main([str(arg) for arg in argv], ALONE) == 0
+    assert main([str(arg) for arg in argv]) == 0
     output, errors = capsys.readouterr()
     assert errors == ""
     return [line.split(": ", 1)[1] for line in output.splitlines()]
@@ -180,7 +178,7 @@ def test_one_line_for_each_image(
     paths = [tmp_path / "a.png", tmp_path / "b c.jpg"]
     for path in paths:
         Image.fromarray(seven()).save(path)
-    assert main([str(weights.parent), *map(str, paths)], ALONE) == 0
+    assert main([str(weights.parent), *map(str, paths)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[0] for line in lines] == [str(path) for path in paths]
     shares = [float(part.split()[1].rstrip("%")) for part in lines[0].split("(")[1][:-1].split(",")]
@@ -244,7 +242,7 @@ def test_a_picture_of_nothing_gets_an_answer(
 def refused(*argv: object) -> str:
     """The line in which predict refuses."""
     with pytest.raises(UserError) as raised:
-        main([str(arg) for arg in argv], ALONE)
+        main([str(arg) for arg in argv])
     assert "\n" not in str(raised.value)
     return str(raised.value)
 

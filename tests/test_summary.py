@@ -1,21 +1,16 @@
 """The table of layers."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
 from dist_vgg.errors import UserError
 from dist_vgg.summary import main
-
-ALONE: Any = SimpleNamespace(rank=0, size=1)  # summary asks nothing of its communicator
 
 
 def shown(
     capsys: pytest.CaptureFixture[str], *argv: str
 ) -> tuple[dict[str, list[str]], dict[str, int]]:
     """The columns of each layer's line, and the totals."""
-    assert main(argv, ALONE) == 0
+    assert main(argv) == 0
     table, totals = capsys.readouterr().out.replace(",", "").split("\n\n")
     rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()}
     assert rows.pop("layer") == ["output", "parameters", "bytes", "activations", "multiply-adds"]
@@ -73,5 +68,5 @@ def test_width(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_mistakes(argv: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as raised:
-        main(argv, ALONE)
+        main(argv)
     assert "\n" not in str(raised.value)
