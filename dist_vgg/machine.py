@@ -7,7 +7,7 @@ import resource
 import struct
 from pathlib import Path
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 # The system call sched_setattr, which the C library does not offer.
@@ -28,6 +28,25 @@ def settle(blas_threads: int) -> None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     _lengthen_time_slice()
+
+
+def blas_kernels() -> list[str]:
+    """The BLAS libraries in use and the kernels that each has chosen for this processor.
+
+    Kernels decide how products round: "openblas 0.3.31 Haswell" and "... SkylakeX" differ.
+    """
+    return sorted(
+        {
+            f"{found['internal_api']} {found['version']} {found.get('architecture', '')}".rstrip()
+            for found in threadpool_info()
+            if found["user_api"] == "blas"
+        }
+    )
+
+
+def blas_threads() -> list[int]:
+    """The number of threads that each BLAS library uses."""
+    return sorted({i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"})
 
 
 def _lengthen_time_slice() -> None:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from threadpoolctl import threadpool_info
 
 import dist_vgg
 from dist_vgg import replica
@@ -29,6 +28,7 @@ from dist_vgg.command_line import plural
 from dist_vgg.config import TrainConfig
 from dist_vgg.errors import UserError
 from dist_vgg.files import lock, write_text
+from dist_vgg.machine import blas_kernels
 from dist_vgg.recall import run_name
 from dist_vgg.shards import SetInfo
 
@@ -138,12 +138,6 @@ def describe_machine() -> dict[str, Any]:
     from mpi4py import MPI
     from mpi4py import __version__ as mpi4py_version
 
-    # The architecture is that of the kernels in use, which decide how products round.
-    blas = {
-        f"{i['internal_api']} {i['version']} {i.get('architecture', '')}".rstrip()
-        for i in threadpool_info()
-        if i["user_api"] == "blas"
-    }
     return dict(
         versions=dict(
             dist_vgg=dist_vgg.__version__,
@@ -152,7 +146,7 @@ def describe_machine() -> dict[str, Any]:
             h5py=h5py.__version__,
             mpi4py=mpi4py_version,
             mpi=MPI.Get_library_version().splitlines()[0].strip("\0 "),
-            blas=sorted(blas),
+            blas=blas_kernels(),
         ),
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         git_commit=_git_commit(),
