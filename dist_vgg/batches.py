@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def load_hosted(
-    folder: Path, info: SetInfo, split: str, limit: int, comm: "MPI.Intracomm"
+    folder: str | Path, info: SetInfo, split: str, limit: int, comm: "MPI.Intracomm"
 ) -> dict[int, Samples]:
     """The shards of a split that this rank hosts, cut to a limit on all of them."""
-    if comm.size > info.shards:
-        raise UserError(
-            f"{comm.size} ranks for {plural(info.shards, 'shard')}: a rank needs a shard, so start "
-            f"at most {plural(info.shards, 'rank')}, or prepare more with: python -m data_prep "
-            f"--out {folder} --shards {comm.size} --overwrite, and the other options it was "
-            "made with"
-        )
     shards = {}
     with together(comm):
+        if comm.size > info.shards:
+            raise UserError(
+                f"{comm.size} ranks for {plural(info.shards, 'shard')}: a rank needs a shard, so "
+                f"start at most {plural(info.shards, 'rank')}, or prepare more with: python -m "
+                f"data_prep --out {folder} --shards {comm.size} --overwrite, and the other options "
+                "it was made with"
+            )
         for index in hosted(info.shards, comm.size, comm.rank):
             samples = load_shard(folder, split, index, info)
             shards[index] = samples[: part_of(limit, info.shards, index)]

@@ -156,11 +156,12 @@ def weights_in(path: Path) -> dict[str, Path]:
     return {"weights": path / "weights.h5", **there} if path.is_dir() else {"weights": path}
 
 
-def load_weights(path: Path) -> Weights:
+def load_weights(path: str | Path) -> Weights:
     """Read trained weights; a run's folder stands for its weights.h5.
 
     Raises UserError for a file that is missing, damaged or something else.
     """
+    path = Path(path)
     try:
         path = path / "weights.h5" if path.is_dir() else path
         header, vectors = _read(path, "weights", WEIGHTS)

@@ -4,19 +4,22 @@ MPI's blocking calls spin. With more ranks than cores a waiting rank then takes 
 one that computes, so every wait in this project is a non-blocking call that is polled here.
 """
 
+import hashlib
+import json
 import os
 import re
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
+import dist_vgg
 from dist_vgg.command_line import INFORMS, Parser
 from dist_vgg.errors import KILLED_BY, RankError, UserError
 
@@ -153,6 +156,41 @@ def together(comm: "MPI.Intracomm") -> Iterator[None]:
         raise UserError(f"on {', '.join(dict.fromkeys(theirs))}: {first}" if some else first)
 
 
+def require_same(comm: "MPI.Intracomm", facts: Mapping[str, object], mend: str) -> None:
+    """Raise UserError on every rank where ranks differ in a fact: the first such, both values.
+
+    Ranks that were started unlike each other would train together without a word, since all get
+    the same sums. `mend` says what is to be done about it.
+    """
+    from mpi4py import MPI
+
+    about = [MPI.Get_processor_name(), {name: str(value) for name, value in facts.items()}]
+    everyone = []
+    for text in gather_texts(comm, json.dumps(about)):
+        try:
+            host, values = json.loads(text)
+        except ValueError:  # an earlier version of this program, which compares nothing
+            host, values = "another host", {}
+        everyone.append((host, values))
+    for name in dict.fromkeys(name for _, values in everyone for name in values):
+        found = [values.get(name, "not given") for _, values in everyone]
+        other = next((rank for rank, value in enumerate(found) if value != found[0]), 0)
+        if other:
+            each = (f"{found[r]} for rank {r} on {everyone[r][0]}" for r in (0, other))
+            raise UserError(f"ranks differ in {name}: {', '.join(each)}; {mend}")
+
+
+def _program() -> dict[str, str]:
+    """The versions of what computes, this program's with a checksum over its source."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(dist_vgg.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return {
+        "the version of dist_vgg": f"{dist_vgg.__version__} (source {digest.hexdigest()[:8]})",
+        "the version of NumPy": np.__version__,
+    }
+
+
 def tell(words: str) -> None:
     """Write a line to stderr, whole: ranks that speak at the same time are read one by one."""
     # `print` writes words and line end apart, and another rank's words come between.
@@ -237,6 +275,7 @@ def run_command(
     try:
         _forget_names(comm)
         try:
+            require_same(comm, _program(), "install the same version on every host")
             status = main(argv, comm)
         except SystemExit as end:  # argparse, after --help
             status = int(end.code or 0)

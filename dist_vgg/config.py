@@ -256,7 +256,7 @@ def add_options(parser: Parser, names: Sequence[str]) -> dict[str, Any]:
         hidden = f.default == "" or isinstance(f.default, bool)
         shown = "" if hidden else f" (default: {f.default})"
         help = f.metadata["help"] + shown
-        groups[title].add_argument(_flag(f.name), help=help, default=argparse.SUPPRESS, **kind)
+        groups[title].add_argument(flag(f.name), help=help, default=argparse.SUPPRESS, **kind)
     return groups
 
 
@@ -308,17 +308,17 @@ def read_toml(path: str) -> dict[str, Any]:
 
 def _check(f: Field[Any], value: Any) -> None:
     """Raise UserError for a value out of its option's range."""
-    low, high, flag = f.metadata["low"], f.metadata["high"], _flag(f.name)
+    low, high, name = f.metadata["low"], f.metadata["high"], flag(f.name)
     choices = f.metadata["choices"]
     if choices and value not in choices:
-        raise UserError(f"{flag} {value}: choose one of {', '.join(choices)}")
+        raise UserError(f"{name} {value}: choose one of {', '.join(choices)}")
     # "not inside" instead of "outside", so that NaN is refused too.
     above = low is None or (value > low if f.metadata["open_low"] else value >= low)
     if not (above and (high is None or value <= high) and value != float("inf")):
         least = f"above {low}" if f.metadata["open_low"] else f"at least {low}"
         finite = " and finite" if isinstance(value, float) else ""
         most = finite if high is None else f" and at most {high}"
-        raise UserError(f"{flag} {value} is out of range: it must be {least}{most}")
+        raise UserError(f"{name} {value} is out of range: it must be {least}{most}")
 
 
 def _shown(text: str) -> str:
@@ -327,7 +327,8 @@ def _shown(text: str) -> str:
     return line if len(line) <= 100 else line[:100] + "..."
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """An option as it stands on the command line."""
     return "--" + name.replace("_", "-")
 
 

@@ -35,8 +35,16 @@ from dist_vgg import replica
 from dist_vgg.comm import tell
 from dist_vgg.command_line import INFORMS, Parser
 from dist_vgg.config import TrainConfig, read_toml
-from dist_vgg.errors import KILLED_BY, STOPS, SUPERVISED, Diverged, RankError, UserError
-from dist_vgg.runs import has_finished
+from dist_vgg.errors import (
+    KILLED_BY,
+    STOPS,
+    SUPERVISED,
+    Diverged,
+    RankError,
+    UserError,
+    signal_name,
+)
+from dist_vgg.runs import has_finished, new_folder
 from dist_vgg.stopping import REPEATED
 
 GAVE_UP = 75  # exit status
@@ -344,11 +352,12 @@ class Supervisor:
         self.own, self.module, self.patience = own, module, patience
         self.mpirun, self.hosts = find_mpirun(own.mpirun), Hosts(own.hostfile, own.n)
         self.known = read_train_options(train)
+        folder = self.known.folder or new_folder()
         try:
-            self.folder = self.known.folder.resolve()
+            self.folder = folder.resolve()
         except (OSError, RuntimeError) as error:  # a link that leads to itself
-            raise UserError(f"can't use the run's folder {self.known.folder}: {error}") from error
-        self.train = train if self.known.out else [*train, "--out", str(self.known.folder)]
+            raise UserError(f"can't use the run's folder {folder}: {error}") from error
+        self.train = train if self.known.out else [*train, "--out", str(folder)]
         words = ["python", "-m", "dist_vgg.elastic", *own.argv, "--", *self.train]
         self.again = f"go on with: {shlex.join(words)}"
         self.job, self.log = Job(self.folder, module), Log(self.folder)
@@ -404,8 +413,7 @@ class Supervisor:
     def _stopped(self, number: int = 0) -> int:
         """Say by which signal, ours if not that of the job; the exit status."""
         number = number or self.signals[0]
-        name = signal.Signals(number).name
-        say(f"stopped by {name} after step {last_step(self.folder)}; {self.again}")
+        say(f"stopped by {signal_name(number)} after step {last_step(self.folder)}; {self.again}")
         return KILLED_BY + number
 
     def _prepare(self, restart: int, wanted: int, delay: float, why: str) -> int:
@@ -551,7 +559,7 @@ def read_train_options(options: Sequence[str]) -> argparse.Namespace:
     folder = known.out or stored.get("out")
     if known.resume and not folder:
         raise UserError("name the run to resume with --out")
-    known.folder = Path(folder or f"runs/{time.strftime('%Y%m%d-%H%M%S')}")
+    known.folder = Path(folder) if folder else None
     return known
 
 

@@ -11,6 +11,11 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)  # ask a 
 KILLED_BY = 128  # a status above this is that of a signal: 130 is 128 + SIGINT
 
 
+def signal_name(number: int) -> str:
+    """A signal as people know it."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
 class UserError(Exception):
     """One clear line for the user: what is wrong, where, and how to mend it.
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from dist_vgg.batches import load_hosted
 from dist_vgg.checkpoint import Weights, load_weights, weights_in
-from dist_vgg.comm import run_command, together
+from dist_vgg.comm import require_same, run_command, together
 from dist_vgg.command_line import Parser
-from dist_vgg.config import LARGEST
+from dist_vgg.config import LARGEST, flag
 from dist_vgg.errors import UserError
 from dist_vgg.files import check_writable, write_text
 from dist_vgg.layers import Sequential
-from dist_vgg.machine import settle
+from dist_vgg.machine import facts, settle
 from dist_vgg.progress import Progress
 from dist_vgg.scoring import Score, around, score
 from dist_vgg.shards import SPLITS, SetInfo, open_set
@@ -89,9 +89,9 @@ def own_parser() -> Parser:
 
 def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     """Run the command; returns its exit status."""
-    options = own_parser().parse_args(argv)
     settle(blas_threads=1)
     with together(comm):
+        options = own_parser().parse_args(argv)
         paths = weights_in(options.weights)
         models = {name: load_weights(path) for name, path in paths.items()}
         nets = {name: load_network(weights) for name, weights in models.items()}
@@ -108,6 +108,9 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             )
         if options.json and comm.rank == 0:
             check_writable("--json", options.json)
+    compared = {name: weights.sha256[:16] for name, weights in models.items()}
+    compared |= {flag(name): getattr(options, name) for name in ("split", "limit", "shifts")}
+    require_same(comm, {**compared, **info.facts(), **facts()}, "give all hosts the same")
     shards = load_hosted(options.data, info, options.split, options.limit, comm)
     for name, weights in models.items():
         print(

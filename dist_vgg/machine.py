@@ -44,6 +44,11 @@ def blas_kernels() -> list[str]:
     )
 
 
+def facts() -> dict[str, object]:
+    """What of this machine decides the bits of a product, in words."""
+    return {"the BLAS kernels": ", ".join(blas_kernels()), "the BLAS threads": blas_threads()}
+
+
 def blas_threads() -> list[int]:
     """The number of threads that each BLAS library uses."""
     return sorted({i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"})

@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dist_vgg import machine
 from dist_vgg.batches import load_hosted
 from dist_vgg.checkpoint import Checkpoint, load_newest
 from dist_vgg.checksums import GRADIENT, PARAMETERS
@@ -98,7 +97,6 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         )
     config = stored_config(options.run, **({"data": options.data} if options.data else {}))
     data = Path(config.data)
-    machine.settle(config.blas_threads)
     info = open_set(data)
     shards = load_hosted(data, info, "train", config.limit, comm)
     trainer = Trainer(config, info, shards, comm)

@@ -77,7 +77,7 @@ class RunLog:
         self._progress.update(
             1,
             f"epoch {record['epoch']}/{self._epochs} loss {record['loss']:.4f} "
-            f"accuracy {record['accuracy']:.1%} {record['images_per_s']:.1f} images/s",
+            f"training accuracy {record['accuracy']:.1%} {record['images_per_s']:.1f} images/s",
         )
 
     def epoch(self, record: Mapping[str, Any], words: str) -> None:

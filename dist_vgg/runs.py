@@ -8,12 +8,14 @@ average.h5         likewise, the moving average of its weights, with --ema
 best.h5            what did best on held-out images, with --patience
 """
 
+import itertools
 import json
 import os
 import platform
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ from dist_vgg import replica
 from dist_vgg.checkpoint import checkpoints, load_weights
 from dist_vgg.comm import share_text, together
 from dist_vgg.command_line import plural
-from dist_vgg.config import TrainConfig
+from dist_vgg.config import TrainConfig, flag
 from dist_vgg.errors import UserError
 from dist_vgg.files import lock, write_text
 from dist_vgg.machine import blas_kernels
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 RUNS = Path("runs")
+FOLDER_SECONDS = 10  # that a shared disk may take to show a new folder to another host
 
 
 def choose_folder(options: Mapping[str, Any], resume: bool, comm: "MPI.Intracomm") -> Path:
@@ -47,11 +50,34 @@ def choose_folder(options: Mapping[str, Any], resume: bool, comm: "MPI.Intracomm
             newest = max(filter(holds_steps, started), key=_last_change, default=None)
             wanted = str(newest or "")
         else:
-            wanted = str(RUNS / time.strftime("%Y%m%d-%H%M%S"))
+            wanted = str(_dated())
     folder = share_text(comm, wanted)
     if not folder:
         raise UserError(f"no run to resume in {RUNS}/; name one with --out, or leave --resume out")
     return Path(folder)
+
+
+def _dated() -> Path:
+    """The folder of a run that begins now and has no other name."""
+    return RUNS / time.strftime("%Y%m%d-%H%M%S")
+
+
+def new_folder(wanted: Path | None = None) -> Path:
+    """Make a folder that nobody had before: the one wanted, or the next free name.
+
+    Two runs that begin in the same second want the same.
+    """
+    wanted = wanted or _dated()
+    for number in itertools.count(1):
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error
+        return folder
+    raise AssertionError("numbers have no end")
 
 
 def holds_steps(folder: Path) -> bool:
@@ -72,46 +98,73 @@ def prepare_folder(
     resume: bool,
     description: dict[str, Any],
     anew: bool = False,
-) -> None:
+    named: bool = True,
+) -> Path:
     """Write config.json, in a new folder or where a run goes on; never mix two runs in one.
 
-    Its "resumed" lists what each later start ran on. A folder whose run has left neither a
-    checkpoint nor a step in memory may be used again, and with `anew` one whose steps in memory
-    have been found to be damaged.
+    Returns the folder, which is another where it was not `named` by the user and has been taken
+    meanwhile. config.json's "resumed" lists what each later start ran on. A folder whose run has
+    left neither a checkpoint nor a step in memory may be used again, and with `anew` one whose
+    steps in memory have been found to be damaged.
     """
     with together(comm):
-        if comm.rank:
-            return
-        path = folder / "config.json"
-        if resume:
-            try:
-                first = json.loads(path.read_text())
-                later = [*first.get("resumed", []), description]
-            except (OSError, ValueError, TypeError, AttributeError):
-                first, later = description, [description]
-            now = {name: description[name] for name in ("run", "steps")}
-            kept = {**first, **now, "resumed": later}
-            try:
-                write_text(path, json.dumps(kept, indent=2) + "\n")
-            except UserError as error:
-                # A full disk is no reason to lose the training as well.
-                print(f"warning: {error}; training goes on without", flush=True)
-            return
-        done = (folder / "weights.h5").exists() or checkpoints(folder / "checkpoints")
-        if done or (not anew and holds_steps(folder)):
-            raise UserError(
-                f"{folder} holds a run already; go on with --resume --out {folder}, "
-                "or choose another --out"
-            )
+        if comm.rank == 0:
+            folder = folder if named else new_folder(folder)
+            _describe(folder, resume, description, anew)
+    return Path(share_text(comm, str(folder)))
+
+
+def _describe(folder: Path, resume: bool, description: dict[str, Any], anew: bool) -> None:
+    """Write config.json, see `prepare_folder`."""
+    path = folder / "config.json"
+    if resume:
         try:
-            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            if not lock(folder / "checkpoints"):
-                raise UserError(f"another run has just begun in {folder}; choose another --out")
-            for name in ("metrics.jsonl", "average.h5", "best.h5"):  # of a run that came to nothing
-                (folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error
-        write_text(path, json.dumps(description, indent=2) + "\n")
+            first = json.loads(path.read_text())
+            later = [*first.get("resumed", []), description]
+        except (OSError, ValueError, TypeError, AttributeError):
+            first, later = description, [description]
+        now = {name: description[name] for name in ("run", "steps")}
+        kept = {**first, **now, "resumed": later}
+        try:
+            write_text(path, json.dumps(kept, indent=2) + "\n")
+        except UserError as error:
+            # A full disk is no reason to lose the training as well.
+            print(f"warning: {error}; training goes on without", flush=True)
+        return
+    done = (folder / "weights.h5").exists() or checkpoints(folder / "checkpoints")
+    if done or (not anew and holds_steps(folder)):
+        raise UserError(
+            f"{folder} holds a run already; go on with --resume --out {folder}, "
+            "or choose another --out"
+        )
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        if not lock(folder / "checkpoints"):
+            raise UserError(f"another run has just begun in {folder}; choose another --out")
+        for name in ("metrics.jsonl", "average.h5", "best.h5"):  # of a run that came to nothing
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error
+    write_text(path, json.dumps(description, indent=2) + "\n")
+
+
+def require_shared(folder: Path, run: str, comm: "MPI.Intracomm") -> None:
+    """Raise UserError on every rank where some host has not the run's folder that rank 0 has made.
+
+    A supervisor's host needs it too, and has put elastic.jsonl there.
+    """
+    with together(comm):
+        end = time.monotonic() + FOLDER_SECONDS
+        while run_name(folder) != run or not (folder / "elastic.jsonl").exists():
+            if time.monotonic() > end:
+                raise UserError(
+                    f"the run's folder {folder} is not the one that other hosts have, and after "
+                    "a loss any host may have to go on with it; name one with --out on a disk that "
+                    "all hosts share"
+                )
+            with suppress(OSError):
+                next(folder.parent.iterdir(), None)  # has NFS ask its server what is new there
+            time.sleep(0.1)
 
 
 def end_early(folder: Path, steps: int) -> None:
@@ -199,8 +252,11 @@ def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any])
         if name == "epochs" and config.schedule == "constant":
             continue
         if value != before[name]:
-            flag = "--" + name.replace("_", "-")
+            option, said = flag(name), f"{before[name]}; "
+            if name == "epochs":
+                said += f"its learning rates ({config.schedule}) end there, and only a run with "
+                said += "--schedule constant can be given more or fewer; "
             raise UserError(
-                f"{flag} {value} contradicts the checkpoint, trained with {flag} {before[name]}; "
-                "leave it out to go on, or start a new run without --resume"
+                f"{option} {value} contradicts the checkpoint, trained with {option} {said}"
+                f"leave {option} out to go on, or start a new run without --resume"
             )

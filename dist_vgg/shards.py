@@ -57,6 +57,14 @@ class SetInfo:
         """Number of samples in a split."""
         return self.train_count if split == "train" else self.test_count
 
+    def facts(self) -> dict[str, object]:
+        """What must be the same on every host, in words: the images, and how they were dealt."""
+        return {
+            "the data set": self.digest[:16],
+            "its number of shards": self.shards,
+            "its request": self.request,
+        }
+
     @property
     def held_out(self) -> bool:
         """Whether the split "test" has images of the training set, to choose a recipe by."""
@@ -176,12 +184,13 @@ def write_shard(folder: Path, split: str, index: int, samples: Samples, info: Se
         file.create_dataset("ids", data=samples.ids, dtype="<i8")
 
 
-def open_set(folder: Path) -> SetInfo:
+def open_set(folder: str | Path) -> SetInfo:
     """Read what the folder's shards say of their set, after checking that they all agree.
 
     Raises UserError where there are no shards, one is missing or damaged, or shards of
     different sets lie together.
     """
+    folder = Path(folder)
     if folder.is_file():
         raise UserError(f"{folder} is a file; name a folder of shards")
     if not folder.is_dir():
@@ -210,11 +219,12 @@ def open_set(folder: Path) -> SetInfo:
     return first
 
 
-def load_shard(folder: Path, split: str, index: int, info: SetInfo) -> Samples:
+def load_shard(folder: str | Path, split: str, index: int, info: SetInfo) -> Samples:
     """Read one shard into memory, after verifying its digest.
 
     Raises UserError for a damaged file, another data set, or a label outside the classes.
     """
+    folder = Path(folder)
     path = shard_path(folder, split, index, info.shards)
     found, samples = _read(path, content=True)
     if found != info:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from dist_vgg.comm import launched
-from dist_vgg.errors import STOPS, Interrupted
+from dist_vgg.errors import STOPS, SUPERVISED, Interrupted, signal_name
 
 REPEATED = 2  # seconds in which what a batch system sends again is no second signal
 
@@ -62,7 +62,10 @@ def _stop(number: int, frame: FrameType | None) -> None:
         os.close(nowhere)
         return
     if launched().rank == 0:  # not by `print`, which this may have come amid
-        name = signal.Signals(number).name
-        line = f"\n{name}: saving after this step, then stopping; Ctrl-C stops at once\n"
+        # A supervisor hands on whatever it has got as SIGUSR1, and says itself what that was.
+        handed_on = SUPERVISED in os.environ and number == signal.SIGUSR1
+        why = "" if handed_on else f"{signal_name(number)}: "
+        again = "Ctrl-C again" if number == signal.SIGINT else "Ctrl-C"
+        line = f"\n{why}saving after this step, then stopping; {again} stops at once\n"
         with suppress(OSError):
             os.write(1, line.encode())

@@ -7,8 +7,8 @@ mpirun -n 3 python -m dist_vgg.train --resume    go on with the newest run
 """
 
 import json
+import os
 import pdb
-import platform
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -28,14 +28,15 @@ from dist_vgg.comm import (
     add_up,
     barrier,
     gather_texts,
+    require_same,
     run_command,
     share_text,
     together,
 )
 from dist_vgg.command_line import plural
-from dist_vgg.config import TrainConfig, read_toml, train_parser
+from dist_vgg.config import TrainConfig, flag, read_toml, train_parser
 from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
-from dist_vgg.errors import KILLED_BY, Diverged, UserError
+from dist_vgg.errors import KILLED_BY, SUPERVISED, Diverged, UserError
 from dist_vgg.layers import StepKey
 from dist_vgg.optim import AVERAGE
 from dist_vgg.recall import first_of_host, load_state, run_name
@@ -47,6 +48,7 @@ from dist_vgg.runs import (
     choose_folder,
     end_early,
     prepare_folder,
+    require_shared,
     stored_options,
 )
 from dist_vgg.scoring import score
@@ -57,6 +59,7 @@ from dist_vgg.vgg import initialise, vgg16
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+OWN_OPTIONS = ("data", "out", "progress")  # that each rank may have its own of
 UPDATE_SLICE = 1 << 16  # numbers updated at a time, so that temporaries stay in cache
 
 
@@ -98,8 +101,24 @@ def make_optimizer(config: TrainConfig) -> optim.Optimizer:
     return optim.SGD(config.momentum, config.nesterov)
 
 
+def _require_same(comm: "MPI.Intracomm", config: TrainConfig, info: SetInfo) -> None:
+    """Raise UserError on every rank where ranks would train on other data or in another way."""
+    require_same(comm, info.facts(), "give every host the same shards")
+    options = {flag(name): value for name, value in config.result_options().items()}
+    require_same(comm, options, "start all ranks with the same options")
+    require_same(
+        comm,
+        machine.facts(),
+        "other kernels round differently: set OPENBLAS_CORETYPE (Haswell, say) on every host, "
+        "and install the same NumPy",
+    )
+
+
 class Trainer:
-    """One rank's part of a training run."""
+    """One rank's part of a training run.
+
+    It sets this process's number of BLAS threads. `start` or `resume` it before the first step.
+    """
 
     def __init__(
         self,
@@ -115,6 +134,8 @@ class Trainer:
 
         from dist_vgg.allreduce import Cut, Route, choose, lacks_memory
 
+        machine.settle(config.blas_threads)
+        _require_same(comm, config, info)
         self.config, self.info, self.comm = config, info, comm
         self.network: dict[str, Any] = dict(
             size=info.size, channels=info.channels, classes=info.classes, width=config.width
@@ -150,6 +171,7 @@ class Trainer:
         self.planned = config.epochs * self.batches.steps_per_epoch
         self.steps = self.planned  # fewer, where scores get no better
         self.step = 0
+        self.begun = False  # by `start` or `resume`: until then the parameters are unset memory
         self.epoch = EpochSums()
         self.best = Best()
         self.held_out: Mapping[int, Samples] = {}  # images that --validate scores
@@ -194,6 +216,7 @@ class Trainer:
             for lo, hi in self.route.pieces:
                 self.route.state[AVERAGE][lo:hi] = self.route.params[lo:hi]
         self.route.audit_all()
+        self.begun = True
 
     def resume(self, checkpoint: Checkpoint | None, sums: Mapping[str, int] | None = None) -> None:
         """Begin where a checkpoint ended; rank 0 has it.
@@ -227,9 +250,15 @@ class Trainer:
             for name, sum_ in sums.items():
                 self.route.audit.check_whole(name, sum_)
         barrier(self.comm)  # nobody marks it as whole before rank 0 has found that it is
+        self.begun = True
+
+    def _must_have_begun(self) -> None:
+        if not self.begun:
+            raise RuntimeError("the trainer has no parameters yet: call start() or resume() first")
 
     def train_step(self) -> dict[str, Any]:
         """One step: batch -> forward -> loss -> backward -> sum -> update -> record."""
+        self._must_have_begun()
         clock, route = self.clock, self.route
         clock.lap()
         if self.watcher:
@@ -439,6 +468,7 @@ class Trainer:
 
         The moving average is scored too, where there is one, and then decides which is best.
         """
+        self._must_have_begun()
         info, route = self.info, self.route
         models = {"": route.params}
         if self.config.ema:
@@ -486,6 +516,7 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint | None:
         """Everything needed to go on from here, on rank 0."""
+        self._must_have_begun()
         state = {name: self.route.gather(vector) for name, vector in self.route.state.items()}
         if self.comm.rank:
             return None
@@ -625,16 +656,20 @@ def debug_checks(trainer: Trainer) -> Watcher:
 def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     """Run the command; returns its exit status."""
     stopping.catch_signals()  # again: MPI may have set its own
-    options = vars(train_parser().parse_args(argv))
-    file, resume = options.pop("config", None), options.pop("resume", "")
-    debug, debugger = options.pop("debug", False), options.pop("pdb", False)
-    if (debug or debugger) and comm.size > 1:
-        raise UserError("--debug is one process that hosts all shards: start it without mpirun")
-    if debugger and not debug:
-        raise UserError("--pdb goes with --debug")
     with together(comm):
+        options = vars(train_parser().parse_args(argv))
+        file, resume = options.pop("config", None), options.pop("resume", "")
+        debug, debugger = options.pop("debug", False), options.pop("pdb", False)
+        if (debug or debugger) and comm.size > 1:
+            raise UserError("--debug is one process that hosts all shards: start it without mpirun")
+        if debugger and not debug:
+            raise UserError("--pdb goes with --debug")
         given = {**(read_toml(file) if file else {}), **options}
         TrainConfig(**given)
+    # From here on ranks with other options would wait for each other in other places.
+    compared = {flag(name): value for name, value in given.items() if name not in OWN_OPTIONS}
+    compared |= {"--resume": resume} if resume else {}
+    require_same(comm, compared, "start all ranks with the same options")
     folder = choose_folder(given, resume == "yes", comm)
     state: Checkpoint | None = None
     header: dict[str, Any] = {}
@@ -649,7 +684,6 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     config = stored_options(stored, **given)
     with together(comm):
         config.check()
-    machine.settle(config.blas_threads)
     # Who looks closer, at a prompt or through finite differences, may take his time.
     with watched(comm, 0 if debug else config.stall_timeout) as beat:
         with together(comm):
@@ -740,10 +774,16 @@ def train(
 
     With `anew` it may begin where nothing but damaged memory was found.
     """
+    from mpi4py import MPI
+
     comm, config, beat = trainer.comm, trainer.config, trainer.clock.listener
-    hosts = gather_texts(comm, platform.node())
-    prepare_folder(folder, comm, bool(place), words.describe(trainer, hosts), anew)
-    print(words.head(trainer, folder), flush=True)
+    hosts = gather_texts(comm, MPI.Get_processor_name())
+    description = words.describe(trainer, hosts)
+    named = bool(place or config.out)
+    folder = prepare_folder(folder, comm, bool(place), description, anew, named)
+    print(words.head(trainer, folder, hosts), flush=True)
+    if SUPERVISED in os.environ and len(set(hosts)) > 1:
+        require_shared(folder, trainer.run, comm)
     beat("preparing the run's folder")
     if place:
         trainer.resume(state, sums)

@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dist_vgg.command_line import plural
-from dist_vgg.errors import SUPERVISED
+from dist_vgg.errors import SUPERVISED, signal_name
+from dist_vgg.machine import blas_kernels
 from dist_vgg.runs import describe_machine
 
 if TYPE_CHECKING:
@@ -33,11 +36,24 @@ def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
         ranks=trainer.comm.size,
         route=trainer.route.kind,
         hosts=sorted(set(hosts)),
+        placement=[
+            dict(host=host, ranks=ranks, kernels=blas_kernels())  # the same on all, by now
+            for host, ranks in _by_host(hosts).items()
+        ],
+        pid=os.getpid(),  # of rank 0, which writes it
         **describe_machine(),
     )
 
 
-def head(trainer: Trainer, folder: Path) -> str:
+def _by_host(hosts: Sequence[str]) -> dict[str, list[int]]:
+    """The ranks of each host, from the host of each rank."""
+    ranks: dict[str, list[int]] = {}
+    for rank, host in enumerate(hosts):
+        ranks.setdefault(host, []).append(rank)
+    return ranks
+
+
+def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
     """The lines at the head of a run."""
     info, config = trainer.info, trainer.config
     strengths = vars(config.augment).items()
@@ -47,8 +63,11 @@ def head(trainer: Trainer, folder: Path) -> str:
         lr += f" ({config.base_lr:g} at batch {config.lr_batch})"
     shards = plural(info.shards, "shard")
     steps = f"{plural(trainer.steps, 'step')} in {plural(config.epochs, 'epoch')}"
+    by_host = _by_host(hosts)
+    on_hosts = ", ".join(f"{host} ({len(ranks)})" for host, ranks in by_host.items())
+    there = f" on {hosts[0]}" if len(by_host) > 1 else ""
     lines = []
-    if info.source != "mnist":
+    if info.source == "digits":
         lines = [
             "*" * 78,
             f"*** These shards are NOT MNIST but {info.source}, a small stand-in.",
@@ -64,7 +83,9 @@ def head(trainer: Trainer, folder: Path) -> str:
         f"step    {shards} x {plural(config.micro_batch, 'image')}, {config.optimizer}, "
         f"lr {lr} {config.schedule}, {steps}",
         *([f"images  drawn anew: {varied}"] if varied else []),
-        f"ranks   {trainer.comm.size}, route {trainer.route.kind}, run {folder}",
+        f"ranks   {trainer.comm.size} on {on_hosts}, route {trainer.route.kind}, run {folder}",
+        f"kernels NumPy {np.__version__}, {', '.join(blas_kernels())}",
+        f"stop    kill -USR1 {os.getpid()}{there} (rank 0) saves after the step that is being done",
         *([f"standby none: {trainer.lacks}; what is lost is what came after the last checkpoint"]
           if trainer.lacks else []),
     ])  # fmt: skip
@@ -77,9 +98,11 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
     if trainer.comm.size > 1:
         run_again = f"mpirun -n {trainer.comm.size} {run_again}"
     if trainer.step < trainer.steps:
-        name = signal.Signals(trainer.stop_signal).name
-        words = f"stopped by {name} after step {trainer.step} of {trainer.steps}, saved"
-        # A supervisor has a command of its own.
+        done = f"after step {trainer.step} of {trainer.steps}, saved"
+        # A supervisor has a command of its own, and hands on every signal as SIGUSR1.
+        if SUPERVISED in os.environ and trainer.stop_signal == signal.SIGUSR1:
+            return f"stopped {done}"
+        words = f"stopped by {signal_name(trainer.stop_signal)} {done}"
         return words if SUPERVISED in os.environ else f"{words}; go on with: {run_again}"
     patient = trainer.config.patience and trainer.best.step
     best = {"best": f"{folder / 'best.h5'}, {_best(trainer)}"} if patient else {}
@@ -121,7 +144,7 @@ def _time_table(seconds: Mapping[str, float]) -> dict[str, str]:
 def epoch(record: Mapping[str, Any], epochs: int) -> str:
     """A line for a finished epoch."""
     return (
-        f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}, accuracy "
+        f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}, training accuracy "
         f"{record['accuracy']:.2%}, {record['images_per_s']:.1f} images/s, "
         f"{record['seconds']:.0f} s, parameters {record['sha256'][:16]}"
     )

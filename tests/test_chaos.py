@@ -298,7 +298,7 @@ def good(plan: Plan) -> Outcome:
     """What is expected of a plan."""
     fault = plan.fault
     said = f"rank {plan.rank} on {HOST}, pid 7: step 3, bucket 0, sample 5 of shard 1"
-    said += "\nstopped by SIGTERM after step; stopped by SIGINT after step"
+    said += "\nstopped by SIGTERM after step; stopped by Ctrl-C after step"
     said += "\nstopped by SIGUSR1 after step; No space left; Input/output error; Read-only"
     said += f"\ncheckpoint x is damaged; shard d/train-0000{int(8 * plan.place)}-of-00008.h5"
     lost = {"nothing": [], ANY_STATUS: [137]}.get(str(fault.lost), [fault.lost])

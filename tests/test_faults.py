@@ -261,7 +261,7 @@ def test_a_run_that_goes_on_is_not_resumed_by_others(data: Path, tmp_path: Path)
     copy = shutil.copytree(folder, tmp_path / "copy")
     status, output, errors = train(2, "--resume", "--out", copy)
     process.send_signal(signal.SIGINT)
-    assert "stopped by SIGINT" in launcher.finish(process)[1]
+    assert "stopped by Ctrl-C" in launcher.finish(process)[1]
     assert status == 0, errors
     assert "from the checkpoint" in output
 
@@ -281,7 +281,7 @@ def test_two_runs_never_share_a_folder_even_with_nothing_in_memory(
     assert status == 2
     assert f"the run in {folder} is still going on" in one_line(errors)
     process.send_signal(signal.SIGINT)
-    assert "stopped by SIGINT" in launcher.finish(process)[1]
+    assert "stopped by Ctrl-C" in launcher.finish(process)[1]
     assert train(1, "--resume", "--out", folder)[0] == 0
 
 

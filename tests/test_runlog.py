@@ -159,7 +159,7 @@ def test_plain_lines_come_now_and_then(
         log.step(step(number))
     log.epoch(epoch(10), "epoch 1/2: done")
     log.close()
-    line = "epoch 1/2 loss 2.5000 accuracy 25.0% 12.3 images/s, {} of 40"
+    line = "epoch 1/2 loss 2.5000 training accuracy 25.0% 12.3 images/s, {} of 40"
     assert capsys.readouterr().out.splitlines() == [
         line.format(4),  # more than 15 s after the start, then after the line before
         line.format(8),
@@ -193,7 +193,7 @@ def test_the_live_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     states = output.replace("\n", "\r").split("\r")
     drawn = [state for state in states if "|" in state]
     assert "5/40" in drawn[0]
-    assert "epoch 1/2 loss 2.5000 accuracy 25.0% 12.3 images/s" in drawn[-1]
+    assert "epoch 1/2 loss 2.5000 training accuracy 25.0% 12.3 images/s" in drawn[-1]
     assert "8/40" in drawn[-1] and "left" in drawn[-1]
     assert states.count("epoch 1/2: done") == 1  # on a line of its own
     assert max(map(len, drawn)) < 100

@@ -21,6 +21,7 @@ from training import EPOCHS, INSIDE, SHM, SMALL, outcome, struck, wait_for_step
 
 from dist_vgg import replica
 from dist_vgg.checkpoint import load_newest, load_weights, save_checkpoint
+from dist_vgg.errors import signal_name
 from dist_vgg.runlog import SPANS, read_metrics
 
 
@@ -93,7 +94,7 @@ def test_stopped_and_resumed_is_never_stopped(
     process.send_signal(number)
     status, output, errors = launcher.finish(process)
     assert status != 0
-    assert f"stopped by {number.name} after step" in output, output + errors
+    assert f"stopped by {signal_name(number)} after step" in output, output + errors
     assert f"--resume --out {folder}" in output
     assert "Traceback" not in errors
     done = len(read_metrics(folder, "step"))

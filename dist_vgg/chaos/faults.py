@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
 
-from dist_vgg.errors import RankError, UserError
+from dist_vgg.errors import RankError, UserError, signal_name
 from dist_vgg.streams import generator
 
 # Moments of a step, in order, and those of saving; `faulty` knows where each of them is.
@@ -62,7 +62,7 @@ def _signal(number: Signals) -> Fault:
     return Fault(
         number.name.lower(), f"{number.name} to mpirun or the supervisor, which is started again",
         "signal", ("step", START_UP), statuses=(128 + number, 0),
-        words=(f"stopped by {number.name} after step",), signal=number,
+        words=(f"stopped by {signal_name(number)} after step",), signal=number,
     )  # fmt: skip
 
 

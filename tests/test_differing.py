@@ -1,0 +1,110 @@
+"""Ranks that were started unlike each other are refused, in one line that has both sides."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from launcher import one_line, run
+from training import EPOCHS, INSIDE, SMALL
+
+from dist_vgg.shards import load_shard, open_set, write_shard
+
+
+def start(thing: str, *options: object, ranks: int = 3, cwd: Path | None = None) -> tuple[int, str]:
+    """Train where the last rank differs: the status, and what is wrong."""
+    script = INSIDE / "differing_train.py"
+    status, _, errors = run(ranks, script, thing, *options, *SMALL, *EPOCHS, cwd=cwd)
+    return status, one_line(errors) if status else ""
+
+
+@pytest.fixture
+def places(data: Path, tmp_path: Path) -> dict[str, Path]:
+    """Two places that have a data folder of the same name: each host's own disk."""
+    places = {name: tmp_path / name for name in ("node1", "node2")}
+    for place in places.values():
+        shutil.copytree(data, place / "data")
+    return places
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        ("kernels", ("in the BLAS kernels: ", "openblas 0.3.31 Haswell for rank 2 on node2",
+                     "OPENBLAS_CORETYPE")),
+        ("threads", ("in the BLAS threads: ", "[7] for rank 2 on node2")),
+        ("version", ("in the version of dist_vgg: ", "0.0.9 (source", "install the same")),
+        ("source", ("in the version of dist_vgg: ", "for rank 0 on node1")),
+        ("NumPy", ("in the version of NumPy: ", "1.0 for rank 2 on node2")),
+        ("--lr 0.5", ("in --lr: ", "not given for rank 0 on node1", "0.5 for rank 2 on node2")),
+        ("--resume", ("in --resume: ", "yes for rank 2 on node2")),
+        ("--route flat", ("in --route: ", "flat for rank 2 on node2")),
+        ("--mistyped", ("on node2: unknown option --mistyped",)),
+    ],
+)  # fmt: skip
+def test_ranks_that_differ_are_refused(
+    data: Path, tmp_path: Path, thing: str, words: tuple[str, ...]
+) -> None:
+    status, line = start(thing, "--data", data, "--out", tmp_path / "run")
+    assert status == 2
+    for part in words:
+        assert part in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_ranks_that_differ_in_nothing_that_counts_train(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    status, line = start("--progress none", "--data", data, "--out", folder)
+    assert status == 0, line
+    placement = json.loads((folder / "config.json").read_text())["placement"]
+    assert [(one["host"], one["ranks"]) for one in placement] == [("node1", [0, 1]), ("node2", [2])]
+    assert all(one["kernels"] for one in placement)
+
+
+def test_the_head_names_the_hosts_and_kernels(data: Path, tmp_path: Path) -> None:
+    script = INSIDE / "differing_train.py"
+    where = ("--data", data, "--out", tmp_path / "run")
+    status, output, errors = run(3, script, "nothing", *where, *SMALL, *EPOCHS)
+    assert status == 0, errors
+    assert "ranks   3 on node1 (2), node2 (1), route " in output
+    assert "\nkernels NumPy " in output
+
+
+def test_another_data_set_on_one_host_is_refused(places: dict[str, Path]) -> None:
+    folder = places["node2"] / "data"
+    info = open_set(folder)
+    for split in ("train", "test"):
+        for index in range(info.shards):
+            samples = load_shard(folder, split, index, info)
+            write_shard(
+                folder, split, index, samples, type(info)(**{**vars(info), "digest": 64 * "0"})
+            )
+    status, line = start(f"cd {places['node2']}", "--data", "data", cwd=places["node1"])
+    assert status == 2
+    assert f"ranks differ in the data set: {info.digest[:16]} for rank 0 on node1" in line
+    assert f"{16 * '0'} for rank 2 on node2; give every host the same shards" in line
+
+
+def test_a_mistake_that_one_host_has_names_it(places: dict[str, Path]) -> None:
+    shutil.rmtree(places["node2"] / "data")
+    status, line = start(f"cd {places['node2']}", "--data", "data", cwd=places["node1"])
+    assert status == 2
+    assert "error: on node2: no data folder data" in line
+    # What all have is nobody's own.
+    status, line = start("nothing", "--data", "nowhere", cwd=places["node1"])
+    assert status == 2
+    assert "error: no data folder nowhere" in line
+
+
+def test_a_supervised_run_needs_its_folder_on_every_host(
+    monkeypatch: pytest.MonkeyPatch, places: dict[str, Path]
+) -> None:
+    """After a loss any host may have to go on with it."""
+    for place in places.values():
+        (place / "run").mkdir()
+        (place / "run" / "elastic.jsonl").touch()
+    monkeypatch.setenv("DIST_VGG_ELASTIC", "run")
+    where = ("--data", "data", "--out", "run")
+    status, line = start(f"cd {places['node2']}", *where, cwd=places["node1"])
+    assert status == 2
+    assert "error: on node2: the run's folder run is not the one that other hosts have" in line
