@@ -2,7 +2,8 @@
 
 import argparse
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from dist_vgg import __version__
@@ -10,12 +11,16 @@ from dist_vgg.errors import UserError
 
 INFORMS = frozenset(("-h", "--help", "--version"))  # options that print something and do no more
 
+NO_HINTS: Mapping[str, str] = MappingProxyType({})
+
 
 class Parser(argparse.ArgumentParser):
     """argparse whose mistakes are UserErrors, and which knows what was probably meant."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, hints: Mapping[str, str] = NO_HINTS, **options: Any) -> None:
+        """`hints` say what to do instead of options that other programs have; without dashes."""
         super().__init__(**{"allow_abbrev": False, **options})
+        self._hints = hints
         if self.add_help:
             self.add_argument("--version", action="version", version=f"dist_vgg {__version__}",
                               help="show the program's version and exit")  # fmt: skip
@@ -26,18 +31,21 @@ class Parser(argparse.ArgumentParser):
         if message.startswith(prefix):
             words = message.removeprefix(prefix).split()
             option = next((word for word in words if word.startswith("-")), "").split("=")[0]
-            hint = nearest(option, self._option_string_actions)
+            hint = nearest(option, self._option_string_actions, self._hints)
             message = (
                 f"unknown option {option}{hint}" if option else f"unexpected argument {words[0]}"
             )
         raise UserError(f"{message}; see {self.prog} --help")
 
 
-def nearest(unknown: str, known: Iterable[str]) -> str:
-    """A question that ends a complaint: which of the known names was meant; may be empty."""
+def nearest(unknown: str, known: Iterable[str], hints: Mapping[str, str] = NO_HINTS) -> str:
+    """What ends a complaint: a hint, or which of the known names was meant; may be empty."""
     # Without the dashes, which all options share.
     names = {name.lstrip("-"): name for name in known}
-    matches = difflib.get_close_matches(unknown.lstrip("-"), names, n=1)
+    wanted = unknown.lstrip("-")
+    if wanted in hints:
+        return f"; {hints[wanted]}"
+    matches = difflib.get_close_matches(wanted, names, n=1)
     return f"; did you mean {names[matches[0]]}?" if matches else ""
 
 

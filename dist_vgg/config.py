@@ -52,6 +52,37 @@ RATES = {"sgd": 0.01, "adam": 1e-4, "adagrad": 1e-3}
 MAX_TOML = 1 << 15  # bytes; tomllib takes seconds for 32,000 dots in a key, and minutes for more
 MAX_TEXT = 4096  # characters, as many as a path has
 LARGEST = 2**31 - 1  # of whole numbers without a bound of their own
+# What those look for who come from other programs.
+RANKS = "mpirun starts the ranks: mpirun -n N python -m dist_vgg.train"
+HINTS = {
+    name: hint
+    for names, hint in (
+        (
+            "batch batch-size global-batch bs b",
+            "the batch of a step is --micro-batch N of each shard",
+        ),
+        ("learning-rate base-lr eta", "did you mean --lr?"),
+        ("workers num-workers ranks np n nproc procs world-size nodes hostfile", RANKS),
+        ("gpu gpus cuda no-cuda device devices", f"it trains on CPUs; {RANKS}"),
+        ("threads num-threads", "did you mean --blas-threads?"),
+        ("wd l2", "did you mean --weight-decay?"),
+        ("opt optim", "did you mean --optimizer?"),
+        ("model arch", "the network is VGG16, and --width X makes it narrower"),
+        ("output output-dir save-dir save log-dir logdir name", "did you mean --out?"),
+        ("dataset data-dir data-path input", "did you mean --data?"),
+        ("steps iterations max-steps num-epochs n-epochs", "did you mean --epochs?"),
+        ("checkpoint load restore continue weights", "a run goes on with --resume --out RUN"),
+        ("augment augmentation", "it is --rotate, --scale, --shear, --shift and --deform"),
+        ("beta1 betas", "did you mean --momentum? It is Adam's beta1, too"),
+        ("grad-clip clip-grad max-grad-norm", "did you mean --clip?"),
+        ("scheduler lr-scheduler lr-schedule", "did you mean --schedule?"),
+        ("val eval", "did you mean --validate?"),
+        ("early-stopping", "did you mean --patience?"),
+        ("random-seed manual-seed", "did you mean --seed?"),
+        ("quiet verbose", "did you mean --progress?"),
+    )
+    for name in names.split()
+}
 CONVOLUTIONS = ("fast", "reference")
 FILES, NETWORK, OPTIMIZER, RUN = "input and output", "network", "optimizer", "running"
 IMAGES = "augmentation: each epoch draws every image anew"
@@ -207,6 +238,7 @@ def train_parser() -> Parser:
     """The command line of `python -m dist_vgg.train`."""
     parser = Parser(
         prog="python -m dist_vgg.train",
+        hints=HINTS,
         description="Train VGG16 on the shards of a data folder, on any number of MPI ranks.",
         epilog="The trained weights are the same bits at any number of ranks.",
         argument_default=argparse.SUPPRESS,  # for the others, which TrainConfig doesn't have

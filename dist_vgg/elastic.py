@@ -567,6 +567,7 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
     """The options in front of `--`."""
     parser = Parser(
         prog="python -m dist_vgg.elastic",
+        hints=dict.fromkeys(("ranks", "np", "workers", "world-size"), "did you mean -n?"),
         usage="%(prog)s -n N [options] -- [options of dist_vgg.train]",
         description="Train under mpirun, and start again on the ranks that remain after a loss.",
         epilog=f"Exit status: train's own, or {GAVE_UP} when restarts are used up.",

@@ -252,11 +252,12 @@ def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any])
         if name == "epochs" and config.schedule == "constant":
             continue
         if value != before[name]:
-            option, said = flag(name), f"{before[name]}; "
+            option = flag(name)
+            mend = f"leave {option} out to go on, or start a new run without --resume"
             if name == "epochs":
-                said += f"its learning rates ({config.schedule}) end there, and only a run with "
-                said += "--schedule constant can be given more or fewer; "
+                mend = f"--schedule {config.schedule} has laid out its rates over those: leave "
+                mend += f"{option} out to finish them, or start a new run in another --out"
             raise UserError(
-                f"{option} {value} contradicts the checkpoint, trained with {option} {said}"
-                f"leave {option} out to go on, or start a new run without --resume"
+                f"{option} {value} contradicts the checkpoint, trained with {option} "
+                f"{before[name]}; {mend}"
             )

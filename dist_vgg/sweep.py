@@ -382,6 +382,7 @@ def read_own_options(argv: Sequence[str]) -> argparse.Namespace:
     """The options in front of `--`."""
     parser = Parser(
         prog="python -m dist_vgg.sweep",
+        hints=dict.fromkeys(("ranks", "np", "workers", "world-size"), "did you mean -n?"),
         usage="%(prog)s --out DIR [options] -- [options of dist_vgg.train]",
         description=(__doc__ or "").split("\n")[0],
     )

@@ -7,6 +7,7 @@ mpirun -n 3 python -m dist_vgg.train --resume    go on with the newest run
 """
 
 import json
+import math
 import os
 import pdb
 import time
@@ -60,6 +61,10 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 OWN_OPTIONS = ("data", "out", "progress")  # that each rank may have its own of
+# A step beyond either has diverged. Sound runs of the recipes stay 500 times below the first and
+# 10,000 times below the second, from their first step on; numbers may grow to Inf only much later.
+EXPLODED_LOSS = 1000  # times the loss of guessing, ln(classes)
+EXPLODED_NORM = 1e6
 UPDATE_SLICE = 1 << 16  # numbers updated at a time, so that temporaries stay in cache
 
 
@@ -349,9 +354,24 @@ class Trainer:
         if not np.isfinite([sums["loss"], sums["norm"]]).all():
             self._check_all()
             self._blame()
+        self._refuse_exploded(sums["loss"] / self.batches.global_size(self.step), sums["norm"])
         self.stop_signal = int(signals.max())
         self.save_due = bool(minutes_over)
         return sums
+
+    def _refuse_exploded(self, loss: float, norm: float) -> None:
+        """Raise Diverged on every rank where a step's mean loss or gradient norm has exploded."""
+        most = EXPLODED_LOSS * math.log(self.info.classes)
+        if loss > most:
+            what = f"the loss is {loss:.3g}, {EXPLODED_LOSS:,} times that of guessing or more"
+        elif norm > EXPLODED_NORM:
+            what = f"the gradient's norm is {norm:.3g}, more than {EXPLODED_NORM:,.0f}"
+        else:
+            return
+        self._check_all()
+        raise Diverged(
+            f"step {self.step + 1}: training has diverged: {what}; lower --lr, or lengthen --warmup"
+        )
 
     def _minutes_over(self) -> bool:
         """Whether the last try to write a checkpoint was --checkpoint-minutes ago."""
@@ -547,8 +567,9 @@ class Trainer:
         """Peak memory in GiB: of the largest rank, and of all, what a node shares once."""
         peak, shared = machine.memory()
         parts = np.zeros((self.comm.size, 2))
-        # Of all that a node shares a rank has touched only some.
-        parts[self.comm.rank] = peak, peak - shared + self.route.is_leader * self.route.shared_bytes
+        # Of all that a node shares a rank has touched only some; MPI shares something, too.
+        of_node = self.route.is_leader * max(shared, self.route.shared_bytes)
+        parts[self.comm.rank] = peak, peak - shared + of_node
         peaks, own = add_up(self.comm, parts).T / 2**30
         return float(peaks.max()), float(own.sum())
 

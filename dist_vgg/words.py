@@ -94,6 +94,9 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
 def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
     """The short table at the end of a run, or how to go on with one that was stopped."""
     largest, together = trainer.memory()
+    memory = f"{largest:.2f} GiB"
+    if trainer.comm.size > 1:
+        memory += f" of the largest rank, {together:.2f} GiB of all"
     run_again = "python -m dist_vgg.train --resume --out " + shlex.quote(str(folder))
     if trainer.comm.size > 1:
         run_again = f"mpirun -n {trainer.comm.size} {run_again}"
@@ -106,11 +109,17 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
         return words if SUPERVISED in os.environ else f"{words}; go on with: {run_again}"
     patient = trainer.config.patience and trainer.best.step
     best = {"best": f"{folder / 'best.h5'}, {_best(trainer)}"} if patient else {}
-    rows = {
-        "steps": f"{trainer.step}",
+    spent = {
         "time": f"{seconds:.1f} s, {trainer.trained / seconds:.1f} images/s",
         **_time_table(trainer.mean_seconds()),
-        "memory": f"{largest:.2f} GiB of the largest rank, {together:.2f} GiB of all",
+        "memory": memory,
+    }
+    steps = f"{trainer.step}"
+    if not trainer.trained:
+        steps, spent = f"{steps}, finished already: nothing was left to do", {}
+    rows = {
+        "steps": steps,
+        **spent,
         "parameters": sha256,
         "weights": str(folder / "weights.h5"),
         **best,
@@ -134,7 +143,7 @@ def _best(trainer: Trainer) -> str:
 def _time_table(seconds: Mapping[str, float]) -> dict[str, str]:
     """Where the time of the steps went: seconds and their share, in three rows."""
     rows: dict[str, list[str]] = {"forward": [], "backward": [], "between": []}
-    total = sum(seconds.values()) or 1  # a run may have had no step left to do
+    total = sum(seconds.values()) or 1  # nothing where a run had no step left to do
     for name, value in seconds.items():
         row, _, kind = name.rpartition(" ")
         rows[row or "between"].append(f"{kind} {value:.1f} s ({value / total:.1%})")

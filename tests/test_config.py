@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dist_vgg.config import TrainConfig, read_toml, train_parser
+from dist_vgg.config import HINTS, TrainConfig, read_toml, train_parser
 from dist_vgg.errors import UserError
 
 NAMES = [f.name for f in fields(TrainConfig)]
@@ -61,8 +61,15 @@ def test_help_lists_every_option_with_its_default() -> None:
         text = texts.pop("--" + name.replace("_", "-"))
         if default != "" and not isinstance(default, bool):
             assert text.endswith(f"(default: {default})"), text
-    assert set(texts) == {"--config", "--resume", "--debug", "--pdb"}
+    assert set(texts) == {"--version", "--config", "--resume", "--debug", "--pdb"}
     assert all(texts.values())
+
+
+def test_hints_name_options_that_there_are() -> None:
+    known = set(train_parser()._option_string_actions)
+    assert not known & {f"--{name}" for name in HINTS}
+    for hint in HINTS.values():
+        assert set(re.findall(r"--[a-z-]+", hint)) <= known
 
 
 @pytest.mark.parametrize(
@@ -76,6 +83,12 @@ def test_help_lists_every_option_with_its_default() -> None:
         (["--micro_batch", "1"], r"unknown option --micro_batch; did you mean --micro-batch\?"),
         (["--epoch=3"], r"unknown option --epoch; did you mean --epochs\?"),
         (["--xyzzy"], r"unknown option --xyzzy; see python"),
+        (["--batch-size=8"], "unknown option --batch-size; the batch of a step is --micro-batch N"),
+        (["--batch", "8"], "unknown option --batch; the batch of a step is --micro-batch N"),
+        (["--learning-rate", "1"], r"unknown option --learning-rate; did you mean --lr\?"),
+        (["--workers", "2"], "unknown option --workers; mpirun starts the ranks"),
+        (["-n", "2"], "unknown option -n; mpirun starts the ranks"),
+        (["--gpus=1"], "unknown option --gpus; it trains on CPUs"),
         (["data"], "unexpected argument data"),
         (
             ["--epochs", "many"],

@@ -234,6 +234,7 @@ def test_a_sweep_that_was_stopped_goes_on(data: Path, tmp_path: Path) -> None:
     assert status == 128 + signal.SIGINT
     assert "resumed at step" in output
     assert "elastic: stopped by Ctrl-C after step" in output
+    assert "SIGUSR1" not in output  # which is how the ranks were told
     # The step was finished and saved.
     step = max(json.loads(line)["step"] for line in metrics.read_text().splitlines())
     assert f"after step {step}" in output

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -266,6 +267,16 @@ def test_nan_names_step_layer_and_rank(data: Path, tmp_path: Path) -> None:
     assert "on rank 0" in line
 
 
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_what_explodes_has_diverged(ranks: int, data: Path, tmp_path: Path) -> None:
+    """It had ended with a loss of 2e32 and status 0, since no number was Inf."""
+    options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    status, output, errors = train(ranks, *options, "--lr", 100, "--warmup", 0)
+    assert status == 70, output
+    assert "training has diverged: the loss is " in one_line(errors)
+    assert not (tmp_path / "run" / "weights.h5").exists()
+
+
 def test_nan_of_one_rank_names_that_rank(data: Path, tmp_path: Path) -> None:
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
     status, _, errors = launcher.run(3, INSIDE / "poisoned_train.py", *options)
@@ -312,6 +323,17 @@ def test_finished_run_resumes_to_nothing(data: Path, tmp_path: Path, reference: 
     assert status == 0, errors
     assert field(output, "parameters") == load_weights(reference).sha256
     assert outcome(folder) == outcome(reference)
+    assert field(output, "steps") == "6, finished already: nothing was left to do"
+    assert "images/s" not in output
+
+
+def test_one_rank_has_one_figure_of_memory(data: Path, tmp_path: Path) -> None:
+    """Of two, "of all" had been the smaller one."""
+    for ranks, words in ((1, r"[\d.]+ GiB"), (2, r"([\d.]+) GiB of the largest rank, .* of all")):
+        options = ("--data", data, "--out", tmp_path / str(ranks), *SMALL, "--epochs", 1)
+        status, output, errors = train(ranks, *options)
+        assert status == 0, errors
+        assert re.fullmatch(words, field(output, "memory"))
 
 
 def test_damaged_checkpoint_is_passed_over(data: Path, tmp_path: Path, reference: Path) -> None:
@@ -355,6 +377,7 @@ def test_bad_starts_are_one_line(data: Path, tmp_path: Path, reference: Path) ->
         (("--data", data, "--out", reference), f"{reference} holds a run already"),
         (("--resume", "--out", nowhere), f"nothing to resume in {nowhere}"),
         (("--resume", "--out", reference, "--width", 0.5), "--width 0.5 contradicts"),
+        (("--resume", "--out", reference, "--epochs", 9), "cosine has laid out its rates over"),
         (("--debug", "--data", data), "--debug is one process"),
         (("--pdb", "--data", data), "--pdb goes with --debug"),
         (("--data", data, "--out", toml / "run"), "can't make the run's folder"),

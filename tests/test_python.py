@@ -1,0 +1,72 @@
+"""Training and weights from Python, without the command line."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mpi4py import MPI
+from threadpoolctl import threadpool_limits
+from training import EPOCHS, SMALL
+
+from dist_vgg import machine, words
+from dist_vgg.batches import load_hosted
+from dist_vgg.checkpoint import load_weights
+from dist_vgg.config import TrainConfig
+from dist_vgg.runs import choose_folder, prepare_folder
+from dist_vgg.shards import SetInfo, open_set
+from dist_vgg.train import Trainer
+
+COMM = MPI.COMM_SELF
+
+
+def trainer_of(data: Path, source: str = "mnist") -> Trainer:
+    """A trainer with the options of the run `reference`, in this process."""
+    given = dict(zip(SMALL[::2], SMALL[1::2], strict=True)) | dict([EPOCHS])
+    options = {name.lstrip("-").replace("-", "_"): value for name, value in given.items()}
+    info: SetInfo = replace(open_set(str(data)), source=source)
+    shards = load_hosted(str(data), open_set(data), "train", 0, COMM)
+    return Trainer(TrainConfig(**options), info, shards, COMM)
+
+
+def test_a_trainer_computes_the_bits_of_the_command(data: Path, reference: Path) -> None:
+    """Other numbers of BLAS threads round differently, and a notebook begins with all cores."""
+    with threadpool_limits(None):  # restores what the trainer sets
+        threadpool_limits(2, user_api="blas")
+        trainer = trainer_of(data)
+        assert machine.blas_threads() == [1]
+        trainer.start()
+        for _ in range(trainer.steps):
+            trainer.train_step()
+        assert trainer.route.digest() == load_weights(reference).sha256
+
+
+def test_a_trainer_that_was_not_started_says_so(data: Path) -> None:
+    trainer = trainer_of(data)
+    for use in (trainer.train_step, trainer.validate, trainer.checkpoint):
+        with pytest.raises(RuntimeError, match=r"call start\(\) or resume\(\) first"):
+            use()
+
+
+def test_weights_are_found_by_a_path_or_its_text(reference: Path) -> None:
+    for place in (reference, reference / "weights.h5"):
+        assert load_weights(str(place)).sha256 == load_weights(place).sha256
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda form: "20261127-120000")
+    description = dict(run="a", steps=1)
+    # Both have chosen before either has made its folder.
+    wanted = [choose_folder({}, False, COMM) for _ in range(3)]
+    made = [prepare_folder(f, COMM, False, description, named=False) for f in wanted]
+    assert [f.name for f in made] == [f"20261127-120000{end}" for end in ("", "-2", "-3")]
+    assert all((folder / "config.json").exists() for folder in made)
+
+
+@pytest.mark.parametrize(("source", "loud"), [("mnist", 0), ("digits", 1), ("my-letters", 0)])
+def test_only_the_stand_in_is_called_one(data: Path, source: str, loud: int) -> None:
+    head = words.head(trainer_of(data, source), Path("run"), ["node1"])
+    assert head.count("a small stand-in") == loud
+    assert f": {source}, 61 training images" in head
