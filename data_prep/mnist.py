@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 
 import numpy as np
 from PIL import Image
@@ -78,7 +79,7 @@ def load(source: str, folder: Path | None, say: Say) -> Raw:
         return _mnist(read_folder(folder))
     try:
         return _mnist(fetch(cache_folder(), mirrors(), say))
-    except NoMirror as error:
+    except Unavailable as error:
         if source == "mnist":
             raise
         raw = digits()
@@ -194,15 +195,24 @@ def read_folder(folder: Path) -> Arrays:
     return arrays
 
 
-class NoMirror(UserError):
+class Unavailable(UserError):
     """MNIST is neither in the cache nor to be had from any mirror."""
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept: DIST_VGG_CACHE, else the place that pooch gives to programs."""
+def cache_folder() -> Path | None:
+    """Where downloads are kept: DIST_VGG_CACHE, else the place that pooch gives to programs.
+
+    None where neither is known, as for a user without a home folder.
+    """
     import pooch
 
-    return Path(os.environ.get("DIST_VGG_CACHE") or pooch.os_cache("dist_vgg"))
+    if named := os.environ.get("DIST_VGG_CACHE"):
+        return Path(named)
+    try:
+        folder = Path(pooch.os_cache("dist_vgg"))
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None  # "~/.cache" where nobody knows what ~ is
 
 
 def mirrors() -> list[str]:
@@ -211,27 +221,58 @@ def mirrors() -> list[str]:
     return [url.rstrip("/") + "/" for url in urls]
 
 
-def fetch(cache: Path, urls: list[str], say: Say) -> Arrays:
+def fetch(cache: Path | None, urls: list[str], say: Say) -> Arrays:
     """Give the four files from the cache; download those that are not there or damaged.
 
-    Raises NoMirror where no mirror has a file. Files that came whole stay in the cache.
+    Files that came whole stay in the cache. Where it can't be read or written, they go through a
+    temporary folder, which is removed. Raises Unavailable where no mirror has a file.
     """
-    arrays = {}
+    arrays: Arrays = {}
     alive = list(urls)  # a mirror that can't be reached is not asked for the other files
-    for name in NAMES:
-        while path := find_file(cache, name):
-            try:
-                arrays[name] = _read_verified(path, name, str(path))
-                break
-            except UserError as error:
-                say(f"{error}; removed, to be downloaded again")
-                _remove(path)
-        else:
-            arrays[name] = _download(cache, name, alive, say)
+    if cache:
+        try:
+            _read_cached(arrays, cache, say)
+            _download_missing(arrays, cache, alive, say)
+            return arrays
+        except OSError as error:
+            why = f"can't use the cache {cache}: {error.strerror or error}"
+    else:
+        why = "can't find a home folder for the cache"
+    say(f"{why}; downloads are not kept; DIST_VGG_CACHE can name another folder")
+    try:
+        with TemporaryDirectory(prefix="dist_vgg-", ignore_cleanup_errors=True) as folder:
+            _download_missing(arrays, Path(folder), alive, say)
+    except OSError as error:
+        raise Unavailable(
+            f"can't use a temporary folder either: {error.strerror or error}; set DIST_VGG_CACHE "
+            "or TMPDIR to a folder that can be written"
+        ) from error
     return arrays
 
 
-def _download(cache: Path, name: str, alive: list[str], say: Say) -> np.ndarray:
+def _read_cached(arrays: Arrays, cache: Path, say: Say) -> None:
+    """Add the files that the cache holds; remove damaged ones."""
+    for name in NAMES:
+        while name not in arrays and (path := find_file(cache, name)):
+            try:
+                arrays[name] = _read_verified(path, name, str(path))
+            except UserError as error:
+                say(f"{error}; to be downloaded again")
+                path.unlink()
+
+
+def _download_missing(arrays: Arrays, folder: Path, alive: list[str], say: Say) -> None:
+    """Add the files that are still missing, by way of a folder that is to keep them."""
+    missing = [name for name in NAMES if name not in arrays]
+    if missing:
+        # A folder that can't be written is better known before a download is announced.
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    for name in missing:
+        arrays[name] = _download(folder, name, alive, say)
+
+
+def _download(folder: Path, name: str, alive: list[str], say: Say) -> np.ndarray:
     """Download one file from the first mirror that has it whole; unreachable ones leave `alive`."""
     import pooch
     import requests
@@ -253,7 +294,7 @@ def _download(cache: Path, name: str, alive: list[str], say: Say) -> np.ndarray:
         url = f"{mirror}{name}.gz"
         say(f"downloading {url}")
         try:
-            path = pooch.retrieve(url, None, f"{name}.gz", cache, downloader=verified)
+            path = pooch.retrieve(url, None, f"{name}.gz", folder, downloader=verified)
             return _read_verified(Path(path), name, path)
         except UserError as error:
             say(f"{error}; not used")
@@ -265,25 +306,10 @@ def _download(cache: Path, name: str, alive: list[str], say: Say) -> np.ndarray:
             say(f"{mirror} {'does not answer' if slow else 'can not be reached'}; not tried again")
         except requests.RequestException as error:
             say(f"{url} did not come whole: {str(error).splitlines()[0]}")
-        except OSError as error:  # below requests' errors, which are OSErrors too
-            raise UserError(
-                f"can't write to the cache {cache}: {error.strerror or error}; "
-                "set DIST_VGG_CACHE to another folder"
-            ) from error
-    raise NoMirror(
+    raise Unavailable(
         f"no mirror gave {name}; copy MNIST's four files to a folder and use --raw DIR, "
         "or set DIST_VGG_MIRRORS"
     )
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink()
-    except OSError as error:
-        raise UserError(
-            f"can't remove the damaged {path}: {error.strerror}; "
-            "set DIST_VGG_CACHE to another folder"
-        ) from error
 
 
 def _ndim(name: str) -> int:

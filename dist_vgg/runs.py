@@ -14,7 +14,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ import numpy as np
 import dist_vgg
 from dist_vgg import replica
 from dist_vgg.checkpoint import checkpoints, load_weights
-from dist_vgg.comm import share_text, together
+from dist_vgg.comm import gather_texts, share_text, together
 from dist_vgg.command_line import plural
 from dist_vgg.config import TrainConfig, flag
 from dist_vgg.errors import UserError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 RUNS = Path("runs")
-FOLDER_SECONDS = 10  # that a shared disk may take to show a new folder to another host
+FOLDER_SECONDS = 5  # that a shared disk may take to show a new folder to another host
 
 
 def choose_folder(options: Mapping[str, Any], resume: bool, comm: "MPI.Intracomm") -> Path:
@@ -148,23 +148,39 @@ def _describe(folder: Path, resume: bool, description: dict[str, Any], anew: boo
     write_text(path, json.dumps(description, indent=2) + "\n")
 
 
-def require_shared(folder: Path, run: str, comm: "MPI.Intracomm") -> None:
-    """Raise UserError on every rank where some host has not the run's folder that rank 0 has made.
+def check_shared(folder: Path, run: str, hosts: Sequence[str], comm: "MPI.Intracomm") -> None:
+    """Under a supervisor on several hosts: see that those who need the run's folder have it.
 
-    A supervisor's host needs it too, and has put elastic.jsonl there.
+    Rank 0 must have the one in which the supervisor keeps its elastic.jsonl; UserError on every
+    rank where it has not. A warning names the hosts that could not take rank 0's place.
     """
     with together(comm):
-        end = time.monotonic() + FOLDER_SECONDS
-        while run_name(folder) != run or not (folder / "elastic.jsonl").exists():
-            if time.monotonic() > end:
-                raise UserError(
-                    f"the run's folder {folder} is not the one that other hosts have, and after "
-                    "a loss any host may have to go on with it; name one with --out on a disk that "
-                    "all hosts share"
-                )
-            with suppress(OSError):
-                next(folder.parent.iterdir(), None)  # has NFS ask its server what is new there
-            time.sleep(0.1)
+        if comm.rank == 0 and not _appears(folder, lambda: (folder / "elastic.jsonl").exists()):
+            raise UserError(
+                f"the run's folder {folder} is not the one that dist_vgg.elastic has on its host; "
+                "name one with --out on a disk that the hosts share"
+            )
+    sees = _appears(folder, lambda: run_name(folder) == run)
+    texts = gather_texts(comm, "yes" if sees else "")
+    without = dict.fromkeys(host for host, text in zip(hosts, texts, strict=True) if not text)
+    if without:
+        print(
+            f"warning: {', '.join(without)} can't see the run's folder {folder}: if {hosts[0]} is "
+            "lost, training can't go on there; put --out on a disk that all hosts share",
+            flush=True,
+        )
+
+
+def _appears(folder: Path, there: Callable[[], bool]) -> bool:
+    """Whether something is there in a folder, or soon: a shared disk may show new files late."""
+    end = time.monotonic() + FOLDER_SECONDS
+    while not there():
+        if time.monotonic() > end:
+            return False
+        with suppress(OSError):
+            next(folder.parent.iterdir(), None)  # has NFS ask its server what is new
+        time.sleep(0.1)
+    return True
 
 
 def end_early(folder: Path, steps: int) -> None:

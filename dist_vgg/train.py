@@ -46,10 +46,10 @@ from dist_vgg.runlog import SPANS, Clock, RunLog
 from dist_vgg.runs import (
     check_held_out,
     check_resumed,
+    check_shared,
     choose_folder,
     end_early,
     prepare_folder,
-    require_shared,
     stored_options,
 )
 from dist_vgg.scoring import score
@@ -804,7 +804,7 @@ def train(
     folder = prepare_folder(folder, comm, bool(place), description, anew, named)
     print(words.head(trainer, folder, hosts), flush=True)
     if SUPERVISED in os.environ and len(set(hosts)) > 1:
-        require_shared(folder, trainer.run, comm)
+        check_shared(folder, trainer.run, hosts, comm)
     beat("preparing the run's folder")
     if place:
         trainer.resume(state, sums)

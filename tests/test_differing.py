@@ -96,15 +96,23 @@ def test_a_mistake_that_one_host_has_names_it(places: dict[str, Path]) -> None:
     assert "error: no data folder nowhere" in line
 
 
-def test_a_supervised_run_needs_its_folder_on_every_host(
+def test_a_supervised_run_needs_its_folder_where_rank_0_is(
     monkeypatch: pytest.MonkeyPatch, places: dict[str, Path]
 ) -> None:
-    """After a loss any host may have to go on with it."""
-    for place in places.values():
-        (place / "run").mkdir()
-        (place / "run" / "elastic.jsonl").touch()
+    """Its supervisor would never see it finished, and start it again and again."""
     monkeypatch.setenv("DIST_VGG_ELASTIC", "run")
-    where = ("--data", "data", "--out", "run")
-    status, line = start(f"cd {places['node2']}", *where, cwd=places["node1"])
+    status, line = start("nothing", "--data", "data", "--out", "run", cwd=places["node1"])
     assert status == 2
-    assert "error: on node2: the run's folder run is not the one that other hosts have" in line
+    assert "error: on node1: the run's folder run is not the one that dist_vgg.elastic has" in line
+
+
+def test_hosts_that_cant_take_the_place_of_the_first_are_named(
+    monkeypatch: pytest.MonkeyPatch, places: dict[str, Path]
+) -> None:
+    monkeypatch.setenv("DIST_VGG_ELASTIC", "run")
+    (places["node1"] / "run").mkdir()
+    (places["node1"] / "run" / "elastic.jsonl").touch()
+    options = (f"cd {places['node2']}", "--data", "data", "--out", "run", *SMALL, "--epochs", 1)
+    status, output, errors = run(3, INSIDE / "differing_train.py", *options, cwd=places["node1"])
+    assert status == 0, errors
+    assert "warning: node2 can't see the run's folder run: if node1 is lost" in output

@@ -1,11 +1,15 @@
 """MNIST's files: read, verified, downloaded, enlarged."""
 
+import errno
 import functools
 import gzip
 import http.server
+import os
+import shutil
 import socket
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -249,7 +253,7 @@ def test_a_run_again_downloads_only_what_is_missing(tmp_path: Path, tiny: ArrayD
     held = last.rename(tmp_path / "held")
     lines: list[str] = []
     with serving(web) as (url, asked):
-        with pytest.raises(mnist.NoMirror, match=f"no mirror gave {TEST_LABELS};"):
+        with pytest.raises(mnist.Unavailable, match=f"no mirror gave {TEST_LABELS};"):
             mnist.fetch(tmp_path / "cache", [url], lines.append)
         assert lines[-1] == f"{url} has no {last.name}: 404 Client Error: File not found"
         held.rename(last)
@@ -309,7 +313,7 @@ def test_a_bad_file_is_not_kept_and_the_next_mirror_is_asked(
         serving(bad_mirror(tmp_path, tiny, what), kind) as (bad, asked),
         serving(web) as (url, good_asked),
     ):
-        with pytest.raises(mnist.NoMirror):
+        with pytest.raises(mnist.Unavailable):
             mnist.fetch(tmp_path / "cache", [bad], lines.append)
         assert not list((tmp_path / "cache").iterdir())
         assert len(lines) == 2  # trying it, and what was wrong: one line
@@ -335,17 +339,119 @@ def test_a_bad_file_in_the_cache_is_downloaded_again(
     assert asked == [bad.name]
     assert bad.read_bytes() == (web / bad.name).read_bytes()
     assert str(bad) in lines[0]
-    assert lines[0].endswith("removed, to be downloaded again")
+    assert lines[0].endswith("; to be downloaded again")
 
 
-def test_a_cache_that_can_not_be_written(tmp_path: Path, tiny: ArrayDict) -> None:
+NOT_KEPT = "; downloads are not kept; DIST_VGG_CACHE can name another folder"
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only place for temporary files, which is to be empty again."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("source", ["mnist", "auto"])
+@pytest.mark.parametrize("what", ["no folder", "no home"])
+def test_without_a_cache_mnist_comes_all_the_same(
+    tmp_path: Path,
+    tiny: ArrayDict,
+    temporary: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    what: str,
+) -> None:
+    # Root may write to any folder, but not to one below a file.
     (tmp_path / "file").write_text("")
     cache = tmp_path / "file" / "cache"
-    with (
-        serving(write_files(tmp_path / "web", tiny)) as (url, _),
-        pytest.raises(UserError, match=f"can't write to the cache {cache}: .*DIST_VGG_CACHE"),
-    ):
-        mnist.fetch(cache, [url], print)
+    monkeypatch.setenv("DIST_VGG_CACHE", str(cache) if what == "no folder" else "")
+    monkeypatch.setattr("pooch.os_cache", homeless)
+    lines: list[str] = []
+    with serving(write_files(tmp_path / "web", tiny)) as (url, asked):
+        monkeypatch.setenv("DIST_VGG_MIRRORS", url)
+        raw = mnist.load(source, None, lines.append)
+    assert raw.source == "mnist"
+    np.testing.assert_array_equal(raw.images["test"], tiny[TEST_IMAGES])
+    assert asked == gz(mnist.NAMES)
+    why = {
+        "no folder": f"can't use the cache {cache}: Not a directory",
+        "no home": "can't find a home folder for the cache",
+    }
+    assert lines == [f"{why[what]}{NOT_KEPT}", *(f"downloading {url}{name}" for name in asked)]
+    assert not list(temporary.iterdir())
+
+
+def homeless(project: str) -> str:
+    """What platformdirs does for a user without HOME whom the system doesn't know."""
+    raise RuntimeError("could not determine the home directory for '~/.cache'")
+
+
+def test_a_home_that_nobody_knows_is_no_folder_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DIST_VGG_CACHE", raising=False)
+    monkeypatch.setattr("pooch.os_cache", lambda _: Path("~/.cache/dist_vgg"))  # platformdirs < 4.5
+    assert mnist.cache_folder() is None
+
+
+@pytest.mark.parametrize("what", ["a damaged file", "a full disk", "a forbidden folder"])
+def test_a_cache_that_fails_later(
+    tmp_path: Path, tiny: ArrayDict, temporary: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    cache = write_files(tmp_path / "cache", tiny)
+    missing = cache / f"{TEST_IMAGES}.gz"
+    missing.write_bytes(b"damaged")
+    if what != "a damaged file":
+        missing.unlink()
+    before = {path: path.read_bytes() for path in cache.iterdir()}
+
+    def failing(real: Callable, number: int) -> Callable:
+        def fail(*words: object, **options: object) -> object:
+            # As pooch words what it has no right to.
+            if any(str(cache) in str(word) for word in words):
+                raise OSError(number, os.strerror(number), str(cache))
+            return real(*words, **options)
+
+        return fail
+
+    if what == "a damaged file":
+        monkeypatch.setattr(Path, "unlink", failing(Path.unlink, errno.EROFS))
+    elif what == "a full disk":
+        monkeypatch.setattr("shutil.move", failing(shutil.move, errno.ENOSPC))
+    else:  # so says is_file() of what is in it, up to Python 3.13
+        monkeypatch.setattr(mnist, "find_file", failing(mnist.find_file, errno.EACCES))
+    lines: list[str] = []
+    with serving(write_files(tmp_path / "web", tiny)) as (url, asked):
+        arrays = mnist.fetch(cache, [url], lines.append)
+    for name, array in tiny.items():
+        np.testing.assert_array_equal(arrays[name], array)
+    (line,) = [line for line in lines if line.endswith(NOT_KEPT)]
+    reasons = {
+        "a damaged file": "Read-only file system",
+        "a full disk": "No space left on device",
+        "a forbidden folder": "Permission denied",
+    }
+    assert line == f"can't use the cache {cache}: {reasons[what]}{NOT_KEPT}"
+    # What had been read is not asked for.
+    wanted = {
+        "a damaged file": [TEST_IMAGES, TEST_LABELS],
+        "a full disk": [TEST_IMAGES] * 2,
+        "a forbidden folder": mnist.NAMES,
+    }
+    assert asked == gz(wanted[what])
+    assert {path: path.read_bytes() for path in cache.iterdir()} == before
+    assert not list(temporary.iterdir())
+
+
+def test_a_cache_that_can_only_be_read_is_enough(
+    tmp_path: Path, tiny: ArrayDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = write_files(tmp_path / "cache", tiny)
+    monkeypatch.setattr(mnist, "TemporaryFile", lambda **_: pytest.fail("written to"))
+    lines: list[str] = []
+    assert mnist.fetch(cache, [], lines.append).keys() == tiny.keys()
+    assert not lines
 
 
 def test_cache_and_mirrors_are_the_environments(
@@ -354,7 +460,9 @@ def test_cache_and_mirrors_are_the_environments(
     monkeypatch.delenv("DIST_VGG_CACHE", raising=False)
     monkeypatch.delenv("DIST_VGG_MIRRORS", raising=False)
     assert mnist.mirrors() == list(mnist.MIRRORS)
-    assert mnist.cache_folder().name == "dist_vgg"
+    folder = mnist.cache_folder()
+    assert folder is not None
+    assert folder.name == "dist_vgg"
     monkeypatch.setenv("DIST_VGG_CACHE", str(tmp_path))
     monkeypatch.setenv("DIST_VGG_MIRRORS", "http://a/x  http://b/")
     assert mnist.mirrors() == ["http://a/x/", "http://b/"]
@@ -392,6 +500,25 @@ def test_auto_falls_back_on_digits_loudly() -> None:
     loud = [line for line in lines if line.startswith("***")]
     assert len(loud) == 5
     assert "THIS IS NOT MNIST" in loud[1]
+
+
+@pytest.mark.usefixtures("offline")
+def test_auto_falls_back_without_a_cache_too(
+    tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sklearn")
+    (tmp_path / "cache").write_text("a file")
+    lines: list[str] = []
+    assert mnist.load("auto", None, lines.append).source == "digits"
+    assert lines[0] == f"can't use the cache {tmp_path / 'cache'}: File exists{NOT_KEPT}"
+    assert any(line.startswith("*** THIS IS NOT MNIST: no mirror gave") for line in lines)
+    # Not even a temporary folder.
+    temporary.rmdir()
+    lines.clear()
+    assert mnist.load("auto", None, lines.append).source == "digits"
+    assert "*** THIS IS NOT MNIST: can't use a temporary folder either: No such file" in lines[2]
+    with pytest.raises(UserError, match="set DIST_VGG_CACHE or TMPDIR to a folder that can be"):
+        mnist.load("mnist", None, print)
 
 
 @pytest.mark.usefixtures("offline")
