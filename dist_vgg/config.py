@@ -84,6 +84,7 @@ HINTS = {
     for name in names.split()
 }
 CONVOLUTIONS = ("fast", "reference")
+RECIPES = Path(__file__).with_name("recipes")  # a TOML file for each, installed with the package
 FILES, NETWORK, OPTIMIZER, RUN = "input and output", "network", "optimizer", "running"
 IMAGES = "augmentation: each epoch draws every image anew"
 
@@ -247,7 +248,8 @@ def train_parser() -> Parser:
     running.add_argument(
         "--config",
         metavar="FILE.toml",
-        help="take options from a file, by their names; those given here win",
+        help="take options from a file, by their names, or from a recipe that is installed with "
+        f"dist_vgg ({', '.join(recipes())}); those given here win",
     )
     running.add_argument(
         "--resume",
@@ -292,19 +294,29 @@ def add_options(parser: Parser, names: Sequence[str]) -> dict[str, Any]:
     return groups
 
 
+def recipes() -> list[str]:
+    """The names of the recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
 def read_toml(path: str) -> dict[str, Any]:
-    """The options of a TOML file: the names of the command line, with - or _.
+    """The options of a TOML file or of a recipe: the names of the command line, with - or _.
 
     Raises UserError for a file that can't be read, an unknown name or a value of wrong type.
     """
     try:
-        if not Path(path).is_dir() and not Path(path).is_file() and Path(path).exists():
+        place = _config_file(path)
+        if not place.is_dir() and not place.is_file() and place.exists():
             raise UserError(f"can't read --config {path}: it is no file")
-        with Path(path).open("rb") as file:
+        with place.open("rb") as file:
             data = file.read(MAX_TOML + 1)
         if len(data) > MAX_TOML:
             raise UserError(f"--config {path} is longer than {MAX_TOML:,} bytes; shorten it")
         given = tomllib.loads(data.decode().replace("\r\n", "\n"))
+    except FileNotFoundError as error:
+        name = Path(path).stem
+        hint = f"; did you mean --config {name}?" if name in recipes() else ""
+        raise UserError(f"can't read --config {path}: {error.strerror}{hint}") from error
     except OSError as error:
         raise UserError(f"can't read --config {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is one, a number too long too
@@ -336,6 +348,19 @@ def read_toml(path: str) -> dict[str, Any]:
             )
         options[name] = value
     return options
+
+
+def _config_file(text: str) -> Path:
+    """The file that --config means: a path, or the name of a recipe."""
+    # A folder may well be called after its recipe, and is never meant.
+    if "/" in text or text.endswith(".toml") or (Path(text).exists() and not Path(text).is_dir()):
+        return Path(text)
+    if text not in recipes():
+        raise UserError(
+            f"--config {_shown(text)} is no file and no recipe; the recipes are "
+            f"{', '.join(recipes())}{nearest(text, recipes())}"
+        )
+    return RECIPES / f"{text}.toml"
 
 
 def _check(f: Field[Any], value: Any) -> None:
