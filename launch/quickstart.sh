@@ -1,8 +1,41 @@
 #!/usr/bin/env bash
 # From nothing to a trained VGG16: environment, shards of 1,000 images, training on 8 ranks,
-# evaluation. Arguments go to data_prep, e.g. --raw DIR for a folder with MNIST's IDX files.
+# evaluation. It takes 6 to 15 minutes on 2 cores, and may be run again.
+#
+#   launch/quickstart.sh              MNIST, downloaded; without a network, scikit-learn's digits
+#   launch/quickstart.sh --raw DIR    MNIST from a folder with its four IDX files
+#
+# Options, which go to data_prep:
+#   --raw DIR        folder with MNIST's files
+#   --source NAME    auto, mnist or digits (default: auto)
+#   --seed N         another choice of 1,000 images (default: 0)
+#   --size PIXELS    side of the enlarged images (default: 64)
+# It takes no others: the images are always 1,000, in 8 shards in quickstart/data, which is
+# replaced. Other data are made with python -m data_prep.
+#
+# Environment variables:
+#   PYTHON                            the Python that makes .venv, 3.10 or newer (default: python3)
+#   DIST_VGG_CACHE, DIST_VGG_MIRRORS  where MNIST is kept, and where it is downloaded from
+#
+# Each run is a folder of its own, quickstart/run-DATE-TIME.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" mpich,digits "$@"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+check_options() {
+    while (($#)); do
+        case $1 in
+        --raw=* | --source=* | --seed=* | --size=*) shift ;;
+        --raw | --source | --seed | --size) shift 2 || refuse "$1 needs a value" ;;
+        *) refuse "quickstart.sh takes no ${1%%=*}, only --raw, --source, --seed and --size;" \
+            "see launch/quickstart.sh --help" ;;
+        esac
+    done
+}
+check_options "$@"
+make_environment mpich,digits "$@"
+
+# NumPy brings the BLAS whose kernels decide the last bits.
+python -c 'import numpy; from dist_vgg.machine import blas_kernels as kernels; print("kernels ", ", ".join(kernels()))'
 
 started=$SECONDS
 step() { printf '\n== %s (%d s so far)\n' "$*" $((SECONDS - started)); }
@@ -10,11 +43,11 @@ run=quickstart/run-$(date +%Y%m%d-%H%M%S)
 
 step "1/3 shards from 1,000 training images"
 # A folder of its own, which may be replaced: the source may be another this time.
-python -m data_prep --limit 1000 --out quickstart/data --overwrite "${words[@]}"
+# The ${words+...} is for bash 3, to which an empty array is an unset variable.
+python -m data_prep --limit 1000 --out quickstart/data --overwrite ${words+"${words[@]}"}
 
 step "2/3 the full VGG16 on 8 ranks"
-mpirun -n 8 python -m dist_vgg.train --data quickstart/data --out "$run" \
-    --config launch/quickstart.toml
+mpirun -n 8 python -m dist_vgg.train --data quickstart/data --out "$run" --config quickstart
 
 step "3/3 evaluation on the test images"
 mpirun -n 8 python -m dist_vgg.evaluate "$run" --data quickstart/data

@@ -1,21 +1,35 @@
 #!/usr/bin/env bash
-# From raw data to a number in the README: launch/recipe.sh mnist-100, mnist-1000 or mnist-60000.
-# Further arguments go to data_prep, e.g. --raw DIR for a folder with MNIST's IDX files.
-# SEEDS="0,1" takes other seeds. It may be stopped; the same command goes on.
+# From raw data to a number in the README: environment, data, training and evaluation of each seed.
+#
+#   launch/recipe.sh mnist-100      100 images, 5 seeds: half an hour
+#   launch/recipe.sh mnist-1000     1,000 images, 3 seeds: an hour
+#   launch/recipe.sh mnist-60000    all images, 1 seed: 2 hours and a quarter
+#
+# The times are of 2 cores as in the README. It may be stopped; the same command goes on. What it
+# writes is in recipes/NAME.
+#
+# Options behind the name go to data_prep, e.g.
+#   --raw DIR    folder with MNIST's four IDX files; without it they are downloaded
+#
+# Environment variables:
+#   SEEDS     other seeds, as in SEEDS=0,1 launch/recipe.sh mnist-100
+#   PYTHON    the Python that makes .venv, 3.10 or newer (default: python3)
+#   DIST_VGG_CACHE, DIST_VGG_MIRRORS
+#             where MNIST is kept, and where it is downloaded from
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
 name=${1:-}
 case $name in
 mnist-100) limit=100 seeds=0,1,2,3,4 held_out=2000 ;;
 mnist-1000) limit=1000 seeds=0,1,2 held_out=2000 ;;
 mnist-60000) limit=60000 seeds=0 held_out=0 ;;
-*)
-    echo "error: unknown recipe '$name'; choose mnist-100, mnist-1000 or mnist-60000" >&2
-    exit 2
-    ;;
+"") refuse "name a recipe: mnist-100, mnist-1000 or mnist-60000; see launch/recipe.sh --help" ;;
+*) refuse "unknown recipe '$name'; choose mnist-100, mnist-1000 or mnist-60000" ;;
 esac
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" mpich "${@:2}"
+make_environment mpich "${@:2}"
 
-quoted=$(python -c 'import shlex, sys; print(shlex.join(sys.argv[1:]))' "${words[@]}")
+quoted=$(python -c 'import shlex, sys; print(shlex.join(sys.argv[1:]))' ${words+"${words[@]}"})
 # The data have two shards: on two cores that is the fastest way to small batches.
 exec python -m dist_vgg.sweep -n 2 --out "recipes/$name" --seeds "${SEEDS:-$seeds}" \
-    --prepare "--source mnist --limit $limit --shards 2 $quoted" --held-out $held_out -- --config "launch/$name.toml"
+    --prepare "--source mnist --limit $limit --shards 2 $quoted" --held-out $held_out -- --config "$name"
