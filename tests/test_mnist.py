@@ -391,7 +391,9 @@ def homeless(project: str) -> str:
 
 def test_a_home_that_nobody_knows_is_no_folder_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIST_VGG_CACHE", raising=False)
-    monkeypatch.setattr("pooch.os_cache", lambda _: Path("~/.cache/dist_vgg"))  # platformdirs < 4.5
+    monkeypatch.setattr(
+        "pooch.os_cache", lambda _: Path("~/.cache/dist_vgg")
+    )  # an older platformdirs
     assert mnist.cache_folder() is None
 
 
@@ -408,7 +410,6 @@ def test_a_cache_that_fails_later(
 
     def failing(real: Callable, number: int) -> Callable:
         def fail(*words: object, **options: object) -> object:
-            # As pooch words what it has no right to.
             if any(str(cache) in str(word) for word in words):
                 raise OSError(number, os.strerror(number), str(cache))
             return real(*words, **options)
