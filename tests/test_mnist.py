@@ -397,7 +397,9 @@ def test_a_home_that_nobody_knows_is_no_folder_here(monkeypatch: pytest.MonkeyPa
     assert mnist.cache_folder() is None
 
 
-@pytest.mark.parametrize("what", ["a damaged file", "a full disk", "a forbidden folder"])
+@pytest.mark.parametrize(
+    "what", ["a damaged file", "a full disk", "a forbidden folder", "a folder to read"]
+)
 def test_a_cache_that_fails_later(
     tmp_path: Path, tiny: ArrayDict, temporary: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -410,7 +412,7 @@ def test_a_cache_that_fails_later(
 
     def failing(real: Callable, number: int) -> Callable:
         def fail(*words: object, **options: object) -> object:
-            if any(str(cache) in str(word) for word in words):
+            if any(str(cache) in str(word) for word in [*words, *options.values()]):
                 raise OSError(number, os.strerror(number), str(cache))
             return real(*words, **options)
 
@@ -420,6 +422,8 @@ def test_a_cache_that_fails_later(
         monkeypatch.setattr(Path, "unlink", failing(Path.unlink, errno.EROFS))
     elif what == "a full disk":
         monkeypatch.setattr("shutil.move", failing(shutil.move, errno.ENOSPC))
+    elif what == "a folder to read":  # pooch would tell it in three sentences
+        monkeypatch.setattr(os, "open", failing(os.open, errno.EACCES))
     else:  # so says is_file() of what is in it, up to Python 3.13
         monkeypatch.setattr(mnist, "find_file", failing(mnist.find_file, errno.EACCES))
     lines: list[str] = []
@@ -432,6 +436,7 @@ def test_a_cache_that_fails_later(
         "a damaged file": "Read-only file system",
         "a full disk": "No space left on device",
         "a forbidden folder": "Permission denied",
+        "a folder to read": "Permission denied",
     }
     assert line == f"can't use the cache {cache}: {reasons[what]}{NOT_KEPT}"
     # What had been read is not asked for.
@@ -439,6 +444,7 @@ def test_a_cache_that_fails_later(
         "a damaged file": [TEST_IMAGES, TEST_LABELS],
         "a full disk": [TEST_IMAGES] * 2,
         "a forbidden folder": mnist.NAMES,
+        "a folder to read": [TEST_IMAGES],
     }
     assert asked == gz(wanted[what])
     assert {path: path.read_bytes() for path in cache.iterdir()} == before
