@@ -326,7 +326,8 @@ def read_toml(path: str) -> dict[str, Any]:
     for key, value in given.items():
         name = key.replace("-", "_")
         if name not in known:
-            hint = nearest(name.replace("_", "-"), [name.replace("_", "-") for name in known])
+            names = [name.replace("_", "-") for name in known]
+            hint = nearest(name.replace("_", "-"), names, HINTS)
             raise UserError(f"--config {path} has the unknown option {_shown(key)}{hint}")
         wanted = type(known[name].default)
         if wanted is float and type(value) is int:

@@ -8,10 +8,11 @@
 # Options, which go to data_prep:
 #   --raw DIR        folder with MNIST's files
 #   --source NAME    auto, mnist or digits (default: auto)
-#   --seed N         another choice of 1,000 images (default: 0)
+#   --limit N        how many training images (default: 1000)
+#   --seed N         another choice of images (default: 0)
 #   --size PIXELS    side of the enlarged images (default: 64)
-# It takes no others: the images are always 1,000, in 8 shards in quickstart/data, which is
-# replaced. Other data are made with python -m data_prep.
+# It takes no others: there are always 8 shards, in quickstart/data, which is replaced. Other data
+# are made with python -m data_prep.
 #
 # Environment variables:
 #   PYTHON                            the Python that makes .venv, 3.10 or newer (default: python3)
@@ -24,9 +25,9 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 check_options() {
     while (($#)); do
         case $1 in
-        --raw=* | --source=* | --seed=* | --size=*) shift ;;
-        --raw | --source | --seed | --size) shift 2 || refuse "$1 needs a value" ;;
-        *) refuse "quickstart.sh takes no ${1%%=*}, only --raw, --source, --seed and --size;" \
+        --raw=* | --source=* | --limit=* | --seed=* | --size=*) shift ;;
+        --raw | --source | --limit | --seed | --size) shift 2 || refuse "$1 needs a value" ;;
+        *) refuse "quickstart.sh takes no ${1%%=*}, only --raw, --source, --limit, --seed and --size;" \
             "see launch/quickstart.sh --help" ;;
         esac
     done
@@ -41,7 +42,7 @@ started=$SECONDS
 step() { printf '\n== %s (%d s so far)\n' "$*" $((SECONDS - started)); }
 run=quickstart/run-$(date +%Y%m%d-%H%M%S)
 
-step "1/3 shards from 1,000 training images"
+step "1/3 shards of training images"
 # A folder of its own, which may be replaced: the source may be another this time.
 # The ${words+...} is for bash 3, to which an empty array is an unset variable.
 python -m data_prep --limit 1000 --out quickstart/data --overwrite ${words+"${words[@]}"}

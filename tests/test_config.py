@@ -185,6 +185,7 @@ def test_a_saved_configuration_is_a_configuration_again() -> None:
         ("momentun = 1", r"has the unknown option momentun; did you mean momentum\?"),
         ("micro-bach = 1", r"unknown option micro-bach; did you mean micro-batch\?"),
         ("xyzzy = 1", "unknown option xyzzy$"),
+        ("batch_size = 8", "unknown option batch_size; the batch of a step is --micro-batch N"),
         ("[sgd]\nlr = 1.0", "unknown option sgd"),
         ("epochs = 2.0", "epochs = 2.0 should be of type int"),
         ("epochs = true", "epochs = True should be of type int"),
