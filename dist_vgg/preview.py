@@ -1,7 +1,7 @@
 """Draw what augmentation makes of the training images: each as it is, and as epochs show it.
 
 python -m dist_vgg.preview augmented.png --rotate 15 --deform 0.03
-python -m dist_vgg.preview augmented.png --data data --config launch/mnist-1000.toml
+python -m dist_vgg.preview augmented.png --data data --config mnist-1000
 """
 
 import io
@@ -31,20 +31,25 @@ def one_of_each(samples: Samples) -> Samples:
 
 
 def draw(samples: Samples, augment: Augment, seed: int, epochs: int) -> Image.Image:
-    """A picture with a row for each sample: as it is, and in the first epochs."""
+    """A picture with a row for each sample: as it is, and in the first epochs.
+
+    Images of three channels are in colour, all others in grey: the mean of their channels.
+    """
     columns = [samples.pixels.astype(np.float32)]
     columns += [augment.draw(samples.pixels, samples.ids, seed, epoch) for epoch in range(epochs)]
-    rows, height, width = samples.pixels.shape[:3]
+    rows, height, width, channels = samples.pixels.shape
     across, down = max(width + GAP, COLUMN), height + GAP
-    picture = Image.new("L", (across * (1 + epochs) + GAP, HEAD + down * rows), 128)
+    size = (across * (1 + epochs) + GAP, HEAD + down * rows)
+    picture = Image.new("RGB" if channels == 3 else "L", size, "gray")
     pen = ImageDraw.Draw(picture)
     for column, images in enumerate(columns):
         left = across * column + GAP * (column > 0)  # the gap is wider after the first
         heading = f"epoch {column}" if column else "as it is"
-        pen.text((left + GAP, 1), heading, fill=255)
+        pen.text((left + GAP, 1), heading, fill="white")
         for row, image in enumerate(images):
-            pixels = np.rint(image.mean(axis=2)).astype(np.uint8)
-            picture.paste(Image.fromarray(pixels), (left, HEAD + down * row))
+            values = image if channels == 3 else image.mean(axis=2)
+            pixels = Image.fromarray(np.rint(values).astype(np.uint8))
+            picture.paste(pixels, (left, HEAD + down * row))
     return picture
 
 
@@ -52,7 +57,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     parser = Parser(prog="python -m dist_vgg.preview", description=__doc__.split("\n")[0])
     parser.add_argument("picture", metavar="PICTURE.png", type=Path, help="the file to write")
-    names = ["data", "seed", *(f.name for f in fields(Augment))]
+    strengths = [f.name for f in fields(Augment)]
+    names = ["data", "seed", *strengths]
     add_options(parser, names)
     parser.add_argument("--config", metavar="FILE.toml", help="take options of train from a file")
     options = vars(parser.parse_args(argv))
@@ -66,9 +72,14 @@ def main(argv: Sequence[str]) -> int:
     info = open_set(folder)
     samples = one_of_each(load_shard(folder, "train", 0, info))
     png = io.BytesIO()
-    draw(samples, config.augment, config.seed, EPOCHS).save(png, "PNG")
+    epochs = EPOCHS if config.augment else 0
+    draw(samples, config.augment, config.seed, epochs).save(png, "PNG")
     write_bytes(path, png.getvalue())
-    print(f"{path}: {len(samples)} images of {folder}, as {EPOCHS} epochs show them")
+    shown = f"as {epochs} epochs show them" if epochs else "as they are"
+    print(f"{path}: {len(samples)} images of {folder}, {shown}")
+    if not epochs:
+        ways = ", ".join(f"--{name}" for name in strengths)
+        print(f"nothing is varied; give {ways}, or --config with a recipe")
     return 0
 
 

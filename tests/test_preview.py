@@ -3,11 +3,21 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from launcher import one_line, run
 from PIL import Image
 
-from dist_vgg.preview import COLUMN, GAP, HEAD
-from dist_vgg.shards import load_shard, open_set
+from dist_vgg.augment import Augment
+from dist_vgg.preview import COLUMN, GAP, HEAD, draw
+from dist_vgg.shards import (
+    Samples,
+    SetInfo,
+    load_shard,
+    open_set,
+    pixel_statistics,
+    set_digest,
+    write_shard,
+)
 
 
 def preview(*options: object, ranks: int = 1) -> tuple[int, str, str]:
@@ -19,23 +29,83 @@ def test_a_picture_of_each_class_before_and_after(data: Path, tmp_path: Path) ->
     recipe.write_text("shift = 0.2\nlr = 0.1\n")
     status, output, errors = preview(path, "--data", data, "--config", recipe)
     assert status == 0, errors
-    assert str(path) in output
     info = open_set(data)
     samples = load_shard(data, "train", 0, info)
     with Image.open(path) as image:
         pixels = np.array(image)
     rows = len(np.unique(samples.labels))
+    assert output == f"{path}: {rows} images of {data}, as 9 epochs show them\n"
     assert pixels.shape == (HEAD + rows * (info.size + GAP), 10 * COLUMN + GAP)
     first = samples.pixels[samples.labels.argmin(), :, :, 0]
     size = info.size
     np.testing.assert_array_equal(pixels[HEAD : HEAD + size, :size], first)
     left = COLUMN + GAP
     assert (pixels[HEAD : HEAD + size, left : left + size] != first).any()
-    # Without strengths, every epoch shows them as they are.
-    assert preview(path, "--data", data)[0] == 0
+
+
+def test_where_nothing_is_varied_it_says_so_and_draws_no_epochs(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    status, output, errors = preview(path, "--data", data, "--rotate", 0)
+    assert status == 0, errors
+    drawn, varied = output.splitlines()
+    assert drawn.endswith(f" images of {data}, as they are")
+    assert varied == (
+        "nothing is varied; give --rotate, --scale, --shear, --shift, --deform, "
+        "or --config with a recipe"
+    )
+    info = open_set(data)
+    samples = load_shard(data, "train", 0, info)
     with Image.open(path) as image:
         pixels = np.array(image)
-    np.testing.assert_array_equal(pixels[HEAD : HEAD + size, left : left + size], first)
+    assert pixels.shape[1] == COLUMN + GAP
+    first = samples.pixels[samples.labels.argmin(), :, :, 0]
+    np.testing.assert_array_equal(pixels[HEAD : HEAD + info.size, : info.size], first)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_three_channels_are_colour_and_others_their_mean_in_grey(channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, channels), np.uint8)
+    samples = Samples(pixels, np.arange(2, dtype=np.uint8), np.arange(2))
+    picture = draw(samples, Augment(shift=0.1), 0, 1)
+    drawn = np.array(picture)[HEAD : HEAD + 32, :32]
+    if channels == 3:
+        assert picture.mode == "RGB"
+        np.testing.assert_array_equal(drawn, pixels[0])
+        heading = np.array(picture)[:HEAD]
+        assert heading.max() == 255
+        assert not np.ptp(heading, axis=2).any()  # white on grey
+    else:
+        assert picture.mode == "L"
+        np.testing.assert_array_equal(drawn, np.rint(pixels[0].mean(axis=2)))
+
+
+def test_a_set_of_three_channels_is_drawn_in_colour(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    samples = Samples(pixels, np.arange(2, dtype=np.uint8), np.arange(2))
+    mean, std = pixel_statistics(pixels)
+    info = SetInfo(
+        source="mnist",
+        request="{}",
+        shards=1,
+        size=32,
+        channels=3,
+        classes=2,
+        mean=mean,
+        std=std,
+        zoom="none",
+        seed=0,
+        train_count=2,
+        test_count=2,
+        digest=set_digest({"train": samples, "test": samples}),
+    )
+    for split in ("train", "test"):
+        write_shard(tmp_path, split, 0, samples, info)
+    path = tmp_path / "picture.png"
+    status, _, errors = preview(path, "--data", tmp_path, "--shift", 0.1)
+    assert status == 0, errors
+    with Image.open(path) as image:
+        drawn = np.array(image)
+    np.testing.assert_array_equal(drawn[HEAD : HEAD + 32, :32], pixels[0])
 
 
 def test_bad_input_is_one_line(data: Path, tmp_path: Path) -> None:
