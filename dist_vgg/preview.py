@@ -60,7 +60,9 @@ def main(argv: Sequence[str]) -> int:
     strengths = [f.name for f in fields(Augment)]
     names = ["data", "seed", *strengths]
     add_options(parser, names)
-    parser.add_argument("--config", metavar="FILE.toml", help="take options of train from a file")
+    parser.add_argument(
+        "--config", metavar="FILE.toml", help="take options of train from a file or recipe"
+    )
     options = vars(parser.parse_args(argv))
     path = options["picture"]
     if path.suffix != ".png":

@@ -72,7 +72,7 @@ def test_three_channels_are_colour_and_others_their_mean_in_grey(channels: int) 
         assert picture.mode == "RGB"
         np.testing.assert_array_equal(drawn, pixels[0])
         heading = np.array(picture)[:HEAD]
-        assert heading.max() == 255
+        assert heading.max() > 200
         assert not np.ptp(heading, axis=2).any()  # white on grey
     else:
         assert picture.mode == "L"
