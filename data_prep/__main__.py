@@ -40,6 +40,21 @@ from dist_vgg.shards import (
     write_shard,
 )
 
+# What those look for who come from other programs.
+HINTS = {
+    name: f"did you mean {option}?"
+    for names, option in (
+        ("ranks workers num-workers np n files", "--shards"),
+        ("samples images count num train-size subset", "--limit"),
+        ("input data mnist path folder", "--raw"),
+        ("output output-dir out-dir", "--out"),
+        ("force replace", "--overwrite"),
+        ("pixels side resize image-size", "--size"),
+        ("verify", "--check"),
+        ("validation val val-size", "--held-out"),
+    )
+    for name in names.split()
+}
 MAX_SIZE = 1024  # an image's side; beyond it the whole set fits no memory
 
 
@@ -290,6 +305,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m data_prep",
+        hints=HINTS,
         description=(__doc__ or "").splitlines()[0],
         formatter_class=_Help,
     )

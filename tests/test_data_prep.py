@@ -368,6 +368,7 @@ MISTAKES = {
     "--limits=4": "unknown option --limits; did you mean --limit?",
     "--ovrwrite": "unknown option --ovrwrite; did you mean --overwrite?",
     "--colour": "unknown option --colour; see",
+    "--ranks 4": "unknown option --ranks; did you mean --shards?",
     "extra --shrads 4": "unknown option --shrads; did you mean --shards?",
     "--xyzzy": "unknown option --xyzzy; see",
     "data": "unexpected argument data",
