@@ -19,6 +19,8 @@ from dist_vgg.runs import describe_machine
 if TYPE_CHECKING:
     from dist_vgg.train import Trainer
 
+HOSTS = 16  # that the head of a run names; config.json has all
+
 
 def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
     """What config.json holds: all that a stranger needs to get the same weights again."""
@@ -64,8 +66,9 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
     shards = plural(info.shards, "shard")
     steps = f"{plural(trainer.steps, 'step')} in {plural(config.epochs, 'epoch')}"
     by_host = _by_host(hosts)
-    on_hosts = ", ".join(f"{host} ({len(ranks)})" for host, ranks in by_host.items())
-    there = f" on {hosts[0]}" if len(by_host) > 1 else ""
+    named = [f"{host} ({len(ranks)})" for host, ranks in by_host.items()]
+    on_hosts = ", ".join([*named[:HOSTS], *([f"{len(named)} hosts in all"] * (len(named) > HOSTS))])
+    there = f", on {hosts[0]}" if len(by_host) > 1 else ""
     lines = []
     if info.source == "digits":
         lines = [
@@ -85,7 +88,7 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
         *([f"images  drawn anew: {varied}"] if varied else []),
         f"ranks   {trainer.comm.size} on {on_hosts}, route {trainer.route.kind}, run {folder}",
         f"kernels NumPy {np.__version__}, {', '.join(blas_kernels())}",
-        f"stop    kill -USR1 {os.getpid()}{there} (rank 0) saves after the step that is being done",
+        f"stop    kill -USR1 {os.getpid()} (rank 0{there}): the run saves after its step and ends",
         *([f"standby none: {trainer.lacks}; what is lost is what came after the last checkpoint"]
           if trainer.lacks else []),
     ])  # fmt: skip

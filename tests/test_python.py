@@ -70,3 +70,12 @@ def test_only_the_stand_in_is_called_one(data: Path, source: str, loud: int) -> 
     head = words.head(trainer_of(data, source), Path("run"), ["node1"])
     assert head.count("a small stand-in") == loud
     assert f": {source}, 61 training images" in head
+
+
+def test_the_head_names_so_many_hosts_as_fit(data: Path) -> None:
+    trainer = trainer_of(data)
+    some = words.head(trainer, Path("run"), [f"node{n // 2}" for n in range(6)])
+    assert " on node0 (2), node1 (2), node2 (2), route " in some
+    assert "(rank 0, on node0): the run saves" in some
+    many = words.head(trainer, Path("run"), [f"node{n}" for n in range(100)])
+    assert ", node15 (1), 100 hosts in all, route " in many
