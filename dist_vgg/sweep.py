@@ -34,6 +34,9 @@ from dist_vgg.shards import SetInfo, open_set
 PYTHON = [sys.executable, "-m"]
 Variant = dict[str, str]  # values of the options that vary, as on the command line
 SCORE, HELD_OUT = "score.json", "held-out.json"  # of evaluate, in a run's folder
+# Okabe and Ito's colours, which colour-blind people tell apart, too; yellow is too pale on white.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+STYLES = ["solid", "dashed", "dotted", "dashdot"]
 TRAINS = {"config", *TrainConfig.__dataclass_fields__} - {"seed"}  # options that go behind --
 
 
@@ -134,7 +137,12 @@ class Children:
 
 
 def variants(given: Sequence[str]) -> list[Variant]:
-    """All combinations of "name=value,value" options; UserError for one that makes no sense.
+    """All combinations of "name=value,value" options; UserError for one that makes no sense."""
+    return [_joined(parts) for parts in itertools.product(*axes_of(given))]
+
+
+def axes_of(given: Sequence[str]) -> list[list[Variant]]:
+    """What varies, one list for each "name=value,value"; UserError for one that makes no sense.
 
     Options that vary together stand as one: "optimizer/lr=sgd/0.01,adam/1e-4".
     """
@@ -156,10 +164,11 @@ def variants(given: Sequence[str]) -> list[Variant]:
                 raise UserError(f"--vary {text}: {name} varies twice; give all its values at once")
             seen.add(name)
         axes.append([dict(zip(names, values, strict=True)) for values in choices])
-    combined: list[Variant] = []
-    for chosen in itertools.product(*axes):
-        combined.append({name: value for part in chosen for name, value in part.items()})
-    return combined
+    return axes
+
+
+def _joined(parts: Sequence[Variant]) -> Variant:
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def as_options(variant: Variant) -> list[str]:
@@ -349,8 +358,32 @@ def report(found: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def draw(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
-    """Training loss by epoch: a line for each variant, its seeds' mean, in a band of its range."""
+def looks(axes: Sequence[Sequence[Variant]]) -> dict[str, tuple[int, int]]:
+    """The number of a colour and of a line style for each variant, by label; no two are alike.
+
+    Where several options vary, styles tell the values of the last one for which they suffice, and
+    colours those of the others; where one varies, colours do. Variants of a colour come together.
+    """
+    varied = [place for place, axis in enumerate(axes) if len(axis) > 1]
+    fit = [place for place in varied if len(axes[place]) <= len(STYLES)]
+    styled = fit[-1] if fit and len(varied) > 1 else None
+    colours: dict[tuple[int, ...], int] = {}
+    found: dict[str, tuple[int, int]] = {}
+    for numbers in itertools.product(*(range(len(axis)) for axis in axes)):
+        others = tuple(number for place, number in enumerate(numbers) if place != styled)
+        colour = colours.setdefault(others, len(colours))
+        variant = _joined([axis[number] for axis, number in zip(axes, numbers, strict=True)])
+        found[label(variant)] = colour, 0 if styled is None else numbers[styled]
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+def draw(
+    path: Path, found: Sequence[Mapping[str, Any]], varied: Sequence[Sequence[Variant]]
+) -> None:
+    """Training loss by epoch: a line for each variant, its seeds' mean, in a band of its range.
+
+    `varied` is what `axes_of` gives, from which the lines have their looks.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -360,19 +393,30 @@ def draw(path: Path, found: Sequence[Mapping[str, Any]]) -> None:
     curves: dict[str, list[list[float]]] = {}
     for one in found:
         curves.setdefault(label(one["variant"]), []).append(one["loss"])
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    for name, losses in curves.items():
+    look = looks(varied)
+    palette: list[Any] = list(COLOURS)
+    count = 1 + max(colour for colour, _ in look.values())
+    if count > len(COLOURS):  # a scale has as many as it takes; its pale end is left out
+        scale = matplotlib.colormaps["viridis"]
+        palette = [scale(0.9 * number / (count - 1)) for number in range(count)]
+    figure, axes = pyplot.subplots(figsize=(9, 4.5), layout="constrained")
+    for name, (colour, style) in look.items():
+        if name not in curves:  # all of its runs have diverged
+            continue
+        losses = curves[name]
         epochs = range(1, 1 + min(map(len, losses)))
         several = list(zip(*losses, strict=False))
-        (line,) = axes.plot(epochs, list(map(mean, several)), label=name)
+        means, shown = list(map(mean, several)), palette[colour]
+        axes.plot(epochs, means, label=name, color=shown, linestyle=STYLES[style])
         low, high = list(map(min, several)), list(map(max, several))
-        axes.fill_between(epochs, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        axes.fill_between(epochs, low, high, color=shown, alpha=0.15, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
+    # Not from zero: label smoothing keeps losses far above it, and the curves would be flat.
     axes.set_ylabel("training loss")
-    axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small")
+    # Beside the curves, where it hides none; long enough lines to see how they are dashed.
+    figure.legend(loc="outside right upper", frameon=False, fontsize="small", handlelength=3)
     with written_beside(path) as beside:
         figure.savefig(beside, format=path.suffix[1:], dpi=150, bbox_inches="tight")
     pyplot.close(figure)
@@ -468,7 +512,7 @@ def sweep(argv: Sequence[str]) -> int:
     for one in diverged:
         print(f"\ndiverged: {label(one.variant)}, seed {one.seed}", flush=True)
     if own.plot and found:
-        draw(own.plot, found)
+        draw(own.plot, found, axes_of(own.vary))
     return Diverged.status if diverged else 0
 
 
