@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -114,6 +115,19 @@ def test_signal_to_one_rank_stops_all_at_the_same_step(
     status, output, errors = launcher.run(3, INSIDE / "signalled_train.py", moment, *options)
     assert status == 128 + signal.SIGUSR1, errors
     assert "stopped by SIGUSR1 after step 3 of 6" in output
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_the_head_of_a_run_says_how_to_stop_it(ranks: int, data: Path, tmp_path: Path) -> None:
+    run = ("--data", data, "--out", tmp_path / "run", *SMALL, "--epochs", 50)
+    process = launcher.start(ranks, INSIDE / "slow_train.py", *run)
+    assert process.stdout
+    head = next(line for line in process.stdout if line.startswith("stop "))
+    wait_for_step(tmp_path / "run", 1)
+    subprocess.run(shlex.split(head.split(maxsplit=1)[1].partition(" (")[0]), check=True)
+    status, output, errors = launcher.finish(process)
+    assert status == 128 + signal.SIGUSR1, errors
+    assert "stopped by SIGUSR1 after step" in output
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
