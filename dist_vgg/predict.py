@@ -1,162 +1,171 @@
 """Predict the class of image files with trained weights.
 
 python -m dist_vgg.predict runs/NAME digit.png photo.jpg
+python -m dist_vgg.predict runs/NAME photo.jpg --show seen.png
+python -m dist_vgg.predict runs/NAME *.png --json
 """
 
 import io
-import os
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageOps
 
 from dist_vgg import functional as F
-from dist_vgg.checkpoint import load_weights
-from dist_vgg.comm import run_alone
+from dist_vgg.checkpoint import Weights, load_weights
+from dist_vgg.comm import run_alone, tell
 from dist_vgg.command_line import Parser
+from dist_vgg.digit import like_mnist
 from dist_vgg.errors import UserError
 from dist_vgg.evaluate import load_network
+from dist_vgg.files import check_writable, write_bytes
+from dist_vgg.layers import Sequential
+from dist_vgg.pictures import light_on_dark, read_picture
 from dist_vgg.shards import normalise
 
-# MNIST's digits are scaled into 20x20 and put into 28x28 with their centre of mass on pixel 14.
-SIDE, BOX = 28, 20
-INK = 64  # of 255: fainter pixels are paper
-
-# None that needs another program (EPS: Ghostscript) or is seldom seen, and so seldom tested.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
-MAX_BYTES, MAX_PIXELS = 128 << 20, 1 << 25
+NO_DIGIT = "no digit found"
+CELL, GAP, LINE = 128, 8, 13  # of --show: pixels of a picture, between pictures, and of a line
+COLUMNS = 3
 
 
-def read_image(path: Path) -> Image.Image:
-    """A common image file, in grey levels, the digit light on a dark ground.
+@dataclass(frozen=True)
+class Answer:
+    """What became of an image file."""
 
-    Transparency is taken as white paper. What the border is made of is the ground.
-    Raises UserError for a file that is no image, or too large a one: memory stays below 1 GB.
+    path: Path
+    picture: Image.Image | None = None  # as it was given, no larger than a cell of --show
+    frame: Image.Image | None = None  # what the network gets; None where there is no digit
+    probabilities: np.ndarray | None = None  # (classes,), where the network got a frame
+    error: str = ""  # why the file could not be read
+
+    def __str__(self) -> str:
+        """The words that follow the path."""
+        if self.error or self.probabilities is None:
+            return self.error or NO_DIGIT
+        ranking = np.argsort(-self.probabilities)
+        shown = ", ".join(f"{k} {self.probabilities[k]:.1%}" for k in ranking[:3])
+        return f"{ranking[0]}   ({shown})"
+
+    def fields(self) -> dict[str, Any]:
+        """What --json tells."""
+        p = self.probabilities
+        return {
+            "image": str(self.path),
+            "prediction": None if p is None else int(p.argmax()),
+            "probabilities": None if p is None else p.tolist(),
+            **({"error": self.error} if self.error else {}),
+        }
+
+
+def answer(net: Sequential, weights: Weights, path: Path, as_is: bool) -> Answer:
+    """Read an image file, find its digit and have the network name it.
+
+    One by one, so that an image's numbers don't depend on its company.
     """
     try:
-        if not path.is_dir() and not path.is_file() and path.exists():
-            raise UserError(f"can't read the image {path}: it is no file")
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(
-                f"the image {path} is larger than {MAX_BYTES >> 20} MiB; make it smaller"
-            )
-        with _silent():
-            rgba = _decoded(path.read_bytes())
-    except UserError:
-        raise
-    except UnidentifiedImageError as error:
-        raise UserError(
-            f"{path} is no image that Pillow can read; name a PNG or JPEG file"
-        ) from error
-    except Exception as error:  # whatever a decoder stumbles over
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or "damaged"
-        raise UserError(f"can't read the image {path}: {reason}") from error
-    paper = Image.new("RGBA", rgba.size, "white")
-    grey = Image.alpha_composite(paper, rgba).convert("L")
-    pixels = np.asarray(grey)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return ImageOps.invert(grey) if np.median(border) > 127 else grey
+        picture = read_picture(path)
+    except UserError as error:
+        return Answer(path, error=str(error))
+    grey = light_on_dark(picture)
+    small = ImageOps.contain(picture, (CELL, CELL))
+    digit = grey if as_is else like_mnist(grey)
+    if digit is None:
+        return Answer(path, small)
+    side = weights.network["size"]
+    # The filter with which data_prep enlarged the training images.
+    frame = digit.resize((side, side), Image.Resampling.BICUBIC)
+    x = normalise(np.asarray(frame)[None, :, :, None], weights.mean, weights.std)
+    (p,) = F.softmax(net.forward(x))
+    return Answer(path, small, frame, p)
 
 
-def _decoded(data: bytes) -> Image.Image:
-    """The first picture in an image file's bytes, upright, with transparency."""
-    # From memory, since decoders ask a file for as many bytes as it says that it has.
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(
-                f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}; "
-                "make it smaller"
-            )
-        return _eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
+def draw(answers: Sequence[Answer]) -> Image.Image:
+    """A picture of what the network sees: each image beside its frame, with the answer below."""
+    columns = min(COLUMNS, len(answers))
+    across, down = 2 * (CELL + GAP) + GAP, CELL + 2 * LINE + 2 * GAP
+    size = across * columns + GAP, down * -(-len(answers) // columns) + GAP
+    sheet = Image.new("RGB", size, (64, 64, 64))
+    pen = ImageDraw.Draw(sheet)
+    for index, shown in enumerate(answers):
+        left, top = index % columns * across + GAP, index // columns * down + GAP
+        for place, image in enumerate((shown.picture, shown.frame)):
+            x = left + place * (CELL + GAP)
+            pen.rectangle((x, top, x + CELL - 1, top + CELL - 1), outline=(96, 96, 96))
+            if image:
+                fitted = ImageOps.contain(image, (CELL, CELL), Image.Resampling.NEAREST)
+                middle = (CELL - fitted.width) // 2, (CELL - fitted.height) // 2
+                sheet.paste(fitted, (x + middle[0], top + middle[1]))
+        words = "can't be read" if shown.error else str(shown)
+        for line, text in enumerate((shown.path.name, words)):
+            plain = text.encode("ascii", "replace").decode()  # what every font has
+            room = (across - GAP) // 6
+            pen.text((left, top + CELL + 2 + LINE * line), plain[:room], fill="white")
+    return sheet
 
 
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep decoders from printing: Pillow warns and logs, libtiff writes to the error output."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with warnings.catch_warnings(), Path(os.devnull).open("wb") as nothing:
-        warnings.simplefilter("ignore")
-        os.dup2(nothing.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+def report(answers: Iterable[Answer], as_json: bool) -> list[Answer]:
+    """Print the answers as they come, or all as JSON in the end; bad files go to stderr."""
+    told = []
+    for each in answers:
+        told.append(each)
+        if each.error:
+            tell(f"dist_vgg.predict: error: {each.error}")
+        elif not as_json:
+            print(f"{each.path}: {each}", flush=True)
+    if as_json:
+        print(json.dumps([each.fields() for each in told], indent=2))
+    return told
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Stretch grey levels of 16 or more bits to 0..255; Pillow would cut them off at 255."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    levels = np.array(image, np.float32)
-    span = float(np.ptp(levels))
-    if not np.isfinite(span):
-        raise ValueError("its pixels are not all finite")
-    levels -= levels.min()
-    levels *= 255 / span if span else 0
-    return Image.fromarray(np.rint(levels, out=levels).astype(np.uint8))
-
-
-def like_mnist(image: Image.Image) -> Image.Image:
-    """Bring a light digit on a dark ground to MNIST's size and place (LeCun et al., 1998)."""
-    image = ImageOps.autocontrast(image)
-    box = image.point(lambda level: 255 if level > INK else 0).getbbox()
-    if box is None:
-        return image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    digit = image.crop(box)
-    scale = BOX / max(digit.size)
-    width, height = (max(1, round(side * scale)) for side in digit.size)
-    pixels = np.asarray(digit.resize((width, height), Image.Resampling.BICUBIC), np.float64)
-    if not pixels.any():  # specks too small to see
-        return Image.new("L", (SIDE, SIDE))
-    pixels *= 255 / pixels.max()  # a thin pen fades as a large picture shrinks
-    mass = pixels.sum()
-    centre_x = (pixels.sum(axis=0) @ np.arange(width)) / mass
-    centre_y = (pixels.sum(axis=1) @ np.arange(height)) / mass
-    x, y = (
-        int(np.clip(round(SIDE / 2 - centre), 0, SIDE - extent))
-        for centre, extent in ((centre_x, width), (centre_y, height))
-    )
-    frame = np.zeros((SIDE, SIDE), np.uint8)
-    frame[y : y + height, x : x + width] = pixels.round()
-    return Image.fromarray(frame)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command; returns its exit status."""
+def own_parser() -> Parser:
+    """The command line of `python -m dist_vgg.predict`."""
     parser = Parser(prog="python -m dist_vgg.predict", description=__doc__.split("\n")[0])
     parser.add_argument(
         "weights", metavar="WEIGHTS", type=Path, help="weights.h5, or a run's folder"
     )
-    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="one digit in each")
     parser.add_argument(
-        "--as-is", action="store_true", help="only resize; don't crop and centre as in MNIST"
+        "images", metavar="IMAGE", type=Path, nargs="+",
+        help="one digit in each; a file that can't be read is told, the others are predicted, and "
+        "the exit status is 2",
+    )  # fmt: skip
+    parser.add_argument(
+        "--as-is", action="store_true", help="only resize; don't look for a digit as MNIST has it"
     )
-    options = parser.parse_args(argv)
+    parser.add_argument(
+        "--show", type=Path, metavar="FILE.png",
+        help="draw each image beside what the network sees of it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", action="store_true",
+        help="print a JSON array with an object for each image: image (the path), prediction and "
+        "probabilities (a list with one for each class), both null where no digit was found or "
+        "the file can't be read, and then error says why",
+    )  # fmt: skip
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit status."""
+    options = own_parser().parse_args(argv)
+    if options.show:
+        if options.show.suffix != ".png":
+            raise UserError(f"--show {options.show}: name a .png file")
+        check_writable("--show", options.show)
     weights = load_weights(options.weights)
     if weights.network["channels"] != 1:
         raise UserError(f"{options.weights} is for images of several channels; predict takes grey")
     net = load_network(weights)
-    side = weights.network["size"]
-    frames = []
-    for path in options.images:
-        image = read_image(path)
-        image = image if options.as_is else like_mnist(image)
-        # The filter with which data_prep enlarged the training images.
-        frames.append(np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)))
-    for path, frame in zip(options.images, frames, strict=True):
-        # One by one, so that an image's numbers don't depend on its company.
-        x = normalise(frame[None, :, :, None], weights.mean, weights.std)
-        (p,) = F.softmax(net.forward(x))
-        ranking = np.argsort(-p)
-        shown = ", ".join(f"{k} {p[k]:.1%}" for k in ranking[:3])
-        print(f"{path}: {ranking[0]}   ({shown})")
-    return 0
+    coming = (answer(net, weights, path, options.as_is) for path in options.images)
+    answers = report(coming, options.json)
+    if options.show:
+        png = io.BytesIO()
+        draw(answers).save(png, "PNG")
+        write_bytes(options.show, png.getvalue())
+    return UserError.status if any(each.error for each in answers) else 0
 
 
 if __name__ == "__main__":

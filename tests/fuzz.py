@@ -38,7 +38,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep import mnist
-from dist_vgg import bounds, checkpoint, config, files, predict, shards
+from dist_vgg import bounds, checkpoint, config, digit, files, pictures, shards
 from dist_vgg.checkpoint import (
     Checkpoint,
     Weights,
@@ -48,8 +48,9 @@ from dist_vgg.checkpoint import (
     save_weights,
 )
 from dist_vgg.config import TrainConfig, read_toml
+from dist_vgg.digit import like_mnist
 from dist_vgg.errors import UserError
-from dist_vgg.predict import like_mnist, read_image
+from dist_vgg.pictures import read_image
 from dist_vgg.shards import Samples, SetInfo
 
 SECONDS = 10  # for one trial
@@ -547,7 +548,17 @@ def cover(name: str, trials: int, seed: int) -> None:
             if end == FAILED:
                 raise RuntimeError(fault)
 
-        for module in (bounds, checkpoint, config, files, mnist, predict, shards, config.tomllib):
+        for module in (
+            bounds,
+            checkpoint,
+            config,
+            digit,
+            files,
+            mnist,
+            pictures,
+            shards,
+            config.tomllib,
+        ):
             for value in list(vars(module).values()):
                 if isinstance(value, FunctionType) and value.__module__.startswith(module.__name__):
                     atheris.instrument_func(value)

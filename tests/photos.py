@@ -23,10 +23,11 @@ from PIL import Image, ImageFilter
 
 from data_prep import mnist
 from dist_vgg.checkpoint import Weights, load_weights
+from dist_vgg.digit import like_mnist
 from dist_vgg.errors import UserError
 from dist_vgg.evaluate import load_network
 from dist_vgg.layers import Sequential
-from dist_vgg.predict import like_mnist, read_image
+from dist_vgg.pictures import read_image
 from dist_vgg.shards import normalise
 
 SIDES = 40, 1000
