@@ -1,8 +1,8 @@
 """Find the digit in a picture and bring it to MNIST's size and place.
 
-All is done with means over boxes, sorting and one flood fill, so that it is soon rewritten in
-another language: uneven light is taken off, what remains is ink where it stands out from the
-noise, and the ink is framed as MNIST's digits were (LeCun et al., 1998).
+The ground with its uneven light is taken off; what stands out from the noise that remains is ink,
+and the ink is framed as MNIST's digits were (LeCun et al., 1998). It takes least squares for six
+numbers, sums over boxes and one flood fill, so that it is soon rewritten in another language.
 """
 
 import numpy as np
