@@ -110,18 +110,23 @@ class Launched(NamedTuple):
 
 
 def launched() -> Launched:
-    """What has started this process; of several launchers around each other, the innermost.
+    """What has started this process; of an mpirun within an srun, the mpirun.
 
     SLURM_NTASKS is not asked: a batch script and all that it starts have it as well.
     """
     # mpirun's, and srun's with PMI; and srun's own, which the ranks of an mpirun inherit.
-    for rank, size, launcher in (
-        ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun"),
-        ("PMI_RANK", "PMI_SIZE", "mpirun"),
-        ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun"),
-    ):
-        with suppress(KeyError, ValueError):
-            number, count = int(os.environ[rank]), int(os.environ[size])
+    pairs = {
+        name: (os.environ.get(rank, ""), os.environ.get(size, ""))
+        for name, rank, size in (
+            ("open mpi", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+            ("pmi", "PMI_RANK", "PMI_SIZE"),
+            ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+        )
+    }
+    for pair in pairs.values():
+        with suppress(ValueError):
+            number, count = map(int, pair)
+            launcher = "srun" if pair == pairs["srun"] else "mpirun"
             return Launched(number, count, launcher, speaks=number == 0)
     with suppress(KeyError, ValueError):
         number = int(os.environ["PMIX_RANK"])  # PMIx tells no size, so rank 0 may be alone
@@ -180,11 +185,14 @@ def require_same(comm: "MPI.Intracomm", facts: Mapping[str, object], mend: str) 
             raise UserError(f"ranks differ in {name}: {', '.join(each)}; {mend}")
 
 
-def _program() -> dict[str, str]:
+def program_facts() -> dict[str, object]:
     """The versions of what computes, this program's with a checksum over its source."""
     digest = hashlib.sha256()
-    for path in sorted(Path(dist_vgg.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
+    folder = Path(dist_vgg.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        # Editors leave files of their own beside, whose names begin with a dot.
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            digest.update(path.read_bytes())
     return {
         "the version of dist_vgg": f"{dist_vgg.__version__} (source {digest.hexdigest()[:8]})",
         "the version of NumPy": np.__version__,
@@ -199,18 +207,18 @@ def tell(words: str) -> None:
 
 
 def run_alone(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
-    """Run a command that is one process and needs no MPI; end the process with its status."""
+    """Run a command that is one process and needs no MPI; end the process with its status.
+
+    Of several that srun has started the first one works, since a shell may be one of them.
+    """
     argv = sys.argv[1:]
     rank, size, launcher, speaks = launched()
-    if size > 1:
-        if rank:
-            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-        if not INFORMS & set(argv):
-            if speaks:
-                command = name.rpartition(".")[2]
-                tell(f"{name}: error: {command} is one process: start it without {launcher}")
-            sys.exit(UserError.status)
-    sys.exit(guarded(name, lambda: main(argv)))
+    if size > 1 and launcher == "mpirun" and not INFORMS & set(argv):
+        if speaks:
+            command = name.rpartition(".")[2]
+            tell(f"{name}: error: {command} is one process: start it without mpirun")
+        sys.exit(UserError.status)
+    sys.exit(0 if rank else guarded(name, lambda: main(argv)))
 
 
 def guarded(name: str, call: Callable[[], int]) -> int:
@@ -275,7 +283,7 @@ def run_command(
     try:
         _forget_names(comm)
         try:
-            require_same(comm, _program(), "install the same version on every host")
+            require_same(comm, program_facts(), "install the same version on every host")
             status = main(argv, comm)
         except SystemExit as end:  # argparse, after --help
             status = int(end.code or 0)

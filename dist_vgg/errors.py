@@ -28,7 +28,7 @@ class UserError(Exception):
 
 
 class Diverged(UserError):
-    """Numbers of the training are no longer finite, which no other try will change."""
+    """Numbers of the training are not finite or have exploded, which no other try will change."""
 
     status = 70
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 
 from dist_vgg import functional as F
 from dist_vgg.checkpoint import Weights, load_weights
@@ -71,7 +71,7 @@ def answer(net: Sequential, weights: Weights, path: Path, as_is: bool) -> Answer
     except UserError as error:
         return Answer(path, error=str(error))
     grey = light_on_dark(picture)
-    small = ImageOps.contain(picture, (CELL, CELL))
+    small = fitted(picture)
     digit = grey if as_is else like_mnist(grey)
     if digit is None:
         return Answer(path, small)
@@ -81,6 +81,15 @@ def answer(net: Sequential, weights: Weights, path: Path, as_is: bool) -> Answer
     x = normalise(np.asarray(frame)[None, :, :, None], weights.mean, weights.std)
     (p,) = F.softmax(net.forward(x))
     return Answer(path, small, frame, p)
+
+
+def fitted(
+    image: Image.Image, resampling: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
+    """An image as large as a cell of --show takes; one of 1,000 to 3 keeps a pixel's height."""
+    scale = CELL / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), resampling)
 
 
 def draw(answers: Sequence[Answer]) -> Image.Image:
@@ -96,9 +105,9 @@ def draw(answers: Sequence[Answer]) -> Image.Image:
             x = left + place * (CELL + GAP)
             pen.rectangle((x, top, x + CELL - 1, top + CELL - 1), outline=(96, 96, 96))
             if image:
-                fitted = ImageOps.contain(image, (CELL, CELL), Image.Resampling.NEAREST)
-                middle = (CELL - fitted.width) // 2, (CELL - fitted.height) // 2
-                sheet.paste(fitted, (x + middle[0], top + middle[1]))
+                shrunk = fitted(image, Image.Resampling.NEAREST)
+                middle = (CELL - shrunk.width) // 2, (CELL - shrunk.height) // 2
+                sheet.paste(shrunk, (x + middle[0], top + middle[1]))
         words = "can't be read" if shown.error else str(shown)
         for line, text in enumerate((shown.path.name, words)):
             plain = text.encode("ascii", "replace").decode()  # what every font has

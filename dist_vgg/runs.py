@@ -148,19 +148,25 @@ def _describe(folder: Path, resume: bool, description: dict[str, Any], anew: boo
     write_text(path, json.dumps(description, indent=2) + "\n")
 
 
-def check_shared(folder: Path, run: str, hosts: Sequence[str], comm: "MPI.Intracomm") -> None:
+def check_shared(
+    folder: Path,
+    run: str,
+    hosts: Sequence[str],
+    comm: "MPI.Intracomm",
+    beat: Callable[[str], object],
+) -> None:
     """Under a supervisor on several hosts: see that those who need the run's folder have it.
 
     Rank 0 must have the one in which the supervisor keeps its elastic.jsonl; UserError on every
     rank where it has not. A warning names the hosts that could not take rank 0's place.
     """
     with together(comm):
-        if comm.rank == 0 and not _appears(folder, lambda: (folder / "elastic.jsonl").exists()):
+        if comm.rank == 0 and not _appears(folder, (folder / "elastic.jsonl").exists, beat):
             raise UserError(
                 f"the run's folder {folder} is not the one that dist_vgg.elastic has on its host; "
                 "name one with --out on a disk that the hosts share"
             )
-    sees = _appears(folder, lambda: run_name(folder) == run)
+    sees = _appears(folder, lambda: run_name(folder) == run, beat)
     texts = gather_texts(comm, "yes" if sees else "")
     without = dict.fromkeys(host for host, text in zip(hosts, texts, strict=True) if not text)
     if without:
@@ -171,7 +177,7 @@ def check_shared(folder: Path, run: str, hosts: Sequence[str], comm: "MPI.Intrac
         )
 
 
-def _appears(folder: Path, there: Callable[[], bool]) -> bool:
+def _appears(folder: Path, there: Callable[[], bool], beat: Callable[[str], object]) -> bool:
     """Whether something is there in a folder, or soon: a shared disk may show new files late."""
     end = time.monotonic() + FOLDER_SECONDS
     while not there():
@@ -180,6 +186,7 @@ def _appears(folder: Path, there: Callable[[], bool]) -> bool:
         with suppress(OSError):
             next(folder.parent.iterdir(), None)  # has NFS ask its server what is new
         time.sleep(0.1)
+        beat("looking for the run's folder")
     return True
 
 

@@ -61,8 +61,8 @@ class SetInfo:
         """What must be the same on every host, in words: the images, and how they were dealt."""
         return {
             "the data set": self.digest[:16],
-            "its number of shards": self.shards,
-            "its request": self.request,
+            "the number of shards": self.shards,
+            "the request to data_prep": self.request,
         }
 
     @property

@@ -29,6 +29,7 @@ from dist_vgg.comm import (
     add_up,
     barrier,
     gather_texts,
+    program_facts,
     require_same,
     run_command,
     share_text,
@@ -97,6 +98,18 @@ class EpochSums:
     seconds: float = 0.0
 
 
+def exploded(loss: float, norm: float, classes: int) -> str:
+    """What shows that training has diverged, though its numbers are finite; "" where nothing does.
+
+    `loss` is the mean of some images, `norm` that of the gradient before it is clipped.
+    """
+    if loss > EXPLODED_LOSS * math.log(classes):
+        return f"the loss is {loss:.3g}, more than {EXPLODED_LOSS:,} times that of guessing"
+    if norm > EXPLODED_NORM:
+        return f"the gradient's norm is {norm:.3g}, more than {EXPLODED_NORM:,.0f}"
+    return ""
+
+
 def make_optimizer(config: TrainConfig) -> optim.Optimizer:
     """The update rule of a configuration."""
     if config.optimizer == "adam":
@@ -108,6 +121,7 @@ def make_optimizer(config: TrainConfig) -> optim.Optimizer:
 
 def _require_same(comm: "MPI.Intracomm", config: TrainConfig, info: SetInfo) -> None:
     """Raise UserError on every rank where ranks would train on other data or in another way."""
+    require_same(comm, program_facts(), "install the same version on every host")
     require_same(comm, info.facts(), "give every host the same shards")
     options = {flag(name): value for name, value in config.result_options().items()}
     require_same(comm, options, "start all ranks with the same options")
@@ -122,7 +136,8 @@ def _require_same(comm: "MPI.Intracomm", config: TrainConfig, info: SetInfo) -> 
 class Trainer:
     """One rank's part of a training run.
 
-    It sets this process's number of BLAS threads. `start` or `resume` it before the first step.
+    It settles this process for computing: BLAS threads, malloc and time slices, see machine.settle.
+    `start` or `resume` it before the first step.
     """
 
     def __init__(
@@ -338,7 +353,7 @@ class Trainer:
         """The step's sums over all shards, the same on every rank and at any rank count.
 
         Each number comes from one rank; only then are they added, in one order. Raises
-        Diverged on every rank, before the update, where a number is not finite.
+        Diverged on every rank, before the update, where a number is not finite or has exploded.
         """
         parts = [losses, correct, squares, np.zeros(self.comm.size), np.zeros(1)]
         parts[-2][self.comm.rank] = stopping.received[0] if stopping.received else 0
@@ -361,17 +376,13 @@ class Trainer:
 
     def _refuse_exploded(self, loss: float, norm: float) -> None:
         """Raise Diverged on every rank where a step's mean loss or gradient norm has exploded."""
-        most = EXPLODED_LOSS * math.log(self.info.classes)
-        if loss > most:
-            what = f"the loss is {loss:.3g}, {EXPLODED_LOSS:,} times that of guessing or more"
-        elif norm > EXPLODED_NORM:
-            what = f"the gradient's norm is {norm:.3g}, more than {EXPLODED_NORM:,.0f}"
-        else:
-            return
-        self._check_all()
-        raise Diverged(
-            f"step {self.step + 1}: training has diverged: {what}; lower --lr, or lengthen --warmup"
-        )
+        found = exploded(loss, norm, self.info.classes)
+        if found:
+            self._check_all()
+            raise Diverged(
+                f"step {self.step + 1}: training has diverged: {found}; lower --lr, or lengthen "
+                "--warmup"
+            )
 
     def _minutes_over(self) -> bool:
         """Whether the last try to write a checkpoint was --checkpoint-minutes ago."""
@@ -500,10 +511,10 @@ class Trainer:
                 self.net, self.held_out, info.mean, info.std, info.classes, self.comm,
                 done=lambda count: self.clock.listener("scoring held-out images"),
             )  # fmt: skip
-            if not np.isfinite(found.loss):
+            if not np.isfinite(found.loss) or exploded(found.loss, 0, info.classes):
                 raise Diverged(
-                    f"step {self.step}: the loss of the held-out images is NaN or Inf; lower --lr, "
-                    "lengthen --warmup, or look closer with --debug"
+                    f"step {self.step}: the loss of the held-out images is {found.loss:.3g}; lower "
+                    "--lr, lengthen --warmup, or look closer with --debug"
                 )
             record |= {f"{prefix}accuracy": found.accuracy, f"{prefix}loss": found.loss}
         # The last of them: the average, where there is one.
@@ -803,8 +814,10 @@ def train(
     named = bool(place or config.out)
     folder = prepare_folder(folder, comm, bool(place), description, anew, named)
     print(words.head(trainer, folder, hosts), flush=True)
-    if SUPERVISED in os.environ and len(set(hosts)) > 1:
-        check_shared(folder, trainer.run, hosts, comm)
+    # Not every mpirun hands the supervisor's mark on to other hosts, and all ranks must agree.
+    supervised = any(gather_texts(comm, os.environ.get(SUPERVISED, "")))
+    if supervised and len(set(hosts)) > 1:
+        check_shared(folder, trainer.run, hosts, comm, beat)
     beat("preparing the run's folder")
     if place:
         trainer.resume(state, sums)

@@ -11,8 +11,10 @@
 #   --limit N        how many training images (default: 1000)
 #   --seed N         another choice of images (default: 0)
 #   --size PIXELS    side of the enlarged images (default: 64)
-# It takes no others: there are always 8 shards, in quickstart/data, which is replaced. Other data
-# are made with python -m data_prep.
+#   --shards N       at least 8, as many as ranks (default: 8)
+#   --held-out N     N unused training images in place of the test images
+# It takes no others: the data are in quickstart/data, which is replaced. Other data are made with
+# python -m data_prep.
 #
 # Environment variables:
 #   PYTHON                            the Python that makes .venv, 3.10 or newer (default: python3)
@@ -25,18 +27,18 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 check_options() {
     while (($#)); do
         case $1 in
-        --raw=* | --source=* | --limit=* | --seed=* | --size=*) shift ;;
-        --raw | --source | --limit | --seed | --size) shift 2 || refuse "$1 needs a value" ;;
-        *) refuse "quickstart.sh takes no ${1%%=*}, only --raw, --source, --limit, --seed and --size;" \
-            "see launch/quickstart.sh --help" ;;
+        --raw=* | --source=* | --limit=* | --seed=* | --size=* | --shards=* | --held-out=*) shift ;;
+        --raw | --source | --limit | --seed | --size | --shards | --held-out)
+            shift 2 || refuse "$1 needs a value" ;;
+        *) refuse "quickstart.sh takes no ${1%%=*}; see launch/quickstart.sh --help" ;;
         esac
     done
 }
 check_options "$@"
 make_environment mpich,digits "$@"
 
-# NumPy brings the BLAS whose kernels decide the last bits.
-python -c 'import numpy; from dist_vgg.machine import blas_kernels as kernels; print("kernels ", ", ".join(kernels()))'
+# They decide the last bits.
+python -c 'from dist_vgg.machine import blas_kernels as kernels; print("kernels ", ", ".join(kernels()))'
 
 started=$SECONDS
 step() { printf '\n== %s (%d s so far)\n' "$*" $((SECONDS - started)); }

@@ -22,13 +22,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from data_prep import mnist
-from dist_vgg.checkpoint import Weights, load_weights
-from dist_vgg.digit import like_mnist
+from dist_vgg.checkpoint import load_weights
 from dist_vgg.errors import UserError
 from dist_vgg.evaluate import load_network
-from dist_vgg.layers import Sequential
-from dist_vgg.pictures import read_image
-from dist_vgg.shards import normalise
+from dist_vgg.predict import answer
 
 SIDES = 40, 1000
 SMALLEST_DIGIT = 16  # pixels; nobody could read fainter ones after JPEG
@@ -207,17 +204,6 @@ def encode(picture: Image.Image, rng: np.random.Generator) -> tuple[str, bytes]:
     return ("jpg" if jpeg else "png"), file.getvalue()
 
 
-def answer(net: Sequential, weights: Weights, path: Path) -> int | None:
-    """The class that predict gives to an image file; None where it finds no digit."""
-    image = like_mnist(read_image(path))
-    if image is None:
-        return None
-    side = weights.network["size"]
-    frame = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
-    x = normalise(frame[None, :, :, None], weights.mean, weights.std)
-    return int(net.forward(x).argmax())
-
-
 def main() -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -237,7 +223,7 @@ def main() -> int:
         for photo in photos(images, labels, given.seed):
             path = folder / photo.name
             path.write_bytes(photo.data)
-            found = answer(net, weights, path)
+            found = answer(net, weights, path, as_is=False).fields()["prediction"]
             if photo.label is None:
                 predicted += found is not None
             else:

@@ -47,6 +47,8 @@ def unlaunched(monkeypatch: pytest.MonkeyPatch) -> None:
         (SRUN, (2, 3, "srun")),
         ({**SRUN, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, (0, 1, "srun")),
         (PMI, (2, 3, "mpirun")),
+        ({**SRUN, **PMI}, (2, 3, "srun")),  # srun --mpi=pmi2
+        ({**SRUN, "PMI_RANK": "1", "PMI_SIZE": "6"}, (1, 6, "mpirun")),
         (OPEN_MPI, (2, 3, "mpirun")),
         ({**SRUN, **ONE}, (0, 1, "mpirun")),  # mpirun -n 1 that has started its proxy by srun
         ({"PMIX_RANK": "2"}, (2, 3, "mpirun")),

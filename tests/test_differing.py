@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,9 @@ def places(data: Path, tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("thing", "words"),
     [
-        ("kernels", ("in the BLAS kernels: ", "openblas 0.3.31 Haswell for rank 2 on node2",
+        ("kernels", ("in the BLAS kernels: ", "openblas 0.3.31 Haswell (a product ",
                      "OPENBLAS_CORETYPE")),
+        ("product", ("in the BLAS kernels: ", "for rank 2 on node2")),
         ("threads", ("in the BLAS threads: ", "[7] for rank 2 on node2")),
         ("version", ("in the version of dist_vgg: ", "0.0.9 (source", "install the same")),
         ("source", ("in the version of dist_vgg: ", "for rank 0 on node1")),
@@ -76,13 +78,23 @@ def test_another_data_set_on_one_host_is_refused(places: dict[str, Path]) -> Non
     for split in ("train", "test"):
         for index in range(info.shards):
             samples = load_shard(folder, split, index, info)
-            write_shard(
-                folder, split, index, samples, type(info)(**{**vars(info), "digest": 64 * "0"})
-            )
+            write_shard(folder, split, index, samples, replace(info, digest=64 * "0"))
     status, line = start(f"cd {places['node2']}", "--data", "data", cwd=places["node1"])
     assert status == 2
     assert f"ranks differ in the data set: {info.digest[:16]} for rank 0 on node1" in line
     assert f"{16 * '0'} for rank 2 on node2; give every host the same shards" in line
+
+
+def test_other_shards_of_the_same_images_are_refused(places: dict[str, Path]) -> None:
+    folder = places["node2"] / "data"
+    info = open_set(folder)
+    for split in ("train", "test"):
+        for index in range(info.shards):
+            samples = load_shard(folder, split, index, info)
+            write_shard(folder, split, index, samples, replace(info, request='{"seed": 1}'))
+    status, line = start(f"cd {places['node2']}", "--data", "data", cwd=places["node1"])
+    assert status == 2
+    assert "ranks differ in the request to data_prep: {} for rank 0 on node1" in line
 
 
 def test_a_mistake_that_one_host_has_names_it(places: dict[str, Path]) -> None:

@@ -9,7 +9,8 @@ import dist_vgg
 
 NEED_NO_MPI = (("predict", "--help"), ("summary",), ("preview", "--help"), ("train", "--help"),
                ("train", "--version"), ("evaluate", "--help"), ("replay", "--version"),
-               ("sweep", "--version"), ("elastic", "--version"))  # fmt: skip
+               ("sweep", "--version"), ("elastic", "--version"),
+               ("bench", "--help"), ("chaos", "--help"))  # fmt: skip
 
 
 @pytest.mark.parametrize("words", NEED_NO_MPI, ids=" ".join)
@@ -33,6 +34,16 @@ def test_a_command_of_one_process_refuses_several_ranks() -> None:
     assert (status, output) == (2, "")
     line = launcher.one_line(errors)
     assert line == "dist_vgg.summary: error: summary is one process: start it without mpirun"
+
+
+def test_of_several_that_srun_has_started_one_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell under srun --pty is one of them, and has no others to talk to."""
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    for rank in (0, 1):
+        monkeypatch.setenv("SLURM_PROCID", str(rank))
+        status, output, errors = launcher.run(1, "-m", "dist_vgg.summary")
+        assert (status, errors) == (0, "")
+        assert bool(output) == (rank == 0)
 
 
 def test_the_package_lists_its_commands() -> None:

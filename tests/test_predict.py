@@ -25,7 +25,7 @@ from dist_vgg.comm import run_alone
 from dist_vgg.digit import like_mnist
 from dist_vgg.errors import UserError
 from dist_vgg.pictures import read_image
-from dist_vgg.predict import CELL, GAP, main
+from dist_vgg.predict import CELL, GAP, NO_DIGIT, fitted, main
 from dist_vgg.vgg import initialise, vgg16
 
 NETWORK: dict[str, Any] = dict(size=32, channels=1, classes=10, width=0.05)
@@ -587,6 +587,18 @@ def test_show(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert pixels.shape[1] == 3 * across + GAP
     captions = pixels[GAP + CELL + 1 : -GAP]
     assert all((captions[:, x : x + CELL] > 200).any() for x in (GAP, across, 2 * across))
+
+
+def test_a_strip_keeps_nobody_from_being_predicted(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fitted(Image.new("L", (1000, 3))).size == (CELL, 1)  # Pillow's own way comes to 0
+    paths = [tmp_path / "wide.png", tmp_path / "high.png", *three(tmp_path)[:1]]
+    for path, size in zip(paths, [(1000, 3), (3, 1000)], strict=False):
+        Image.new("L", size, 200).save(path)
+    assert main([str(weights), "--show", str(tmp_path / "shown.png"), *map(str, paths)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.endswith(NO_DIGIT) for line in lines] == [True, True, False]
 
 
 def test_show_that_can_not_be_written(weights: Path, tmp_path: Path) -> None:

@@ -8,13 +8,15 @@ from mpi4py import MPI
 from threadpoolctl import threadpool_limits
 from training import EPOCHS, SMALL
 
+import dist_vgg
 from dist_vgg import machine, words
 from dist_vgg.batches import load_hosted
 from dist_vgg.checkpoint import load_weights
+from dist_vgg.comm import program_facts
 from dist_vgg.config import TrainConfig
 from dist_vgg.runs import choose_folder, prepare_folder
 from dist_vgg.shards import SetInfo, open_set
-from dist_vgg.train import Trainer
+from dist_vgg.train import Trainer, exploded
 
 COMM = MPI.COMM_SELF
 
@@ -79,3 +81,29 @@ def test_the_head_names_so_many_hosts_as_fit(data: Path) -> None:
     assert "(rank 0, on node0): the run saves" in some
     many = words.head(trainer, Path("run"), [f"node{n}" for n in range(100)])
     assert ", node15 (1), 100 hosts in all, route " in many
+
+
+@pytest.mark.parametrize(
+    ("loss", "norm", "words"),
+    [
+        (2302, 9e5, ""),
+        (2303, 0, "the loss is 2.3e+03, more than 1,000 times that of guessing"),
+        (0, 1.1e6, "the gradient's norm is 1.1e+06, more than 1,000,000"),
+    ],
+)
+def test_what_counts_as_exploded(loss: float, norm: float, words: str) -> None:
+    assert exploded(loss, norm, classes=10) == words
+
+
+def test_what_an_editor_leaves_beside_the_source_is_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "__init__.py").write_text("")
+    monkeypatch.setattr(dist_vgg, "__file__", str(tmp_path / "__init__.py"))
+    before = program_facts()
+    (tmp_path / ".#train.py").symlink_to("nobody@nowhere")  # the lock of Emacs
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints" / "train-checkpoint.py").write_text("old")
+    assert program_facts() == before
+    (tmp_path / "train.py").write_text("new")
+    assert program_facts() != before

@@ -6,6 +6,7 @@ differing_train.py THING [options of dist_vgg.train]
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from mpi4py import MPI
@@ -34,5 +35,8 @@ elif last and thing.startswith("--"):
     sys.argv += thing.split()
 elif last and thing.startswith("cd "):
     os.chdir(thing[3:])
+    os.environ.pop("DIST_VGG_ELASTIC", None)  # Open MPI hands no variables on to other hosts
+elif last and thing == "product":  # kernels without a name
+    machine.np = SimpleNamespace(random=np.random, float32=np.float64)  # type: ignore[assignment]
 
 run_command("dist_vgg.train", train.main, train_parser)
