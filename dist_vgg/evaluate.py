@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dist_vgg import machine
 from dist_vgg.batches import load_hosted
 from dist_vgg.checkpoint import Weights, load_weights, weights_in
 from dist_vgg.comm import require_same, run_command, together
@@ -21,7 +22,6 @@ from dist_vgg.config import LARGEST, flag
 from dist_vgg.errors import UserError
 from dist_vgg.files import check_writable, write_text
 from dist_vgg.layers import Sequential
-from dist_vgg.machine import facts, settle
 from dist_vgg.progress import Progress
 from dist_vgg.scoring import Score, around, score
 from dist_vgg.shards import SPLITS, SetInfo, open_set
@@ -89,7 +89,7 @@ def own_parser() -> Parser:
 
 def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     """Run the command; returns its exit status."""
-    settle(blas_threads=1)
+    machine.settle(blas_threads=1)
     with together(comm):
         options = own_parser().parse_args(argv)
         paths = weights_in(options.weights)
@@ -110,7 +110,8 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             check_writable("--json", options.json)
     compared = {name: weights.sha256[:16] for name, weights in models.items()}
     compared |= {flag(name): getattr(options, name) for name in ("split", "limit", "shifts")}
-    require_same(comm, {**compared, **info.facts(), **facts()}, "give all hosts the same")
+    require_same(comm, {**compared, **info.facts()}, "start all ranks with the same")
+    require_same(comm, machine.facts(), machine.MEND)
     shards = load_hosted(options.data, info, options.split, options.limit, comm)
     for name, weights in models.items():
         print(

@@ -14,6 +14,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 # The system call sched_setattr, which the C library does not offer.
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
+MEND = (  # what to do where `facts` differ
+    "other kernels round differently: set OPENBLAS_CORETYPE (Haswell, say) on every host, "
+    "and install the same NumPy"
+)
 TIME_SLICE = 100_000_000  # nanoseconds; the longest that Linux grants
 
 

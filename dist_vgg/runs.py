@@ -8,7 +8,6 @@ average.h5         likewise, the moving average of its weights, with --ema
 best.h5            what did best on held-out images, with --patience
 """
 
-import itertools
 import json
 import os
 import platform
@@ -67,17 +66,17 @@ def new_folder(wanted: Path | None = None) -> Path:
 
     Two runs that begin in the same second want the same.
     """
-    wanted = wanted or _dated()
-    for number in itertools.count(1):
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+    folder = wanted = wanted or _dated()
+    number = 1
+    while True:
         try:
             folder.mkdir(parents=True)
+            return folder
         except FileExistsError:
-            continue
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
         except OSError as error:
             raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error
-        return folder
-    raise AssertionError("numbers have no end")
 
 
 def holds_steps(folder: Path) -> bool:

@@ -125,12 +125,7 @@ def _require_same(comm: "MPI.Intracomm", config: TrainConfig, info: SetInfo) -> 
     require_same(comm, info.facts(), "give every host the same shards")
     options = {flag(name): value for name, value in config.result_options().items()}
     require_same(comm, options, "start all ranks with the same options")
-    require_same(
-        comm,
-        machine.facts(),
-        "other kernels round differently: set OPENBLAS_CORETYPE (Haswell, say) on every host, "
-        "and install the same NumPy",
-    )
+    require_same(comm, machine.facts(), machine.MEND)
 
 
 class Trainer:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,29 +73,27 @@ def test_the_head_names_the_hosts_and_kernels(data: Path, tmp_path: Path) -> Non
     assert "\nkernels NumPy " in output
 
 
-def test_another_data_set_on_one_host_is_refused(places: dict[str, Path]) -> None:
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        ({"digest": 64 * "0"}, "the data set"),
+        ({"request": '{"seed": 1}'}, "the request to data_prep"),
+    ],
+)
+def test_other_shards_on_one_host_are_refused(
+    other: dict[str, str], name: str, places: dict[str, Path]
+) -> None:
     folder = places["node2"] / "data"
     info = open_set(folder)
+    changed = replace(info, **other)
     for split in ("train", "test"):
         for index in range(info.shards):
-            samples = load_shard(folder, split, index, info)
-            write_shard(folder, split, index, samples, replace(info, digest=64 * "0"))
+            write_shard(folder, split, index, load_shard(folder, split, index, info), changed)
     status, line = start(f"cd {places['node2']}", "--data", "data", cwd=places["node1"])
     assert status == 2
-    assert f"ranks differ in the data set: {info.digest[:16]} for rank 0 on node1" in line
-    assert f"{16 * '0'} for rank 2 on node2; give every host the same shards" in line
-
-
-def test_other_shards_of_the_same_images_are_refused(places: dict[str, Path]) -> None:
-    folder = places["node2"] / "data"
-    info = open_set(folder)
-    for split in ("train", "test"):
-        for index in range(info.shards):
-            samples = load_shard(folder, split, index, info)
-            write_shard(folder, split, index, samples, replace(info, request='{"seed": 1}'))
-    status, line = start(f"cd {places['node2']}", "--data", "data", cwd=places["node1"])
-    assert status == 2
-    assert "ranks differ in the request to data_prep: {} for rank 0 on node1" in line
+    here, there = info.facts()[name], changed.facts()[name]
+    words = f"ranks differ in {name}: {here} for rank 0 on node1, {there} for rank 2 on node2"
+    assert f"{words}; give every host the same shards" in line
 
 
 def test_a_mistake_that_one_host_has_names_it(places: dict[str, Path]) -> None:
@@ -128,3 +127,10 @@ def test_hosts_that_cant_take_the_place_of_the_first_are_named(
     status, output, errors = run(3, INSIDE / "differing_train.py", *options, cwd=places["node1"])
     assert status == 0, errors
     assert "warning: node2 can't see the run's folder run: if node1 is lost" in output
+
+
+def test_an_evaluation_of_ranks_that_differ_is_refused(data: Path, reference: Path) -> None:
+    command = ("-m", "dist_vgg.evaluate", reference, "--data", data, "--limit")
+    status, _, errors = run(-1, *command, 10, ":", "-n", 1, sys.executable, *command, 9)
+    assert status == 2
+    assert "ranks differ in --limit: 10 for rank 0 on " in one_line(errors)
