@@ -23,10 +23,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep import deal, mnist
-from dist_vgg.command_line import Parser
-from dist_vgg.errors import UserError
-from dist_vgg.files import fsync
-from dist_vgg.shards import (
+from dist_vgg.base.command_line import Parser
+from dist_vgg.base.errors import UserError
+from dist_vgg.base.files import fsync
+from dist_vgg.data.shards import (
     HELD_OUT,
     MAX_BYTES,
     SCHEMA,

@@ -5,7 +5,7 @@ Everything here works on the labels of one split and gives rows of them.
 
 import numpy as np
 
-from dist_vgg.streams import generator
+from dist_vgg.base.random import generator
 
 
 def shuffled(count: int, seed: int, split: str) -> np.ndarray:

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dist_vgg.errors import UserError
+from dist_vgg.base.errors import UserError
 
 # split -> its images and its labels
 FILES = {

@@ -4,9 +4,9 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-from dist_vgg.comm import run_alone
-from dist_vgg.command_line import Parser, nearest
-from dist_vgg.errors import UserError
+from dist_vgg.base.command_line import Parser, nearest
+from dist_vgg.base.errors import UserError
+from dist_vgg.mpi.collectives import run_alone
 
 COMMANDS = (
     "data_prep",

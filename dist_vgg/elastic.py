@@ -31,11 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dist_vgg import replica
-from dist_vgg.comm import tell
-from dist_vgg.command_line import INFORMS, Parser
-from dist_vgg.config import TrainConfig, read_toml
-from dist_vgg.errors import (
+from dist_vgg.base.command_line import INFORMS, Parser
+from dist_vgg.base.errors import (
     KILLED_BY,
     STOPS,
     SUPERVISED,
@@ -44,8 +41,11 @@ from dist_vgg.errors import (
     UserError,
     signal_name,
 )
-from dist_vgg.runs import has_finished, new_folder
-from dist_vgg.stopping import REPEATED
+from dist_vgg.base.signals import REPEATED
+from dist_vgg.mpi.collectives import tell
+from dist_vgg.runs.config import TrainConfig, read_toml
+from dist_vgg.runs.folder import has_finished, new_folder
+from dist_vgg.state import replica
 
 GAVE_UP = 75  # exit status
 LONGEST_DELAY = 60  # seconds before a restart

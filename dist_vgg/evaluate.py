@@ -13,19 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dist_vgg import machine
-from dist_vgg.batches import load_hosted
-from dist_vgg.checkpoint import Weights, load_weights, weights_in
-from dist_vgg.comm import require_same, run_command, together
-from dist_vgg.command_line import Parser
-from dist_vgg.config import LARGEST, flag
-from dist_vgg.errors import UserError
-from dist_vgg.files import check_writable, write_text
-from dist_vgg.layers import Sequential
-from dist_vgg.progress import Progress
-from dist_vgg.scoring import Score, around, score
-from dist_vgg.shards import SPLITS, SetInfo, open_set
-from dist_vgg.vgg import vgg16
+from dist_vgg.base import machine
+from dist_vgg.base.command_line import Parser
+from dist_vgg.base.errors import UserError
+from dist_vgg.base.files import check_writable, write_text
+from dist_vgg.base.progress import Progress
+from dist_vgg.data.batches import load_hosted
+from dist_vgg.data.shards import SPLITS, SetInfo, open_set
+from dist_vgg.mpi.collectives import require_same, run_command, together
+from dist_vgg.network.layers import Sequential
+from dist_vgg.network.vgg import vgg16
+from dist_vgg.runs.config import LARGEST, flag
+from dist_vgg.state.checkpoint import Weights, load_weights, weights_in
+from dist_vgg.training.scoring import Score, around, score
 
 if TYPE_CHECKING:
     from mpi4py import MPI

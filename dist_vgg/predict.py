@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dist_vgg import functional as F
-from dist_vgg.checkpoint import Weights, load_weights
-from dist_vgg.comm import run_alone, tell
-from dist_vgg.command_line import Parser
-from dist_vgg.digit import like_mnist
-from dist_vgg.errors import UserError
+from dist_vgg.base.command_line import Parser
+from dist_vgg.base.errors import UserError
+from dist_vgg.base.files import check_writable, write_bytes
+from dist_vgg.data.digit import like_mnist
+from dist_vgg.data.pictures import light_on_dark, read_picture
+from dist_vgg.data.shards import normalise
 from dist_vgg.evaluate import load_network
-from dist_vgg.files import check_writable, write_bytes
-from dist_vgg.layers import Sequential
-from dist_vgg.pictures import light_on_dark, read_picture
-from dist_vgg.shards import normalise
+from dist_vgg.kernels import reference as F
+from dist_vgg.mpi.collectives import run_alone, tell
+from dist_vgg.network.layers import Sequential
+from dist_vgg.state.checkpoint import Weights, load_weights
 
 NO_DIGIT = "no digit found"
 CELL, GAP, LINE = 128, 8, 13  # of --show: pixels of a picture, between pictures, and of a line

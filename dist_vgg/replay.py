@@ -13,16 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dist_vgg.batches import load_hosted
-from dist_vgg.checkpoint import Checkpoint, load_newest
-from dist_vgg.checksums import GRADIENT, PARAMETERS
-from dist_vgg.comm import run_command
-from dist_vgg.command_line import Parser
-from dist_vgg.config import TrainConfig
-from dist_vgg.errors import RankError, UserError
-from dist_vgg.runlog import read_metrics
-from dist_vgg.runs import check_resumed, stored_options
-from dist_vgg.shards import open_set
+from dist_vgg.base.command_line import Parser
+from dist_vgg.base.errors import RankError, UserError
+from dist_vgg.data.batches import load_hosted
+from dist_vgg.data.shards import open_set
+from dist_vgg.mpi.collectives import run_command
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.folder import check_resumed, stored_options
+from dist_vgg.runs.log import read_metrics
+from dist_vgg.state.checkpoint import Checkpoint, load_newest
+from dist_vgg.state.checksums import GRADIENT, PARAMETERS
 from dist_vgg.train import Trainer
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ python -m dist_vgg.summary --size 224 --channels 3 --classes 1000
 from collections.abc import Sequence
 from math import prod
 
-from dist_vgg.comm import run_alone
-from dist_vgg.command_line import Parser
-from dist_vgg.errors import UserError
-from dist_vgg.layers import Sequential
-from dist_vgg.vgg import STRIDE, vgg16
+from dist_vgg.base.command_line import Parser
+from dist_vgg.base.errors import UserError
+from dist_vgg.mpi.collectives import run_alone
+from dist_vgg.network.layers import Sequential
+from dist_vgg.network.vgg import STRIDE, vgg16
 
 FLOAT = 4  # bytes
 

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dist_vgg import functional as F
-from dist_vgg import machine, optim, stopping, words
-from dist_vgg.batches import Ahead, Batches, load_hosted
-from dist_vgg.checkpoint import Checkpoint, Weights, save_checkpoint, save_weights
-from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells, parameter_digest, whole_sum
-from dist_vgg.comm import (
+from dist_vgg.base import machine, signals
+from dist_vgg.base.command_line import plural
+from dist_vgg.base.errors import KILLED_BY, SUPERVISED, Diverged, UserError
+from dist_vgg.data.batches import Ahead, Batches, load_hosted
+from dist_vgg.data.shards import Samples, SetInfo, hosted, normalise, open_set
+from dist_vgg.kernels import reference as F
+from dist_vgg.mpi.collectives import (
     add_up,
     barrier,
     gather_texts,
@@ -35,16 +36,12 @@ from dist_vgg.comm import (
     share_text,
     together,
 )
-from dist_vgg.command_line import plural
-from dist_vgg.config import TrainConfig, flag, read_toml, train_parser
-from dist_vgg.debug import Watcher, check_gradients, first_nonfinite
-from dist_vgg.errors import KILLED_BY, SUPERVISED, Diverged, UserError
-from dist_vgg.layers import StepKey
-from dist_vgg.optim import AVERAGE
-from dist_vgg.recall import first_of_host, load_state, run_name
-from dist_vgg.replica import is_crowded, make_room, sweep, tidied
-from dist_vgg.runlog import SPANS, Clock, RunLog
-from dist_vgg.runs import (
+from dist_vgg.network.layers import StepKey
+from dist_vgg.network.vgg import initialise, vgg16
+from dist_vgg.recovery.resume import first_of_host, load_state, run_name
+from dist_vgg.recovery.watchdog import watched
+from dist_vgg.runs.config import TrainConfig, flag, read_toml, train_parser
+from dist_vgg.runs.folder import (
     check_held_out,
     check_resumed,
     check_shared,
@@ -53,10 +50,14 @@ from dist_vgg.runs import (
     prepare_folder,
     stored_options,
 )
-from dist_vgg.scoring import score
-from dist_vgg.shards import Samples, SetInfo, hosted, normalise, open_set
-from dist_vgg.stall import watched
-from dist_vgg.vgg import initialise, vgg16
+from dist_vgg.runs.log import SPANS, Clock, RunLog
+from dist_vgg.state.checkpoint import Checkpoint, Weights, save_checkpoint, save_weights
+from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, Cells, parameter_digest, whole_sum
+from dist_vgg.state.replica import is_crowded, make_room, sweep, tidied
+from dist_vgg.training import messages, optim
+from dist_vgg.training.debug import Watcher, check_gradients, first_nonfinite
+from dist_vgg.training.optim import AVERAGE
+from dist_vgg.training.scoring import score
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -147,7 +148,7 @@ class Trainer:
         """With names of the run and of this start of it, each step outlives the processes."""
         from mpi4py import MPI
 
-        from dist_vgg.allreduce import Cut, Route, choose, lacks_memory
+        from dist_vgg.exchange.route import Cut, Route, choose, lacks_memory
 
         machine.settle(config.blas_threads)
         _require_same(comm, config, info)
@@ -351,11 +352,11 @@ class Trainer:
         Diverged on every rank, before the update, where a number is not finite or has exploded.
         """
         parts = [losses, correct, squares, np.zeros(self.comm.size), np.zeros(1)]
-        parts[-2][self.comm.rank] = stopping.received[0] if stopping.received else 0
+        parts[-2][self.comm.rank] = signals.received[0] if signals.received else 0
         parts[-1][:] = self.comm.rank == 0 and self._minutes_over()
         ends = np.cumsum([len(part) for part in parts])
         everything = np.split(add_up(self.comm, np.concatenate(parts)), ends[:-1])
-        losses, correct, squares, signals, minutes_over = everything
+        losses, correct, squares, stops, minutes_over = everything
         sums = dict(
             loss=float(losses.sum()),
             correct=int(correct.sum()),
@@ -365,7 +366,7 @@ class Trainer:
             self._check_all()
             self._blame()
         self._refuse_exploded(sums["loss"] / self.batches.global_size(self.step), sums["norm"])
-        self.stop_signal = int(signals.max())
+        self.stop_signal = int(stops.max())
         self.save_due = bool(minutes_over)
         return sums
 
@@ -602,7 +603,7 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
         epoch_done = trainer.step % trainer.batches.steps_per_epoch == 0
         if epoch_done:
             record = trainer.finish_epoch()
-            log.epoch(record, words.epoch(record, config.epochs))
+            log.epoch(record, messages.epoch(record, config.epochs))
         if trainer.watcher and (epoch_done or trainer.step == 1):
             log.say(trainer.watcher.table(trainer.net, route.params, route.total))
         if epoch_done and config.validate and record["epoch"] % config.validate == 0:
@@ -639,7 +640,7 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
 def _validate(trainer: Trainer, folder: Path, log: RunLog) -> None:
     """Score the held-out images; keep the weights if they are the best that the run has had."""
     record, best = trainer.validate()
-    log.score(record, words.score(record, trainer.config.epochs))
+    log.score(record, messages.score(record, trainer.config.epochs))
     if trainer.config.patience and best is not None:
         try:
             with together(trainer.comm):
@@ -650,7 +651,7 @@ def _validate(trainer: Trainer, folder: Path, log: RunLog) -> None:
             # The step is not marked as done yet, so it comes again, with the same score.
             raise UserError(f"{error}; go on with --resume --out {folder}") from error
     if trainer.ended_early:
-        log.say(words.ended_early(trainer))
+        log.say(messages.ended_early(trainer))
 
 
 def _save(trainer: Trainer, folder: Path) -> None:
@@ -682,7 +683,7 @@ def debug_checks(trainer: Trainer) -> Watcher:
 
 def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     """Run the command; returns its exit status."""
-    stopping.catch_signals()  # again: MPI may have set its own
+    signals.catch_signals()  # again: MPI may have set its own
     with together(comm):
         options = vars(train_parser().parse_args(argv))
         file, resume = options.pop("config", None), options.pop("resume", "")
@@ -737,7 +738,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             trainer.clock.listener = lambda done: beat(done, trainer.step + 1)
             trainer.clock.listener("allocating memory")
             if trainer.route.is_leader and trainer.route.replica.path:
-                stopping.lose_at_interrupt(trainer.route.replica.path)
+                signals.lose_at_interrupt(trainer.route.replica.path)
             try:
                 if place and header["step"] > trainer.planned:
                     raise UserError(
@@ -805,10 +806,10 @@ def train(
 
     comm, config, beat = trainer.comm, trainer.config, trainer.clock.listener
     hosts = gather_texts(comm, MPI.Get_processor_name())
-    description = words.describe(trainer, hosts)
+    description = messages.describe(trainer, hosts)
     named = bool(place or config.out)
     folder = prepare_folder(folder, comm, bool(place), description, anew, named)
-    print(words.head(trainer, folder, hosts), flush=True)
+    print(messages.head(trainer, folder, hosts), flush=True)
     # Not every mpirun hands the supervisor's mark on to other hosts, and all ranks must agree.
     supervised = any(gather_texts(comm, os.environ.get(SUPERVISED, "")))
     if supervised and len(set(hosts)) > 1:
@@ -820,7 +821,7 @@ def train(
         at = f"step {trainer.step} of {trainer.steps}, epoch {epoch + 1}"
         print(f"resumed at {at}, from {place}", flush=True)
         if trainer.ended_early:
-            print(words.ended_early(trainer), flush=True)
+            print(messages.ended_early(trainer), flush=True)
     else:
         trainer.start()
     beat("setting the parameters")
@@ -853,9 +854,9 @@ def train(
     finally:
         log.close()
     seconds = time.perf_counter() - started
-    print(words.tail(trainer, folder, sha256, seconds), flush=True)
+    print(messages.tail(trainer, folder, sha256, seconds), flush=True)
 
 
 if __name__ == "__main__":
-    stopping.catch_signals()  # MPICH's own handler of SIGUSR1 hands on to one that was there before
+    signals.catch_signals()  # MPICH's own handler of SIGUSR1 hands on to one that was there before
     run_command("dist_vgg.train", main, train_parser)

@@ -38,7 +38,7 @@ check_options "$@"
 make_environment mpich,digits "$@"
 
 # They decide the last bits.
-python -c 'from dist_vgg.machine import blas_kernels as kernels; print("kernels ", ", ".join(kernels()))'
+python -c 'from dist_vgg.base.machine import blas_kernels as kernels; print("kernels ", ", ".join(kernels()))'
 
 started=$SECONDS
 step() { printf '\n== %s (%d s so far)\n' "$*" $((SECONDS - started)); }

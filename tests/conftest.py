@@ -10,9 +10,9 @@ from launcher import field, train
 from training import EPOCHS, SMALL
 
 from data_prep import mnist
-from dist_vgg import files
-from dist_vgg.checkpoint import load_weights
-from dist_vgg.shards import Samples, SetInfo, pixel_statistics, set_digest, write_shard
+from dist_vgg.base import files
+from dist_vgg.data.shards import Samples, SetInfo, pixel_statistics, set_digest, write_shard
+from dist_vgg.state.checkpoint import load_weights
 
 # A shell has the jobs that it starts in the background ignore Ctrl-C, and what they start
 # inherits that. The commands under test are to be interrupted all the same.

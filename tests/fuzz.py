@@ -38,8 +38,16 @@ import numpy as np
 from PIL import Image
 
 from data_prep import mnist
-from dist_vgg import bounds, checkpoint, config, digit, files, pictures, shards
-from dist_vgg.checkpoint import (
+from dist_vgg.base import bounds, files
+from dist_vgg.base.errors import UserError
+from dist_vgg.data import digit, pictures, shards
+from dist_vgg.data.digit import like_mnist
+from dist_vgg.data.pictures import read_image
+from dist_vgg.data.shards import Samples, SetInfo
+from dist_vgg.runs import config
+from dist_vgg.runs.config import TrainConfig, read_toml
+from dist_vgg.state import checkpoint
+from dist_vgg.state.checkpoint import (
     Checkpoint,
     Weights,
     load_newest,
@@ -47,11 +55,6 @@ from dist_vgg.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from dist_vgg.config import TrainConfig, read_toml
-from dist_vgg.digit import like_mnist
-from dist_vgg.errors import UserError
-from dist_vgg.pictures import read_image
-from dist_vgg.shards import Samples, SetInfo
 
 SECONDS = 10  # for one trial
 MEMORY = 1 << 30  # bytes above what the process had at its start

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dist_vgg.files import seal
+from dist_vgg.base.files import seal
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from typing import Any
 
 import launcher
 
-from dist_vgg.checkpoint import load_weights
-from dist_vgg.runlog import read_metrics
+from dist_vgg.runs.log import read_metrics
+from dist_vgg.state.checkpoint import load_weights
 
 SMALL = ("--width", 0.02, "--micro-batch", 3, "--warmup", 2, "--progress", "none")
 EPOCHS = ("--epochs", 2)

@@ -24,6 +24,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from dist_vgg.base.command_line import Parser
+from dist_vgg.base.errors import UserError
 from dist_vgg.bench import benchmarks
 from dist_vgg.bench.report import (
     Report,
@@ -34,9 +36,7 @@ from dist_vgg.bench.report import (
     write_json,
 )
 from dist_vgg.bench.turns import Failed, interruptible, measure, worker
-from dist_vgg.command_line import Parser
-from dist_vgg.config import CONVOLUTIONS, LARGEST, RATES
-from dist_vgg.errors import UserError
+from dist_vgg.runs.config import CONVOLUTIONS, LARGEST, RATES
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,7 +37,7 @@ WARM_UP = 2  # steps: after the first one DDP puts its buckets into another orde
 
 
 def network(width: float) -> nn.Module:
-    """VGG16 as `dist_vgg.vgg.vgg16` has it."""
+    """VGG16 as `dist_vgg.network.vgg.vgg16` has it."""
 
     def scaled(units: int) -> int:
         return max(1, round(units * width))

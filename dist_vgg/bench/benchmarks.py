@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dist_vgg.base.command_line import plural
+from dist_vgg.base.errors import UserError
+from dist_vgg.base.progress import Progress
 from dist_vgg.bench.report import Chart, Report, Spread, cores, spread, table
 from dist_vgg.bench.turns import PACKAGE, Failed, in_turns, measure, worker
-from dist_vgg.command_line import plural
-from dist_vgg.config import TrainConfig
-from dist_vgg.errors import UserError
-from dist_vgg.progress import Progress
+from dist_vgg.runs.config import TrainConfig
 
 MIB = 2**20
 Found = Mapping[str, Sequence[dict[str, Any]]]  # the results of each contender, by its name

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dist_vgg import functional as F
-from dist_vgg import winograd
-from dist_vgg.layers import Conv, Flatten, Layer, Sequential, Shape, StepKey
-from dist_vgg.streams import generator
-from dist_vgg.vgg import vgg16
+from dist_vgg.base.random import generator
+from dist_vgg.kernels import reference as F
+from dist_vgg.kernels import winograd
+from dist_vgg.network.layers import Conv, Flatten, Layer, Sequential, Shape, StepKey
+from dist_vgg.network.vgg import vgg16
 
 
 def layer_flops(layer: Layer, output: Shape) -> tuple[int, int]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dist_vgg.errors import UserError
-from dist_vgg.files import check_writable, write_text, written_beside
+from dist_vgg.base.errors import UserError
+from dist_vgg.base.files import check_writable, write_text, written_beside
 
 
 @dataclass(frozen=True)

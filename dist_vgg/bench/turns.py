@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dist_vgg.errors import UserError
+from dist_vgg.base.errors import UserError
 
 GRACE = 3.0  # seconds that a command has to end its own children
 ENDING = (signal.SIGTERM, signal.SIGHUP)  # what ends us from outside, besides Ctrl-C

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dist_vgg import machine
+from dist_vgg.base import machine
+from dist_vgg.base.errors import UserError
+from dist_vgg.base.random import generator
 from dist_vgg.bench.kernels import Layers, network_flops
-from dist_vgg.comm import add_up, barrier, gather_texts, run_command, share_text
-from dist_vgg.config import TrainConfig
-from dist_vgg.errors import UserError
-from dist_vgg.runs import describe_machine
-from dist_vgg.scoring import BATCH
-from dist_vgg.shards import Samples, SetInfo, hosted, normalise
-from dist_vgg.streams import generator
+from dist_vgg.data.shards import Samples, SetInfo, hosted, normalise
+from dist_vgg.mpi.collectives import add_up, barrier, gather_texts, run_command, share_text
+from dist_vgg.network.vgg import initialise, vgg16
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.folder import describe_machine
 from dist_vgg.train import Trainer
-from dist_vgg.vgg import initialise, vgg16
+from dist_vgg.training.scoring import BATCH
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -211,7 +211,7 @@ def exchange(
     second, of as many ranks at once as there are cores: each adds two arrays into a third. All
     these arrays together have `stream` bytes.
     """
-    from dist_vgg.allreduce import choose
+    from dist_vgg.exchange.route import choose
 
     homes = [[rank] for rank in range(comm.size)]
     kinds = ["flat"] + ["node"] * (choose(comm, "auto", count, homes) == "node")
@@ -287,7 +287,7 @@ class _Routed(_Plain):
     """One of the project's routes: reduce, and share without an update in between."""
 
     def __init__(self, comm: "MPI.Intracomm", pattern: np.ndarray, kind: str) -> None:
-        from dist_vgg.allreduce import Route
+        from dist_vgg.exchange.route import Route
 
         self.route = Route(comm, kind, len(pattern), [[rank] for rank in range(comm.size)])
         super().__init__(comm, pattern)

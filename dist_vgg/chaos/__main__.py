@@ -23,6 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from dist_vgg.base.command_line import Parser
+from dist_vgg.base.errors import UserError
+from dist_vgg.base.files import check_writable, write_text
 from dist_vgg.chaos.faults import FAULTS, FULL, NARROW, TWO, Scale, choose_kinds, draw
 from dist_vgg.chaos.report import Result, failures, table
 from dist_vgg.chaos.trial import (
@@ -32,10 +35,7 @@ from dist_vgg.chaos.trial import (
     run_trial,
     undisturbed,
 )
-from dist_vgg.command_line import Parser
 from dist_vgg.elastic import Hosts
-from dist_vgg.errors import UserError
-from dist_vgg.files import check_writable, write_text
 
 
 def main(argv: Sequence[str] | None = None, supervisor: Sequence[str] = SUPERVISOR_COMMAND) -> int:

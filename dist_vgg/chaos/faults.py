@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import inf
 from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
 
-from dist_vgg.errors import RankError, UserError, signal_name
-from dist_vgg.streams import generator
+from dist_vgg.base.errors import RankError, UserError, signal_name
+from dist_vgg.base.random import generator
 
 # Moments of a step, in order, and those of saving; `faulty` knows where each of them is.
 START_UP = "start-up"

@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dist_vgg import files, optim, runlog, stopping, train
+from dist_vgg import train
+from dist_vgg.base import files, signals
+from dist_vgg.base.errors import UserError
 from dist_vgg.chaos import faults
 from dist_vgg.chaos.faults import Plan
-from dist_vgg.comm import gather_texts, run_command
-from dist_vgg.errors import UserError
+from dist_vgg.mpi.collectives import gather_texts, run_command
+from dist_vgg.runs import log
+from dist_vgg.training import optim
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -104,7 +107,7 @@ class Faulty:
         pid = supervisor if self.plan.whom == "supervisor" else child_of(supervisor)
         os.kill(pid, self.plan.fault.signal)
         end = time.monotonic() + SIGNAL_WAY
-        while not stopping.received and time.monotonic() < end:
+        while not signals.received and time.monotonic() < end:
             time.sleep(0.01)
 
     def refuse(self) -> None:
@@ -187,7 +190,7 @@ def hook(owner: Any, name: str, act: Callable[..., object], after: bool = False)
 
 def install(faulty: Faulty) -> None:
     """Hook into training wherever a moment is: the only place that knows its functions."""
-    from dist_vgg.allreduce import Route  # it needs MPI, which run_command has started by now
+    from dist_vgg.exchange.route import Route  # it needs MPI, which run_command has started by now
 
     at, trainer = faulty.at, train.Trainer
 
@@ -207,7 +210,7 @@ def install(faulty: Faulty) -> None:
 
     hook(train, "train", start)
     hook(train, "run", begin)
-    hook(runlog.RunLog, "step", stepped, after=True)
+    hook(log.RunLog, "step", stepped, after=True)
 
     hook(trainer, "train_step", lambda *_: at("step"))
     hook(

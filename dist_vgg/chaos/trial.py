@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from dist_vgg.base.errors import UserError
 from dist_vgg.chaos.faults import ANY_STATUS, FLUSH, NOTHING, Plan, Scale
 from dist_vgg.chaos.faulty import FAULT, JOURNAL, STRUCK, ballast
-from dist_vgg.checkpoint import checkpoints, load_weights
-from dist_vgg.errors import UserError
-from dist_vgg.shards import (
+from dist_vgg.data.shards import (
     Samples,
     SetInfo,
     pixel_statistics,
@@ -30,6 +29,7 @@ from dist_vgg.shards import (
     shard_path,
     write_shard,
 )
+from dist_vgg.state.checkpoint import checkpoints, load_weights
 
 SHARDS = 8
 GRACE = 10.0  # seconds in which everything must have ended, once the supervisor has

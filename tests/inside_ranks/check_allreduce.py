@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from dist_vgg import allreduce, replica
-from dist_vgg.allreduce import Route, choose, fold
-from dist_vgg.checksums import GRADIENT, PARAMETERS, Audit, Cells, parameter_digest
-from dist_vgg.comm import barrier
-from dist_vgg.errors import RankError, UserError
-from dist_vgg.recall import FIELDS, recall
-from dist_vgg.shards import hosted
+from dist_vgg.base.errors import RankError, UserError
+from dist_vgg.data.shards import hosted
+from dist_vgg.exchange import route as routes
+from dist_vgg.exchange.route import Route, choose, fold
+from dist_vgg.mpi.collectives import barrier
+from dist_vgg.recovery.resume import FIELDS, recall
+from dist_vgg.state import replica
+from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, Cells, parameter_digest
 
 pytestmark = pytest.mark.mpi
 comm = MPI.COMM_WORLD
@@ -26,7 +27,7 @@ comm = MPI.COMM_WORLD
 COUNT = 70_001  # more than one bucket, and no multiple of anything
 SHARDS = 11
 Homes = list[list[int]]
-CELLS = Cells(COUNT, allreduce.Cut(COUNT, 1).grain, [1001, 40_000])
+CELLS = Cells(COUNT, routes.Cut(COUNT, 1).grain, [1001, 40_000])
 
 CONTIGUOUS: Homes = [list(hosted(SHARDS, comm.size, rank)) for rank in range(comm.size)]
 ROUND_ROBIN: Homes = [list(range(rank, SHARDS, comm.size)) for rank in range(comm.size)]
@@ -47,7 +48,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     placement = PLACEMENTS[request.param]
     if placement is None:
         return "flat"
-    monkeypatch.setattr(allreduce, "_neighbours", lambda c: c.Split(placement(c.rank), c.rank))
+    monkeypatch.setattr(routes, "_neighbours", lambda c: c.Split(placement(c.rank), c.rank))
     return "node"
 
 
@@ -94,7 +95,7 @@ def test_steps_leave_every_replica_with_the_plain_result(kind: str, homes: Homes
 
 
 def test_what_is_finished_may_be_sent_while_backward_goes_on(kind: str) -> None:
-    cut = allreduce.Cut(COUNT, comm.size)
+    cut = routes.Cut(COUNT, comm.size)
     # As backward does: slices of any size, from the end to the start, at each rank's own pace.
     edges = sorted({0, *cut.buckets[-1], 5, COUNT // 3, COUNT - 7})
     with opened(kind) as route:
@@ -116,7 +117,7 @@ def test_what_is_finished_may_be_sent_while_backward_goes_on(kind: str) -> None:
 
 def test_senders_work_only_between_nodes(kind: str) -> None:
     with opened(kind) as route:
-        shards, several = list(route.mine), len(allreduce._nodes(comm, route.node)) > 1
+        shards, several = list(route.mine), len(routes._nodes(comm, route.node)) > 1
         for shard in shards:
             route.gradient()[:] = gradient(0, shard)
             assert route._sender is None  # no gradient but the last is part of the result
@@ -128,7 +129,7 @@ def test_senders_work_only_between_nodes(kind: str) -> None:
 
 def test_an_error_in_the_sender_is_raised_where_the_step_waits(kind: str) -> None:
     with opened(kind) as route:
-        if len(allreduce._nodes(comm, route.node)) == 1:
+        if len(routes._nodes(comm, route.node)) == 1:
             return
         route._sum = lambda bucket: 1 // 0  # type: ignore[method-assign]
         for shard in route.mine:
@@ -144,7 +145,7 @@ def test_norm_has_the_same_bits_everywhere(kind: str) -> None:
             route.gradient()[:] = gradient(0, shard)
             route.add(shard)
         route.reduce()
-        squares = allreduce.add_up(comm, route.squares())
+        squares = routes.add_up(comm, route.squares())
         alone = Route(MPI.COMM_SELF, "flat", COUNT, [list(range(SHARDS))])
         alone.total[:] = plain_sum(0)
         assert np.array_equal(squares, alone.squares())
@@ -301,7 +302,7 @@ def test_choose_looks_at_nodes_and_shared_memory(monkeypatch: pytest.MonkeyPatch
     assert choose(comm, "flat", COUNT, CONTIGUOUS) == "flat"
     # One rank that is short of memory is enough.
     short = comm.rank == comm.size - 1
-    monkeypatch.setattr(allreduce, "_shared_memory_free", lambda: 1000 if short else 1 << 40)
+    monkeypatch.setattr(routes, "_shared_memory_free", lambda: 1000 if short else 1 << 40)
     assert choose(comm, "auto", COUNT, CONTIGUOUS) == "flat"
     if shared:
         with pytest.raises(UserError, match="--route node needs"):

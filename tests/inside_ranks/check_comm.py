@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from dist_vgg import files
-from dist_vgg.comm import add_up, barrier, gather_texts, share_text, together, told
-from dist_vgg.errors import UserError
-from dist_vgg.stall import Board
+from dist_vgg.base import files
+from dist_vgg.base.errors import UserError
+from dist_vgg.mpi.collectives import add_up, barrier, gather_texts, share_text, together, told
+from dist_vgg.recovery.watchdog import Board
 
 pytestmark = pytest.mark.mpi
 comm = MPI.COMM_WORLD

@@ -7,8 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from dist_vgg import files, train
-from dist_vgg.comm import run_command
+from dist_vgg import train
+from dist_vgg.base import files
+from dist_vgg.mpi.collectives import run_command
 
 FULL = sys.argv.pop(1) == "full"
 

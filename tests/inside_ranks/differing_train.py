@@ -12,13 +12,15 @@ import numpy as np
 from mpi4py import MPI
 
 import dist_vgg
-from dist_vgg import machine, runs, train
-from dist_vgg.comm import run_command
-from dist_vgg.config import train_parser
+from dist_vgg import train
+from dist_vgg.base import machine
+from dist_vgg.mpi.collectives import run_command
+from dist_vgg.runs import folder
+from dist_vgg.runs.config import train_parser
 
 thing = sys.argv.pop(1)
 last = MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1
-runs.FOLDER_SECONDS = 0.3  # what is not there won't come
+folder.FOLDER_SECONDS = 0.3  # what is not there won't come
 MPI.Get_processor_name = lambda: "node2" if last else "node1"  # type: ignore[assignment]
 
 if last and thing == "kernels":

@@ -10,13 +10,15 @@ import signal
 import sys
 from typing import Any
 
-from dist_vgg import allreduce, batches, comm
+from dist_vgg.data import batches
+from dist_vgg.exchange import route
+from dist_vgg.mpi import collectives
 
 moment = sys.argv.pop(1)
 OWNERS: dict[str, tuple[Any, str]] = {
-    "mpi": (comm, "_forget_names"),
+    "mpi": (collectives, "_forget_names"),
     "shards": (batches, "load_hosted"),
-    "memory": (allreduce.Route, "__init__"),
+    "memory": (route.Route, "__init__"),
 }
 owner, name = OWNERS[moment]
 usual = getattr(owner, name)

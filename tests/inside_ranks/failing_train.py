@@ -3,7 +3,7 @@
 from typing import Any
 
 from dist_vgg import train
-from dist_vgg.comm import run_command
+from dist_vgg.mpi.collectives import run_command
 
 good_step = train.Trainer.train_step
 

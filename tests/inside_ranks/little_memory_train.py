@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
-from dist_vgg import allreduce, replica
-from dist_vgg.comm import run_command
+from dist_vgg.exchange import route
+from dist_vgg.mpi.collectives import run_command
+from dist_vgg.state import replica
 from dist_vgg.train import main
 
 replica.SHM = Path(sys.argv.pop(1))
-allreduce._shared_memory_free = lambda: 1000
+route._shared_memory_free = lambda: 1000
 run_command("dist_vgg.train", main)

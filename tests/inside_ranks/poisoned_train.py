@@ -3,7 +3,7 @@
 import numpy as np
 
 from dist_vgg import train
-from dist_vgg.comm import run_command
+from dist_vgg.mpi.collectives import run_command
 
 normalise = train.normalise
 

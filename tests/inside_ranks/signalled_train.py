@@ -8,11 +8,12 @@ import signal
 import sys
 from typing import Any
 
-from dist_vgg import allreduce, train
-from dist_vgg.comm import run_command
+from dist_vgg import train
+from dist_vgg.exchange import route
+from dist_vgg.mpi.collectives import run_command
 
 moment = sys.argv.pop(1)
-agree, share = train.Trainer._agree, allreduce.Route.share
+agree, share = train.Trainer._agree, route.Route.share
 calls = 0
 
 
@@ -29,7 +30,7 @@ def agree_then_signal(self: train.Trainer, *sums: Any) -> dict[str, Any]:
     return agreed
 
 
-def signal_then_share(self: allreduce.Route) -> None:
+def signal_then_share(self: route.Route) -> None:
     strike(self.comm)
     share(self)
 
@@ -37,5 +38,5 @@ def signal_then_share(self: allreduce.Route) -> None:
 if moment == "agree":
     train.Trainer._agree = agree_then_signal  # type: ignore[method-assign]
 else:
-    allreduce.Route.share = signal_then_share  # type: ignore[method-assign]
+    route.Route.share = signal_then_share  # type: ignore[method-assign]
 run_command("dist_vgg.train", train.main)

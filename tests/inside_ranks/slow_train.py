@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dist_vgg import train
-from dist_vgg.comm import run_command
+from dist_vgg.mpi.collectives import run_command
 
 quick_step = train.Trainer.train_step
 

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from dist_vgg import comm, files, train
-from dist_vgg.comm import run_command
+from dist_vgg import train
+from dist_vgg.base import files
+from dist_vgg.mpi import collectives
+from dist_vgg.mpi.collectives import run_command
 
 RANK, STEP, MOMENT, FAULT, *VECTOR = sys.argv.pop(1).split()
 MOMENTS = {
@@ -47,7 +49,7 @@ def strike(trainer: train.Trainer) -> None:
     elif FAULT == "free":
         files.fsync = usual_fsync
     elif FAULT == "wait":
-        comm.wait(MPI.COMM_WORLD.Irecv(np.zeros(1), 0, 7))
+        collectives.wait(MPI.COMM_WORLD.Irecv(np.zeros(1), 0, 7))
     elif FAULT == "infinity":
         lo, hi = trainer.route.pieces[0]
         largest = lo + int(np.abs(trainer.route.params[lo:hi]).argmax())

@@ -1,0 +1,193 @@
+"""Nothing that a file says of itself is believed before it is within bounds.
+
+A file's digest tells damage, but whoever makes a file can make its digest too. So what is read
+here costs memory in proportion to the file's size, and comes from this file alone.
+"""
+
+import json
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import h5py
+import numpy as np
+
+from dist_vgg.base.files import NotWhole
+
+# What h5py raises for a file whose digest is right and whose structure is not.
+UNREADABLE = (NotWhole, OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError)
+
+Rule = Callable[[Any], bool]
+MAX_HEADER = 60_000  # bytes; an attribute of HDF5 has at most 65,536
+MAX_MEMBERS = 10  # datasets or groups in a group
+MAX_SIZE, MAX_CHANNELS, MAX_CLASSES = 1024, 16, 256  # of images; a label is one byte
+MAX_SHARDS = 99_999  # the digits in a shard's name
+
+
+def text(value: Any) -> bool:
+    """A string that can be shown on a terminal."""
+    return type(value) is str and value.isprintable()
+
+
+def sha256(value: Any) -> bool:
+    """A SHA-256 in hexadecimal."""
+    return type(value) is str and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def integer(low: int, high: int) -> Rule:
+    """An integer from low to high."""
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def number(low: float, high: float, open_low: bool = False) -> Rule:
+    """A finite number from low, or above it, to high."""
+    return lambda value: (
+        type(value) in (int, float) and low <= value <= high and not (open_low and value == low)
+    )
+
+
+def mapping(rule: Rule) -> Rule:
+    """A JSON object whose values all keep a rule."""
+    return lambda value: (
+        type(value) is dict and all(map(text, value)) and all(map(rule, value.values()))
+    )
+
+
+def option(value: Any) -> bool:
+    """A value of the command line; a path may have characters that no terminal shows."""
+    return type(value) in (str, bool, int) or (type(value) is float and math.isfinite(value))
+
+
+def wrong(fields: Mapping[str, Any], rules: Mapping[str, Rule]) -> str:
+    """What is wrong with the fields, which must be those that have a rule; "" for nothing."""
+    for name, rule in rules.items():
+        if name not in fields:
+            return f"its header lacks {name}"
+        if not rule(fields[name]):
+            return f"its {name} is not what it can be"
+    return "" if len(fields) == len(rules) else "its header has a field that nobody knows"
+
+
+def write_header(file: h5py.File, kind: str, fields: Mapping[str, Any]) -> None:
+    """Write the file's kind and fields as one attribute, JSON in a string of fixed length."""
+    file.attrs["header"] = np.bytes_(json.dumps({"kind": kind, **fields}))
+
+
+def read_header(file: h5py.File, kind: str, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    """The fields of a file of this kind, each checked by its rule.
+
+    Raises NotWhole for another kind of file, and for a field too many, too few or out of bounds.
+    """
+    attribute = h5py.h5a.open(file.id, b"header")
+    form = attribute.get_type()
+    # A string of variable length would be a pointer that the file may set to anything.
+    if (
+        not isinstance(form, h5py.h5t.TypeStringID)
+        or form.is_variable_str()
+        or not 0 < form.get_size() <= MAX_HEADER
+        or attribute.get_space().get_simple_extent_type() != h5py.h5s.SCALAR
+    ):
+        raise NotWhole("its header is no string")
+    raw = np.empty((), f"S{form.get_size()}")
+    attribute.read(raw)
+    try:
+        fields = json.loads(raw.item())
+    except (ValueError, RecursionError) as error:
+        raise NotWhole("its header is not JSON") from error
+    if type(fields) is not dict or fields.get("kind") != kind:
+        raise NotWhole(f"it is no file of {kind}")
+    del fields["kind"]
+    if reason := wrong(fields, rules):
+        raise NotWhole(reason)
+    return fields
+
+
+def root(file: h5py.File) -> h5py.h5g.GroupID:
+    """The group that holds all that a file has."""
+    return h5py.h5g.open(file.id, b"/")
+
+
+def members(group: h5py.h5g.GroupID) -> list[str]:
+    """The names in a group, sorted; NotWhole where one is a link or there are very many."""
+    names: list[bytes] = []
+
+    def take(name: bytes) -> bool | None:  # anything but None ends the iteration
+        names.append(name)
+        return True if len(names) > MAX_MEMBERS else None
+
+    group.links.iterate(take)
+    if len(names) > MAX_MEMBERS:
+        raise NotWhole("it holds more than it should")
+    for name in names:
+        if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            raise NotWhole("it has a link to elsewhere")
+    return sorted(name.decode("ascii", "replace") for name in names)
+
+
+def member(group: h5py.h5g.GroupID, name: str, kind: type) -> Any:
+    """The group or dataset of that name; NotWhole where it is missing or something else."""
+    found = h5py.h5o.open(group, name.encode()) if name in members(group) else None
+    if not isinstance(found, kind):
+        raise NotWhole(f"it lacks {name}")
+    return found
+
+
+def read_array(group: h5py.h5g.GroupID, name: str, dtype: str, ndim: int, most: int) -> np.ndarray:
+    """Read an array of numbers that lie in this file, as they are or gzipped in blocks of rows.
+
+    Raises NotWhole for another type or number of dimensions, for more than `most` bytes, and
+    for an array that claims to be larger than what the file holds of it.
+    """
+    dataset = member(group, name, h5py.h5d.DatasetID)
+    plist, space = dataset.get_create_plist(), dataset.get_space()
+    if not dataset.get_type().equal(h5py.h5t.py_create(np.dtype(dtype))):
+        raise NotWhole(f"its {name} are of another type than {dtype}")
+    simple = space.get_simple_extent_type() == h5py.h5s.SIMPLE
+    shape = space.get_simple_extent_dims() if simple else ()
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if len(shape) != ndim or not 0 < size <= most:
+        raise NotWhole(f"its {name} have another shape than they can have")
+    if plist.get_layout() == h5py.h5d.CHUNKED:
+        return _inflated(dataset, plist, name, shape, np.dtype(dtype))
+    if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_external_count():
+        raise NotWhole(f"its {name} are not in this file")
+    if not dataset.get_storage_size() == size <= _file_size(dataset):
+        raise NotWhole(f"its {name} claim to be larger than they are")
+    array = np.empty(shape, dtype)
+    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+    return array
+
+
+def _inflated(
+    dataset: h5py.h5d.DatasetID,
+    plist: h5py.h5p.PropDCID,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> np.ndarray:
+    """A gzipped array. libhdf5's own filter inflates whatever a chunk swells to; this does not."""
+    block = plist.get_chunk()
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if filters != [h5py.h5z.FILTER_DEFLATE] or block[1:] != shape[1:] or block[0] > shape[0]:
+        raise NotWhole(f"its {name} are stored in a way that is not ours")
+    array = np.empty(shape, dtype)
+    size = math.prod(block) * dtype.itemsize
+    for row in range(0, shape[0], block[0]):
+        place = (row, *(0 for _ in shape[1:]))
+        if dataset.get_chunk_info_by_coord(place).size > _file_size(dataset):
+            raise NotWhole(f"its {name} claim to be larger than they are")
+        unzip = zlib.decompressobj()
+        try:
+            data = unzip.decompress(dataset.read_direct_chunk(place)[1], size + 1)
+        except zlib.error as error:
+            raise NotWhole(f"its {name} do not unzip") from error
+        if len(data) != size or not unzip.eof:
+            raise NotWhole(f"its {name} unzip to another length than they claim")
+        rows = array[row : row + block[0]]
+        rows[:] = np.frombuffer(data, dtype).reshape(block)[: len(rows)]
+    return array
+
+
+def _file_size(dataset: h5py.h5d.DatasetID) -> int:
+    return h5py.h5i.get_file_id(dataset).get_filesize()

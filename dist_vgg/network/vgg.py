@@ -1,0 +1,74 @@
+"""VGG16: the table of its layers, and where its parameters start.
+
+Simonyan and Zisserman, "Very deep convolutional networks for large-scale image
+recognition", ICLR 2015, configuration D.
+"""
+
+import numpy as np
+
+from dist_vgg.base.random import generator
+from dist_vgg.network.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU, Sequential
+
+# Filters of the 3x3 convolutions in each block; a 2x2 max-pool closes the block.
+BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+HIDDEN = (4096, 4096)
+STRIDE = 2 ** len(BLOCKS)  # an image's side must be a multiple of this
+
+
+def vgg16(
+    size: int = 64,
+    channels: int = 1,
+    classes: int = 10,
+    width: float = 1.0,
+    dropout: float = 0.5,
+    conv: str = "fast",
+) -> Sequential:
+    """Build VGG16 for square images of side `size`; `width` scales all hidden widths.
+
+    `conv` is "fast", or "reference" for the direct convolution in every layer.
+    """
+
+    def scaled(units: int) -> int:
+        return max(1, round(units * width))
+
+    layers: list[Layer] = []
+    inputs = channels
+    for block, filters in enumerate(BLOCKS, start=1):
+        for i, outputs in enumerate(map(scaled, filters), start=1):
+            # The rectifier of a block's last convolution comes after the pooling: the largest
+            # of four is the same rectified before or after, with a quarter of the work.
+            relu = i < len(filters)
+            # Nobody asks for the gradient by the images.
+            need_dx = bool(layers)
+            fast = conv == "fast"
+            layers.append(Conv(f"conv{block}_{i}", inputs, outputs, relu, need_dx, fast))
+            inputs = outputs
+        layers.append(MaxPool(f"pool{block}"))
+        layers.append(ReLU(f"relu{block}"))
+    layers.append(Flatten("flatten"))
+    inputs *= (size // STRIDE) ** 2
+    for i, outputs in enumerate(map(scaled, HIDDEN), start=6):
+        layers.append(Linear(f"fc{i}", inputs, outputs))
+        layers.append(ReLU(f"relu{i}"))
+        layers.append(Dropout(f"drop{i}", dropout))
+        inputs = outputs
+    layers.append(Linear("fc8", inputs, classes))
+    return Sequential(layers, (size, size, channels))
+
+
+def initialise(net: Sequential, params: np.ndarray, seed: int) -> None:
+    """Fill the flat vector: normal weights, biases zero; a stream for each layer's name.
+
+    Deviation sqrt(2/fan_in) keeps the variance through rectifiers (He et al., "Delving deep
+    into rectifiers", ICCV 2015); the last layer starts at 0.01, as in the VGG paper, so that
+    the first predictions are nearly uniform and the first gradients small.
+    """
+    last = net.slots[-2].name
+    for slot in net.slots:
+        view = params[slot.lo : slot.hi]
+        if slot.is_bias:
+            view[:] = 0
+            continue
+        deviation = 0.01 if slot.name == last else (2 / slot.fan_in) ** 0.5
+        generator(seed, f"init/{slot.name}").standard_normal(out=view, dtype=view.dtype)
+        view *= view.dtype.type(deviation)

@@ -1,0 +1,285 @@
+"""A run's folder: where it is, what it says of the run, and how a run goes on.
+
+config.json        options, versions, machine: what a stranger needs to repeat the run
+metrics.jsonl      see runlog
+checkpoints/       see checkpoint
+weights.h5         the network, when training has ended or was stopped
+average.h5         likewise, the moving average of its weights, with --ema
+best.h5            what did best on held-out images, with --patience
+"""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+import dist_vgg
+from dist_vgg.base.command_line import plural
+from dist_vgg.base.errors import UserError
+from dist_vgg.base.files import lock, write_text
+from dist_vgg.base.machine import blas_kernels
+from dist_vgg.data.shards import SetInfo
+from dist_vgg.mpi.collectives import gather_texts, share_text, together
+from dist_vgg.recovery.resume import run_name
+from dist_vgg.runs.config import TrainConfig, flag
+from dist_vgg.state import replica
+from dist_vgg.state.checkpoint import checkpoints, load_weights
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+RUNS = Path("runs")
+FOLDER_SECONDS = 5  # that a shared disk may take to show a new folder to another host
+
+
+def choose_folder(options: Mapping[str, Any], resume: bool, comm: "MPI.Intracomm") -> Path:
+    """The run's folder: --out, or a new one, or on --resume the newest."""
+    wanted = options.get("out", "")
+    if not wanted and comm.rank == 0:
+        if resume:
+            started = [path.parent for path in RUNS.glob("*/config.json")]
+            newest = max(filter(holds_steps, started), key=_last_change, default=None)
+            wanted = str(newest or "")
+        else:
+            wanted = str(_dated())
+    folder = share_text(comm, wanted)
+    if not folder:
+        raise UserError(f"no run to resume in {RUNS}/; name one with --out, or leave --resume out")
+    return Path(folder)
+
+
+def _dated() -> Path:
+    """The folder of a run that begins now and has no other name."""
+    return RUNS / time.strftime("%Y%m%d-%H%M%S")
+
+
+def new_folder(wanted: Path | None = None) -> Path:
+    """Make a folder that nobody had before: the one wanted, or the next free name.
+
+    Two runs that begin in the same second want the same.
+    """
+    folder = wanted = wanted or _dated()
+    number = 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
+        except OSError as error:
+            raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error
+
+
+def holds_steps(folder: Path) -> bool:
+    """Whether a run has left something to go on with, on disk or in memory."""
+    name = run_name(folder)
+    in_memory = bool(name) and any(copy.step for copy in replica.kept(name, folder))
+    return in_memory or bool(checkpoints(folder / "checkpoints"))
+
+
+def _last_change(folder: Path) -> float:
+    paths = [folder / "config.json", folder / "metrics.jsonl", folder / "checkpoints"]
+    return max(path.stat().st_mtime for path in paths if path.exists())
+
+
+def prepare_folder(
+    folder: Path,
+    comm: "MPI.Intracomm",
+    resume: bool,
+    description: dict[str, Any],
+    anew: bool = False,
+    named: bool = True,
+) -> Path:
+    """Write config.json, in a new folder or where a run goes on; never mix two runs in one.
+
+    Returns the folder, which is another where it was not `named` by the user and has been taken
+    meanwhile. config.json's "resumed" lists what each later start ran on. A folder whose run has
+    left neither a checkpoint nor a step in memory may be used again, and with `anew` one whose
+    steps in memory have been found to be damaged.
+    """
+    with together(comm):
+        if comm.rank == 0:
+            folder = folder if named else new_folder(folder)
+            _describe(folder, resume, description, anew)
+    return Path(share_text(comm, str(folder)))
+
+
+def _describe(folder: Path, resume: bool, description: dict[str, Any], anew: bool) -> None:
+    """Write config.json, see `prepare_folder`."""
+    path = folder / "config.json"
+    if resume:
+        try:
+            first = json.loads(path.read_text())
+            later = [*first.get("resumed", []), description]
+        except (OSError, ValueError, TypeError, AttributeError):
+            first, later = description, [description]
+        now = {name: description[name] for name in ("run", "steps")}
+        kept = {**first, **now, "resumed": later}
+        try:
+            write_text(path, json.dumps(kept, indent=2) + "\n")
+        except UserError as error:
+            # A full disk is no reason to lose the training as well.
+            print(f"warning: {error}; training goes on without", flush=True)
+        return
+    done = (folder / "weights.h5").exists() or checkpoints(folder / "checkpoints")
+    if done or (not anew and holds_steps(folder)):
+        raise UserError(
+            f"{folder} holds a run already; go on with --resume --out {folder}, "
+            "or choose another --out"
+        )
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        if not lock(folder / "checkpoints"):
+            raise UserError(f"another run has just begun in {folder}; choose another --out")
+        for name in ("metrics.jsonl", "average.h5", "best.h5"):  # of a run that came to nothing
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error
+    write_text(path, json.dumps(description, indent=2) + "\n")
+
+
+def check_shared(
+    folder: Path,
+    run: str,
+    hosts: Sequence[str],
+    comm: "MPI.Intracomm",
+    beat: Callable[[str], object],
+) -> None:
+    """Under a supervisor on several hosts: see that those who need the run's folder have it.
+
+    Rank 0 must have the one in which the supervisor keeps its elastic.jsonl; UserError on every
+    rank where it has not. A warning names the hosts that could not take rank 0's place.
+    """
+    with together(comm):
+        if comm.rank == 0 and not _appears(folder, (folder / "elastic.jsonl").exists, beat):
+            raise UserError(
+                f"the run's folder {folder} is not the one that dist_vgg.elastic has on its host; "
+                "name one with --out on a disk that the hosts share"
+            )
+    sees = _appears(folder, lambda: run_name(folder) == run, beat)
+    texts = gather_texts(comm, "yes" if sees else "")
+    without = dict.fromkeys(host for host, text in zip(hosts, texts, strict=True) if not text)
+    if without:
+        print(
+            f"warning: {', '.join(without)} can't see the run's folder {folder}: if {hosts[0]} is "
+            "lost, training can't go on there; put --out on a disk that all hosts share",
+            flush=True,
+        )
+
+
+def _appears(folder: Path, there: Callable[[], bool], beat: Callable[[str], object]) -> bool:
+    """Whether something is there in a folder, or soon: a shared disk may show new files late."""
+    end = time.monotonic() + FOLDER_SECONDS
+    while not there():
+        if time.monotonic() > end:
+            return False
+        with suppress(OSError):
+            next(folder.parent.iterdir(), None)  # has NFS ask its server what is new
+        time.sleep(0.1)
+        beat("looking for the run's folder")
+    return True
+
+
+def end_early(folder: Path, steps: int) -> None:
+    """Say in config.json that the run has ended after fewer steps than it set out to do."""
+    path = folder / "config.json"
+    try:
+        content = {**json.loads(path.read_text()), "steps": steps}
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"can't read {path} ({error})") from error
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def has_finished(folder: Path) -> bool:
+    """Whether a run's folder has the weights of its last step, whole."""
+    try:
+        steps = json.loads((folder / "config.json").read_text())["steps"]
+        return bool(load_weights(folder).step == steps)
+    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions of all that computes, and the machine, for config.json."""
+    from mpi4py import MPI
+    from mpi4py import __version__ as mpi4py_version
+
+    return dict(
+        versions=dict(
+            dist_vgg=dist_vgg.__version__,
+            python=platform.python_version(),
+            numpy=np.__version__,
+            h5py=h5py.__version__,
+            mpi4py=mpi4py_version,
+            mpi=MPI.Get_library_version().splitlines()[0].strip("\0 "),
+            blas=blas_kernels(),
+        ),
+        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        git_commit=_git_commit(),
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    )
+
+
+def _git_commit() -> str | None:
+    """The commit of the source in use, where it is a checkout."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def stored_options(stored: Mapping[str, Any], **others: Any) -> TrainConfig:
+    """The options that a run was started with; `others` go before them."""
+    try:
+        return TrainConfig(**{**stored, **others})
+    except TypeError as error:
+        raise UserError(
+            f"the run was started by another version of this program: {error}"
+        ) from error
+
+
+def check_held_out(info: SetInfo, folder: str) -> None:
+    """Raise UserError where the images to score while training are those of the test set."""
+    if not info.held_out:
+        raise UserError(
+            f"--validate takes held-out training images, and {folder} has the test set, which is "
+            f"for the end only; prepare another folder with: python -m data_prep --held-out N"
+        )
+
+
+def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any]) -> None:
+    """Refuse to go on with another network, data set or recipe than the checkpoint's."""
+    if header["dataset"] != info.digest:
+        raise UserError(
+            f"the checkpoint was trained on another data set than {config.data} holds "
+            f"({header['dataset'][:16]} against {info.digest[:16]}); name the right one with --data"
+        )
+    if (header["request"], header["shards"]) != (info.request, info.shards):
+        raise UserError(
+            f"the checkpoint was trained on {plural(header['shards'], 'shard')} and {config.data} "
+            f"has the same images in {info.shards} others; name the right folder with --data"
+        )
+    before = stored_options(header["config"]).result_options()
+    for name, value in config.result_options().items():
+        if name == "epochs" and config.schedule == "constant":
+            continue
+        if value != before[name]:
+            option = flag(name)
+            mend = f"leave {option} out to go on, or start a new run without --resume"
+            if name == "epochs":
+                mend = f"--schedule {config.schedule} has laid out its rates over those: leave "
+                mend += f"{option} out to finish them, or start a new run in another --out"
+            raise UserError(
+                f"{option} {value} contradicts the checkpoint, trained with {option} "
+                f"{before[name]}; {mend}"
+            )

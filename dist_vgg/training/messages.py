@@ -1,0 +1,170 @@
+"""The words of a run: what it is, at its head, how it goes, and what came of it, at its tail."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dist_vgg.base.command_line import plural
+from dist_vgg.base.errors import SUPERVISED, signal_name
+from dist_vgg.base.machine import blas_kernels
+from dist_vgg.runs.folder import describe_machine
+
+if TYPE_CHECKING:
+    from dist_vgg.train import Trainer
+
+HOSTS = 16  # that the head of a run names; config.json has all
+
+
+def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
+    """What config.json holds: all that a stranger needs to get the same weights again."""
+    info = trainer.info
+    return dict(
+        config=trainer.config.as_dict(),
+        network=trainer.network,
+        parameters=trainer.net.parameter_count,
+        dataset=dict(
+            sha256=info.digest, source=info.source, shards=info.shards, request=info.request
+        ),
+        train_samples=trainer.batches.samples,
+        steps=trainer.steps,
+        run=trainer.run,
+        ranks=trainer.comm.size,
+        route=trainer.route.kind,
+        hosts=sorted(set(hosts)),
+        placement=[
+            dict(host=host, ranks=ranks, kernels=blas_kernels())  # the same on all, by now
+            for host, ranks in _by_host(hosts).items()
+        ],
+        pid=os.getpid(),  # of rank 0, which writes it
+        **describe_machine(),
+    )
+
+
+def _by_host(hosts: Sequence[str]) -> dict[str, list[int]]:
+    """The ranks of each host, from the host of each rank."""
+    ranks: dict[str, list[int]] = {}
+    for rank, host in enumerate(hosts):
+        ranks.setdefault(host, []).append(rank)
+    return ranks
+
+
+def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
+    """The lines at the head of a run."""
+    info, config = trainer.info, trainer.config
+    strengths = vars(config.augment).items()
+    varied = ", ".join(f"{name} {value:g}" for name, value in strengths if value)
+    lr = f"{trainer.full_lr:g}"
+    if config.lr_batch:
+        lr += f" ({config.base_lr:g} at batch {config.lr_batch})"
+    shards = plural(info.shards, "shard")
+    steps = f"{plural(trainer.steps, 'step')} in {plural(config.epochs, 'epoch')}"
+    by_host = _by_host(hosts)
+    named = [f"{host} ({len(ranks)})" for host, ranks in by_host.items()]
+    on_hosts = ", ".join([*named[:HOSTS], *([f"{len(named)} hosts in all"] * (len(named) > HOSTS))])
+    there = f", on {hosts[0]}" if len(by_host) > 1 else ""
+    lines = []
+    if info.source == "digits":
+        lines = [
+            "*" * 78,
+            f"*** These shards are NOT MNIST but {info.source}, a small stand-in.",
+            "*** Accuracies can't be compared. Get MNIST with: python -m data_prep --source mnist",
+            "*" * 78,
+        ]
+    return "\n".join([
+        *lines,
+        f"data    {config.data}: {info.source}, {trainer.batches.samples:,} training images "
+        f"in {shards}, {info.digest[:16]}",
+        f"network VGG16 {info.size}x{info.size}x{info.channels}, width {config.width:g}, "
+        f"{trainer.net.parameter_count:,} parameters",
+        f"step    {shards} x {plural(config.micro_batch, 'image')}, {config.optimizer}, "
+        f"lr {lr} {config.schedule}, {steps}",
+        *([f"images  drawn anew: {varied}"] if varied else []),
+        f"ranks   {trainer.comm.size} on {on_hosts}, route {trainer.route.kind}, run {folder}",
+        f"kernels NumPy {np.__version__}, {', '.join(blas_kernels())}",
+        f"stop    kill -USR1 {os.getpid()} (rank 0{there}): the run saves after its step and ends",
+        *([f"standby none: {trainer.lacks}; what is lost is what came after the last checkpoint"]
+          if trainer.lacks else []),
+    ])  # fmt: skip
+
+
+def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
+    """The short table at the end of a run, or how to go on with one that was stopped."""
+    largest, together = trainer.memory()
+    memory = f"{largest:.2f} GiB"
+    if trainer.comm.size > 1:
+        memory += f" of the largest rank, {together:.2f} GiB of all"
+    run_again = "python -m dist_vgg.train --resume --out " + shlex.quote(str(folder))
+    if trainer.comm.size > 1:
+        run_again = f"mpirun -n {trainer.comm.size} {run_again}"
+    if trainer.step < trainer.steps:
+        done = f"after step {trainer.step} of {trainer.steps}, saved"
+        # A supervisor has a command of its own, and hands on every signal as SIGUSR1.
+        if SUPERVISED in os.environ and trainer.stop_signal == signal.SIGUSR1:
+            return f"stopped {done}"
+        words = f"stopped by {signal_name(trainer.stop_signal)} {done}"
+        return words if SUPERVISED in os.environ else f"{words}; go on with: {run_again}"
+    patient = trainer.config.patience and trainer.best.step
+    best = {"best": f"{folder / 'best.h5'}, {_best(trainer)}"} if patient else {}
+    spent = {
+        "time": f"{seconds:.1f} s, {trainer.trained / seconds:.1f} images/s",
+        **_time_table(trainer.mean_seconds()),
+        "memory": memory,
+    }
+    steps = f"{trainer.step}"
+    if not trainer.trained:
+        steps, spent = f"{steps}, finished already: nothing was left to do", {}
+    rows = {
+        "steps": steps,
+        **spent,
+        "parameters": sha256,
+        "weights": str(folder / "weights.h5"),
+        **best,
+        "evaluate": f"python -m dist_vgg.evaluate {shlex.quote(str(folder))} --data "
+        f"{shlex.quote(trainer.config.data)}",
+    }
+    return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
+
+
+def ended_early(trainer: Trainer) -> str:
+    """Why a run has fewer epochs than it was to have."""
+    scores = plural(trainer.best.since, "score")
+    return f"no better for {scores}: ended early; best.h5 is {_best(trainer)}"
+
+
+def _best(trainer: Trainer) -> str:
+    """Which step did best on the held-out images."""
+    return f"of step {trainer.best.step}, held-out accuracy {trainer.best.accuracy:.2%}"
+
+
+def _time_table(seconds: Mapping[str, float]) -> dict[str, str]:
+    """Where the time of the steps went: seconds and their share, in three rows."""
+    rows: dict[str, list[str]] = {"forward": [], "backward": [], "between": []}
+    total = sum(seconds.values()) or 1  # nothing where a run had no step left to do
+    for name, value in seconds.items():
+        row, _, kind = name.rpartition(" ")
+        rows[row or "between"].append(f"{kind} {value:.1f} s ({value / total:.1%})")
+    return {row: ", ".join(parts) for row, parts in rows.items()}
+
+
+def epoch(record: Mapping[str, Any], epochs: int) -> str:
+    """A line for a finished epoch."""
+    return (
+        f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}, training accuracy "
+        f"{record['accuracy']:.2%}, {record['images_per_s']:.1f} images/s, "
+        f"{record['seconds']:.0f} s, parameters {record['sha256'][:16]}"
+    )
+
+
+def score(record: Mapping[str, Any], epochs: int) -> str:
+    """A line for a score on held-out images."""
+    line = f"epoch {record['epoch']}/{epochs}: held-out accuracy {record['accuracy']:.2%}"
+    if "average_accuracy" in record:
+        line += f", of the average {record['average_accuracy']:.2%}"
+    return line

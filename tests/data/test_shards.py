@@ -1,0 +1,314 @@
+"""Shards: written, read back, and refused where anything is wrong with them."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lies import edited, say
+
+from dist_vgg.base.errors import UserError
+from dist_vgg.data import shards
+from dist_vgg.data.shards import Samples, SetInfo
+
+pytestmark = pytest.mark.usefixtures("quick_disk")
+
+
+def samples(count: int, seed: int = 0) -> Samples:
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (count, 32, 32, 1), np.uint8)
+    labels = (np.arange(count) % 10).astype(np.uint8)
+    return Samples(pixels, labels, rng.permutation(count * 2)[:count])
+
+
+SPLITS = {"train": samples(21), "test": samples(11, 1)}
+MEAN, STD = shards.pixel_statistics(SPLITS["train"].pixels)
+INFO = SetInfo(
+    source="mnist",
+    request="{}",
+    shards=3,
+    size=32,
+    channels=1,
+    classes=10,
+    mean=MEAN,
+    std=STD,
+    zoom="bicubic",
+    seed=0,
+    train_count=21,
+    test_count=11,
+    digest=shards.set_digest(SPLITS),
+)
+
+
+def part(split: str, index: int, count: int = 3) -> Samples:
+    return SPLITS[split][np.arange(index, len(SPLITS[split]), count)]
+
+
+def write(folder: Path, info: SetInfo = INFO) -> Path:
+    for split in shards.SPLITS:
+        for index in range(info.shards):
+            shards.write_shard(folder, split, index, part(split, index, info.shards), info)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write(tmp_path)
+
+
+def assert_same(one: Samples, other: Samples) -> None:
+    for name in ("pixels", "labels", "ids"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+# Written and read
+
+
+def test_what_is_written_is_read(folder: Path) -> None:
+    assert shards.open_set(folder) == INFO
+    for split in shards.SPLITS:
+        for index in range(3):
+            read = shards.load_shard(folder, split, index, INFO)
+            assert_same(read, part(split, index))
+            assert (read.pixels.dtype, read.labels.dtype, read.ids.dtype) == ("u1", "u1", "i8")
+
+
+def test_check_set_tells_every_shard_and_the_digest(folder: Path) -> None:
+    lines = list(shards.check_set(folder))
+    assert lines[0] == "train-00000-of-00003.h5: 7 samples"
+    assert lines[-1] == f"SHA-256 {INFO.digest}"
+    assert len(lines) == 7
+
+
+def test_the_pixels_are_gzipped_for_any_hdf5_reader(folder: Path) -> None:
+    with h5py.File(shards.shard_path(folder, "train", 0, 3)) as file:
+        assert file["pixels"].compression == "gzip"
+        np.testing.assert_array_equal(file["pixels"][...], part("train", 0).pixels)
+
+
+def test_a_shard_too_large_to_be_read_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MAX_BYTES", 21 * 32 * 32)
+    info = replace(INFO, shards=1)
+    shards.write_shard(tmp_path, "train", 0, samples(21), info)
+    with pytest.raises(UserError, match=r"prepare more shards with --shards, or smaller images"):
+        shards.write_shard(tmp_path, "train", 0, samples(22), info)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17])
+def test_shards_around_the_size_of_a_chunk(tmp_path: Path, count: int) -> None:
+    info = replace(INFO, shards=1, train_count=count)
+    shards.write_shard(tmp_path, "train", 0, samples(count), info)
+    assert_same(shards.load_shard(tmp_path, "train", 0, info), samples(count))
+
+
+def test_samples_have_a_length_and_rows() -> None:
+    some = SPLITS["train"][3:8]
+    assert len(some) == 5
+    assert some.ids.tolist() == SPLITS["train"].ids[3:8].tolist()
+
+
+def test_count_of_a_split() -> None:
+    assert (INFO.count("train"), INFO.count("test")) == (21, 11)
+
+
+# Statistics and digest
+
+
+@given(st.integers(0, 2**32), st.integers(1, 3000), st.integers(1, 256))
+@settings(max_examples=20, deadline=None)
+def test_statistics_are_those_of_numpy(seed: int, count: int, top: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, top, (count, 2, 2, 1), np.uint8)
+    mean, std = shards.pixel_statistics(pixels)
+    np.testing.assert_allclose([mean, std], [pixels.mean(), pixels.std()], atol=1e-9)
+
+
+def test_statistics_do_not_copy_all_pixels_as_integers() -> None:
+    import tracemalloc
+
+    pixels = np.zeros((8192, 32, 32, 1), np.uint8)
+    tracemalloc.start()
+    shards.pixel_statistics(pixels)
+    assert tracemalloc.get_traced_memory()[1] < 2 * pixels.nbytes  # as int64: 8 times
+    tracemalloc.stop()
+
+
+def test_normalise_gives_mean_0_and_deviation_1() -> None:
+    pixels = SPLITS["train"].pixels
+    x = shards.normalise(pixels, MEAN, STD)
+    assert x.dtype == np.float32
+    assert abs(x.mean()) < 1e-5
+    assert abs(x.std() - 1) < 1e-5
+    np.testing.assert_allclose(x, (pixels - MEAN) / STD, rtol=1e-5, atol=1e-6)
+
+
+def test_the_digest_does_not_depend_on_the_order() -> None:
+    rng = np.random.default_rng(5)
+    mixed = {split: some[rng.permutation(len(some))] for split, some in SPLITS.items()}
+    assert shards.set_digest(mixed) == INFO.digest
+
+
+@pytest.mark.parametrize("name", ["pixels", "labels", "ids"])
+@pytest.mark.parametrize("split", shards.SPLITS)
+def test_the_digest_depends_on_everything(split: str, name: str) -> None:
+    changed = getattr(SPLITS[split], name).copy()
+    changed.flat[4] += 1
+    other = {**SPLITS, split: replace(SPLITS[split], **{name: changed})}
+    assert shards.set_digest(other) != INFO.digest
+
+
+def test_the_digest_is_what_it_says() -> None:
+    expected = hashlib.sha256()
+    for split, some in SPLITS.items():
+        rows = sorted(range(len(some)), key=lambda row: some.ids[row])
+        expected.update(f"{split} {some.pixels.shape}".encode())
+        expected.update(b"".join(int(some.ids[row]).to_bytes(8, "little") for row in rows))
+        expected.update(bytes(int(some.labels[row]) for row in rows))
+        expected.update(b"".join(some.pixels[row].tobytes() for row in rows))
+    assert expected.hexdigest() == INFO.digest
+
+
+# Refused
+
+
+def fails(folder: Path, match: str) -> None:
+    """Checking the folder must raise one line that names the folder and says how to mend it."""
+    with pytest.raises(UserError, match=match) as caught:
+        list(shards.check_set(folder))
+    line = str(caught.value)
+    assert "\n" not in line
+    assert str(folder) in line
+    assert "python -m data_prep --out" in line
+
+
+def first(folder: Path) -> Path:
+    return shards.shard_path(folder, "train", 0, 3)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    fails(tmp_path / "gone", "no data folder")
+
+
+def test_no_shards(tmp_path: Path) -> None:
+    fails(tmp_path, "no shards in")
+
+
+def test_a_missing_shard(folder: Path) -> None:
+    shards.shard_path(folder, "test", 2, 3).unlink()
+    fails(folder, "test-00002-of-00003.h5 is missing")
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1000])
+def test_a_shard_cut_short(folder: Path, keep: int) -> None:
+    path = first(folder)
+    path.write_bytes(path.read_bytes()[:keep])
+    fails(folder, "train-00000-of-00003.h5 is damaged")
+
+
+def test_a_changed_bit_in_the_pixels(folder: Path) -> None:
+    path = first(folder)
+    with h5py.File(path) as file:
+        chunk = file["pixels"].id.get_chunk_info(0)
+    data = bytearray(path.read_bytes())
+    data[chunk.byte_offset + chunk.size // 2] ^= 1
+    path.write_bytes(data)
+    fails(folder, r"train-00000-of-00003.h5 is damaged \(its content is not what was written\)")
+
+
+@pytest.mark.parametrize("field", ["seed", "digest", "mean", "request"])
+def test_a_shard_of_another_set(folder: Path, field: str) -> None:
+    change: dict[str, Any] = {field: {"seed": 1, "mean": MEAN + 1e-9}.get(field, "0" * 64)}
+    other = replace(INFO, **change)
+    shards.write_shard(folder, "test", 1, part("test", 1), other)
+    fails(folder, "test-00001-of-00003.h5 belongs to another data set")
+    with pytest.raises(UserError, match="another data set"):
+        shards.load_shard(folder, "test", 1, INFO)
+
+
+def test_shards_of_two_shardings(folder: Path) -> None:
+    write(folder, replace(INFO, shards=2))
+    fails(folder, "belongs to another data set")
+
+
+def test_a_renamed_shard(folder: Path) -> None:
+    shards.shard_path(folder, "train", 1, 3).replace(first(folder))
+    fails(folder, "train-00000-of-00003.h5 says that it is train shard 1")
+
+
+def test_another_schema(folder: Path) -> None:
+    path = first(folder)
+    path.write_bytes(path.read_bytes().replace(b"dist_vgg 2 ", b"dist_vgg 1 "))
+    fails(folder, "it is of another version than schema 2, or not of ours")
+
+
+def test_a_foreign_hdf5_file(folder: Path) -> None:
+    with h5py.File(first(folder), "w") as file:
+        file["x"] = 1
+    fails(folder, "it is of another version than schema 2, or not of ours")
+
+
+@pytest.mark.parametrize("name", ["mean", "split", "index"])
+def test_a_missing_field(folder: Path, name: str) -> None:
+    say(first(folder), name)
+    fails(folder, f"its header lacks {name}")
+
+
+def test_a_missing_array(folder: Path) -> None:
+    with edited(first(folder)) as file:
+        del file["labels"]
+    fails(folder, "it holds other things than it should")
+
+
+def test_a_label_outside_the_classes(folder: Path) -> None:
+    bad = part("train", 0)
+    labels = bad.labels.copy()
+    labels[2] = 10
+    shards.write_shard(folder, "train", 0, replace(bad, labels=labels), INFO)
+    fails(folder, rf"sample {bad.ids[2]} has label 10, outside the classes 0\.\.9")
+
+
+@pytest.mark.parametrize("name", ["pixels", "labels", "ids"])
+def test_arrays_of_unequal_length(folder: Path, name: str) -> None:
+    with edited(first(folder)) as file:
+        shorter = file[name][:-1]
+        del file[name]
+        file[name] = shorter
+    fails(folder, "has arrays of unequal length")
+
+
+def test_a_sample_in_two_shards(folder: Path) -> None:
+    bad = part("train", 0)
+    ids = bad.ids.copy()
+    ids[0] = part("train", 1).ids[0]
+    shards.write_shard(folder, "train", 0, replace(bad, ids=ids), INFO)
+    fails(folder, "hold 21 samples, 20 of them distinct, instead of 21")
+
+
+def test_a_lost_sample(folder: Path) -> None:
+    shards.write_shard(folder, "test", 0, part("test", 0)[1:], INFO)
+    fails(folder, "hold 10 samples, 10 of them distinct, instead of 11")
+
+
+def test_valid_files_with_other_content(folder: Path) -> None:
+    bad = part("test", 0)
+    shards.write_shard(folder, "test", 0, replace(bad, pixels=bad.pixels ^ 1), INFO)
+    fails(folder, "is not what its shards were written with")
+
+
+def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"can't write a shard to .* free space or choose another"):
+        write(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("request_", ["", "{}", "5", "null", '{"limit": 5}', "[" * 50_000])
+def test_what_data_prep_did_not_hold_out_is_the_test_set(data: Path, request_: str) -> None:
+    info = replace(shards.open_set(data), request=request_)
+    assert not info.held_out
+    assert info.test_name == "test"
+    assert replace(info, request='{"held_out": 5}').test_name == "held-out training"

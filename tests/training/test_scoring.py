@@ -1,0 +1,68 @@
+"""Scores: each image once, and the mean of what is seen from several places."""
+
+import numpy as np
+import pytest
+
+from dist_vgg.data.shards import Samples, normalise
+from dist_vgg.kernels import reference as F
+from dist_vgg.network.vgg import initialise, vgg16
+from dist_vgg.training import scoring
+from dist_vgg.training.scoring import Score, around, averaged, moved, score
+
+
+def test_a_move_brings_in_zeros_and_keeps_the_rest() -> None:
+    image = np.arange(1, 13, dtype=np.uint8).reshape(1, 3, 4, 1)
+    np.testing.assert_array_equal(moved(image, 0, 0), image)
+    np.testing.assert_array_equal(
+        moved(image, 1, -2)[0, :, :, 0], [[0, 0, 0, 0], [3, 4, 0, 0], [7, 8, 0, 0]]
+    )
+    np.testing.assert_array_equal(
+        moved(image, -2, 1)[0, :, :, 0], [[0, 9, 10, 11], [0, 0, 0, 0], [0, 0, 0, 0]]
+    )
+
+
+def test_to_stay_is_among_the_places() -> None:
+    assert list(around(0)) == [(0, 0)]
+    assert len(set(around(2))) == 9
+    assert set(np.ravel(around(2))) == {-2, 0, 2}
+    assert around(2)[0] == (0, 0)
+
+
+def test_probabilities_are_averaged_not_logits() -> None:
+    several = [np.random.default_rng(k).normal(0, 4, (6, 10)).astype(np.float32) for k in range(3)]
+    expected = np.mean([F.softmax(logits) for logits in several], axis=0)
+    found = averaged(several)
+    np.testing.assert_allclose(np.exp(found), expected, rtol=1e-5)
+    labels = np.arange(6)
+    losses = F.cross_entropy(found, labels, 6)[0]
+    np.testing.assert_allclose(losses, -np.log(expected[labels, labels]), rtol=1e-4)
+    assert averaged(several[:1]) is several[0]  # the plain score is untouched
+
+
+def test_a_score_over_moves_is_of_the_mean_of_what_each_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scoring, "add_up", lambda comm, values: values)  # one rank, without MPI
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 1), np.uint8)
+    labels = np.arange(40) % 10
+    net = vgg16(32, 1, 10, width=0.02, dropout=0)
+    params = np.empty(net.parameter_count, np.float32)
+    net.bind(params, params)
+    initialise(net, params, 0)
+    moves = around(3)  # which changes the loss by 1e-3
+    found = score(net, {0: Samples(pixels, labels, labels)}, 127.0, 70.0, 10, None, moves)
+    images = [normalise(moved(pixels, *move), 127.0, 70.0) for move in moves]
+    expected = np.mean([F.softmax(net.forward(x)) for x in images], axis=0)
+    assert found.loss == pytest.approx(-np.log(expected[np.arange(40), labels]).mean(), 1e-6)
+    assert found.right == (expected.argmax(axis=1) == labels).sum()
+
+
+def test_what_no_place_believes_in_is_a_large_loss_and_no_infinity() -> None:
+    several = [np.array([[400.0, -400.0]], np.float32)] * 2
+    assert np.isfinite(averaged(several)).all()
+
+
+def test_a_score_counts_what_lies_on_the_diagonal() -> None:
+    score = Score(np.array([[3, 1], [0, 6]]), 0.5)
+    assert (score.right, score.total) == (9, 10)
+    assert score.accuracy == pytest.approx(0.9)
