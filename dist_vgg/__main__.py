@@ -4,9 +4,8 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-from dist_vgg.base.command_line import Parser, nearest
+from dist_vgg.base.command_line import Parser, nearest, run_alone
 from dist_vgg.base.errors import UserError
-from dist_vgg.mpi.collectives import run_alone
 
 COMMANDS = (
     "data_prep",

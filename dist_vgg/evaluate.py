@@ -18,9 +18,10 @@ from dist_vgg.base.command_line import Parser
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import check_writable, write_text
 from dist_vgg.base.progress import Progress
-from dist_vgg.data.batches import load_hosted
+from dist_vgg.data.batches import load_local
 from dist_vgg.data.shards import SPLITS, SetInfo, open_set
-from dist_vgg.mpi.collectives import require_same, run_command, together
+from dist_vgg.mpi.collectives import collective_errors, require_same
+from dist_vgg.mpi.command import run_command
 from dist_vgg.network.layers import Sequential
 from dist_vgg.network.vgg import vgg16
 from dist_vgg.runs.config import LARGEST, flag
@@ -90,7 +91,7 @@ def own_parser() -> Parser:
 def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     """Run the command; returns its exit status."""
     machine.settle(blas_threads=1)
-    with together(comm):
+    with collective_errors(comm):
         options = own_parser().parse_args(argv)
         paths = weights_in(options.weights)
         models = {name: load_weights(path) for name, path in paths.items()}
@@ -112,7 +113,8 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     compared |= {flag(name): getattr(options, name) for name in ("split", "limit", "shifts")}
     require_same(comm, {**compared, **info.facts()}, "start all ranks with the same")
     require_same(comm, machine.facts(), machine.MEND)
-    shards = load_hosted(options.data, info, options.split, options.limit, comm)
+    with collective_errors(comm):
+        shards = load_local(options.data, info, options.split, options.limit, comm.size, comm.rank)
     for name, weights in models.items():
         print(
             f"{name:<7} {paths[name]}, {weights.sha256[:16]}, step {weights.step}, "
@@ -146,7 +148,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
             )
     print(f"\n{matrix(scores['weights', 0])}")
     if options.json:
-        with together(comm):
+        with collective_errors(comm):
             if comm.rank == 0:
                 write_text(options.json, json.dumps(result, indent=2) + "\n")
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dist_vgg.base.command_line import Parser
+from dist_vgg.base.command_line import Parser, run_alone, tell
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import check_writable, write_bytes
 from dist_vgg.data.digit import like_mnist
@@ -23,7 +23,6 @@ from dist_vgg.data.pictures import light_on_dark, read_picture
 from dist_vgg.data.shards import normalise
 from dist_vgg.evaluate import load_network
 from dist_vgg.kernels import reference as F
-from dist_vgg.mpi.collectives import run_alone, tell
 from dist_vgg.network.layers import Sequential
 from dist_vgg.state.checkpoint import Weights, load_weights
 

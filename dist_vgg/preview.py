@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dist_vgg.base.command_line import Parser
+from dist_vgg.base.command_line import Parser, run_alone
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import check_writable, write_bytes
 from dist_vgg.data.augment import Augment
 from dist_vgg.data.shards import Samples, load_shard, open_set
-from dist_vgg.mpi.collectives import run_alone
 from dist_vgg.runs.config import TrainConfig, add_options, read_toml
 
 EPOCHS = 9  # columns after the first

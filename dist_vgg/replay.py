@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from dist_vgg.base.command_line import Parser
 from dist_vgg.base.errors import RankError, UserError
-from dist_vgg.data.batches import load_hosted
+from dist_vgg.data.batches import load_local
 from dist_vgg.data.shards import open_set
-from dist_vgg.mpi.collectives import run_command
+from dist_vgg.mpi.collectives import collective_errors
+from dist_vgg.mpi.command import run_command
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.folder import check_resumed, stored_options
 from dist_vgg.runs.log import read_metrics
 from dist_vgg.state.checkpoint import Checkpoint, load_newest
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS
-from dist_vgg.train import Trainer
+from dist_vgg.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -98,7 +99,8 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     config = stored_config(options.run, **({"data": options.data} if options.data else {}))
     data = Path(config.data)
     info = open_set(data)
-    shards = load_hosted(data, info, "train", config.limit, comm)
+    with collective_errors(comm):
+        shards = load_local(data, info, "train", config.limit, comm.size, comm.rank)
     trainer = Trainer(config, info, shards, comm)
     folder = options.run / "checkpoints"
     checkpoint: Checkpoint | None = None

@@ -7,9 +7,8 @@ python -m dist_vgg.summary --size 224 --channels 3 --classes 1000
 from collections.abc import Sequence
 from math import prod
 
-from dist_vgg.base.command_line import Parser
+from dist_vgg.base.command_line import Parser, run_alone
 from dist_vgg.base.errors import UserError
-from dist_vgg.mpi.collectives import run_alone
 from dist_vgg.network.layers import Sequential
 from dist_vgg.network.vgg import STRIDE, vgg16
 

@@ -1,13 +1,18 @@
-"""What all programs share in speaking to a person: options, mistakes in one line, plurals."""
+"""What all commands share: options, mistakes in one line, plurals, exit statuses."""
 
 import argparse
 import difflib
-from collections.abc import Iterable, Mapping
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 from dist_vgg import __version__
-from dist_vgg.base.errors import UserError
+from dist_vgg.base.errors import KILLED_BY, UserError
+from dist_vgg.base.launcher import launched
 
 INFORMS = frozenset(("-h", "--help", "--version"))  # options that print something and do no more
 
@@ -52,3 +57,48 @@ def nearest(unknown: str, known: Iterable[str], hints: Mapping[str, str] = NO_HI
 def plural(count: int, noun: str) -> str:
     """A count and what it counts: 1 shard, 2 shards."""
     return f"{count:,} {noun}" + "s" * (count != 1)
+
+
+def tell(words: str) -> None:
+    """Write a line to stderr, whole: ranks that speak at the same time are read one by one."""
+    # `print` writes words and line end apart, and another rank's words come between.
+    sys.stderr.write(f"{words}\n")
+    sys.stderr.flush()
+
+
+def run_alone(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Run a command that is one process and needs no MPI; end the process with its status.
+
+    Of several that srun has started the first one works, since a shell may be one of them.
+    """
+    argv = sys.argv[1:]
+    rank, size, launcher, speaks = launched()
+    if size > 1 and launcher == "mpirun" and not INFORMS & set(argv):
+        if speaks:
+            command = name.rpartition(".")[2]
+            tell(f"{name}: error: {command} is one process: start it without mpirun")
+        sys.exit(UserError.status)
+    sys.exit(0 if rank else guarded(name, lambda: main(argv)))
+
+
+def guarded(name: str, call: Callable[[], int]) -> int:
+    """The status that a command of one process ends with; a mistake is told in one line."""
+    try:
+        status = call()
+        sys.stdout.flush()
+    except UserError as error:
+        tell(f"{name}: error: {error}")
+        return error.status
+    except KeyboardInterrupt:
+        tell(f"{name}: interrupted")
+        return KILLED_BY + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has gone, as in `| head`; there is nobody to tell.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        return KILLED_BY + signal.SIGPIPE
+    except OSError as error:
+        if error.filename is None:
+            raise
+        tell(f"{name}: error: can't use {error.filename}: {error.strerror}")
+        return UserError.status
+    return status

@@ -24,13 +24,14 @@ from typing import Any, BinaryIO
 import h5py
 
 from dist_vgg.base.errors import STOPS, UserError
+from dist_vgg.base.observe import Event
 
 SCHEMA = 2
 USER_BLOCK = 512  # bytes, the smallest that HDF5 has
-PIECE = 1 << 20  # bytes hashed or written at a time
+HASH_BYTES = 1 << 20  # bytes hashed or written at a time
 
 _locked: set[Path] = set()  # by this process, until it ends
-_listeners: list[Callable[[], object]] = []
+progress = Event()  # a part of a file has been hashed or written
 
 
 class NotWhole(ValueError):
@@ -90,21 +91,6 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
-def told(listener: Callable[[], object]) -> Iterator[None]:
-    """During the block, call `listener` with each piece of a file that is hashed or written."""
-    _listeners.append(listener)
-    try:
-        yield
-    finally:
-        _listeners.remove(listener)
-
-
-def _tell() -> None:
-    for listener in _listeners:
-        listener()
-
-
-@contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it to `path` when all went well.
 
@@ -135,8 +121,8 @@ class _Sink(io.FileIO):
         done = 0
         try:
             while done < len(view) and not self.error:
-                done += super().write(view[done : done + PIECE]) or 0
-                _tell()
+                done += super().write(view[done : done + HASH_BYTES]) or 0
+                progress()
         except OSError as error:
             self.error = error
         return len(view)
@@ -236,9 +222,9 @@ def _first_line(file: BinaryIO) -> bytes:
     """The whole user block that belongs to what follows it, (USER_BLOCK,) bytes."""
     digest = hashlib.sha256()
     file.seek(USER_BLOCK)
-    while piece := file.read(PIECE):
+    while piece := file.read(HASH_BYTES):
         digest.update(piece)
-        _tell()
+        progress()
     line = b"dist_vgg %d sha256 %s\n" % (SCHEMA, digest.hexdigest().encode())
     return line.ljust(USER_BLOCK, b"\0")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from dist_vgg.base.errors import STOPS, SUPERVISED, Interrupted, signal_name
-from dist_vgg.mpi.collectives import launched
+from dist_vgg.base.launcher import launched
 
 REPEATED = 2  # seconds in which what a batch system sends again is no second signal
 

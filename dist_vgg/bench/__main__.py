@@ -26,10 +26,10 @@ from pathlib import Path
 
 from dist_vgg.base.command_line import Parser
 from dist_vgg.base.errors import UserError
+from dist_vgg.base.table import check_outputs
 from dist_vgg.bench import benchmarks
 from dist_vgg.bench.report import (
     Report,
-    check_outputs,
     draw,
     machine_words,
     this_machine,

@@ -8,7 +8,8 @@ from typing import Any
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.progress import Progress
-from dist_vgg.bench.report import Chart, Report, Spread, cores, spread, table
+from dist_vgg.base.table import table
+from dist_vgg.bench.report import Chart, Report, Spread, cores, spread
 from dist_vgg.bench.turns import PACKAGE, Failed, in_turns, measure, worker
 from dist_vgg.runs.config import TrainConfig
 

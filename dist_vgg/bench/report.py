@@ -1,18 +1,16 @@
 """How a benchmark shows what it has found: numbers with their spread, tables, JSON, a picture."""
 
-import importlib.util
 import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dist_vgg.base.errors import UserError
-from dist_vgg.base.files import check_writable, write_text, written_beside
+from dist_vgg.base.files import write_text, written_beside
 
 
 @dataclass(frozen=True)
@@ -79,19 +77,6 @@ class Report:
     chart: Chart
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as needed, the first to the left and the others to the right."""
-    lines = [list(header), *map(list, rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
-
-
 def cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -133,17 +118,6 @@ def machine_words(machine: Mapping[str, Any]) -> str:
         f"software  Python {versions['python']}, NumPy {versions['numpy']} ({blas}), "
         f"mpi4py {versions['mpi4py']} ({mpi}){torch}"
     )
-
-
-def check_outputs(json_path: Path | None, plot: Path | None) -> None:
-    """Raise UserError, before anything is measured, where a result could not be written."""
-    for flag, path in (("--json", json_path), ("--plot", plot)):
-        if path:
-            check_writable(flag, path)
-    if plot and plot.suffix not in (".png", ".pdf", ".svg"):
-        raise UserError(f"--plot {plot}: name a .png, .pdf or .svg file")
-    if plot and importlib.util.find_spec("matplotlib") is None:
-        raise UserError("--plot needs matplotlib: pip install matplotlib")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -22,12 +22,13 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.base.random import generator
 from dist_vgg.bench.kernels import Layers, network_flops
 from dist_vgg.data.shards import Samples, SetInfo, hosted, normalise
-from dist_vgg.mpi.collectives import add_up, barrier, gather_texts, run_command, share_text
+from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, barrier, bcast_text
+from dist_vgg.mpi.command import run_command
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.folder import describe_machine
-from dist_vgg.train import Trainer
 from dist_vgg.training.scoring import BATCH
+from dist_vgg.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -44,7 +45,7 @@ def products(comm: "MPI.Intracomm", sizes: Sequence[int], seconds: float) -> dic
         barrier(comm)
         rate = np.zeros(comm.size)
         rate[comm.rank] = _rate(seconds, np.matmul, a, b, out)
-        rates.append(2 * size**3 * float(add_up(comm, rate).sum()) / 1e9)
+        rates.append(2 * size**3 * float(allreduce_sum(comm, rate).sum()) / 1e9)
     return dict(gflops=max(rates))
 
 
@@ -89,7 +90,7 @@ def step(comm: "MPI.Intracomm", shards: int, seconds: float, **options: Any) -> 
         barrier(comm)
         elapsed = time.perf_counter() - start
     everyones: Counter[str] = Counter()
-    for text in gather_texts(comm, json.dumps(parts)):
+    for text in allgather_text(comm, json.dumps(parts)):
         everyones.update(json.loads(text))
     result = dict(
         images_per_s=(trainer.trained - images) / elapsed,
@@ -110,7 +111,7 @@ def audit(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> di
 
     Also those of two whole steps, and of what is done for an audited one where none is computed.
     """
-    name = f"bench-{share_text(comm, uuid.uuid4().hex[:16])}"
+    name = f"bench-{bcast_text(comm, uuid.uuid4().hex[:16])}"
     trainers = dict(
         both=_trainer(comm, shards, options, name),
         neither=_trainer(comm, shards, {**options, "audit": False}),
@@ -175,7 +176,7 @@ def _random_samples(shard: int, count: int) -> Samples:
 
 def _agreed(comm: "MPI.Intracomm", count: int) -> int:
     """Rank 0's number, on every rank."""
-    return int(add_up(comm, np.array([0 if comm.rank else count]))[0])
+    return int(allreduce_sum(comm, np.array([0 if comm.rank else count]))[0])
 
 
 def evaluation(comm: "MPI.Intracomm", images: int, width: float, conv: str) -> dict[str, Any]:
@@ -213,8 +214,8 @@ def exchange(
     """
     from dist_vgg.exchange.route import choose
 
-    homes = [[rank] for rank in range(comm.size)]
-    kinds = ["flat"] + ["node"] * (choose(comm, "auto", count, homes) == "node")
+    shards_of_rank = [[rank] for rank in range(comm.size)]
+    kinds = ["flat"] + ["node"] * (choose(comm, "auto", count, shards_of_rank) == "node")
     # Whole numbers, so that their sum is exact in whatever order it is taken.
     pattern = (np.arange(count) % 1021).astype(np.float32)
     ways: dict[str, _Plain] = {kind: _Routed(comm, pattern, kind) for kind in kinds}
@@ -229,7 +230,7 @@ def exchange(
         rates = np.zeros(comm.size)
         if comm.rank < adding:
             rates[comm.rank] = arrays.nbytes * _rate(0, np.add, *arrays)
-        add_up(comm, rates)
+        allreduce_sum(comm, rates)
         spent = {kind: way.go(turn) for kind, way in ways.items()}
         if turn:  # the first is to warm up
             bandwidth.append(float(rates.sum()))
@@ -254,7 +255,7 @@ class _Plain:
         seconds = self._sum()
         expected = self.pattern * np.float32(ranks * (ranks - 1) // 2 + ranks * turn)
         wrong = np.array([not np.array_equal(self.result(), expected)], "i8")
-        if add_up(self.comm, wrong)[0]:
+        if allreduce_sum(self.comm, wrong)[0]:
             raise RuntimeError(f"{type(self).__name__}: the sum is wrong")
         return seconds
 
@@ -280,7 +281,7 @@ class _Plain:
         work()
         seconds = np.zeros(self.comm.size)
         seconds[self.comm.rank] = time.perf_counter() - start
-        return float(add_up(self.comm, seconds).max())
+        return float(allreduce_sum(self.comm, seconds).max())
 
 
 class _Routed(_Plain):
@@ -305,13 +306,13 @@ class _Routed(_Plain):
         route = self.route
         seconds = self._slowest(self._reduce)
         # Where the optimizer comes in; not counted here.
-        for lo, hi in route.pieces:
+        for lo, hi in route.owned:
             route.params[lo:hi] = route.total[lo:hi]
-        return seconds + self._slowest(route.share)
+        return seconds + self._slowest(route.all_gather)
 
     def _reduce(self) -> None:
         self.route.add(self.comm.rank)
-        self.route.reduce()
+        self.route.reduce_scatter()
 
 
 def memory(comm: "MPI.Intracomm", shards: int, **options: Any) -> dict[str, Any]:
@@ -326,12 +327,12 @@ def memory(comm: "MPI.Intracomm", shards: int, **options: Any) -> dict[str, Any]
     route = trainer.route
     # As a step does it, so that all vectors are touched; those of a micro-batch that has been
     # added to its neighbour's are used again.
-    for shard in route.mine:
+    for shard in route.local_shards:
         route.gradient()[:] = 0
         route.add(shard)
-    route.reduce()
+    route.reduce_scatter()
     stages["gradients"] = _held(comm)
-    for lo, hi in route.pieces:
+    for lo, hi in route.owned:
         for vector in route.state.values():
             vector[lo:hi] = 0
     stages["optimizer state"] = _held(comm)
@@ -343,7 +344,7 @@ def memory(comm: "MPI.Intracomm", shards: int, **options: Any) -> dict[str, Any]
     peak, shared = machine.memory()
     last = np.zeros((2, comm.size), np.int64)
     last[:, comm.rank] = peak, peak - shared - before[comm.rank]
-    peaks, more = add_up(comm, last)
+    peaks, more = allreduce_sum(comm, last)
     stages["a step, at its peak"] = dict(
         rank=int(peaks.max()), all=stages["optimizer state"]["all"] + int(more.sum())
     )
@@ -366,7 +367,7 @@ def _held(comm: "MPI.Intracomm") -> dict[str, int]:
     barrier(comm)
     held = np.zeros((2, comm.size), np.int64)
     held[:, comm.rank] = _proc("status", "VmRSS"), _proc("smaps_rollup", "Pss")
-    ranks, parts = add_up(comm, held)
+    ranks, parts = allreduce_sum(comm, held)
     barrier(comm)  # a rank that went on would change what others share with it
     return dict(rank=int(ranks.max()), all=int(parts.sum()))
 

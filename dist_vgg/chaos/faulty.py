@@ -26,9 +26,11 @@ from dist_vgg.base import files, signals
 from dist_vgg.base.errors import UserError
 from dist_vgg.chaos import faults
 from dist_vgg.chaos.faults import Plan
-from dist_vgg.mpi.collectives import gather_texts, run_command
+from dist_vgg.mpi.collectives import allgather_text
+from dist_vgg.mpi.command import run_command
 from dist_vgg.runs import log
-from dist_vgg.training import optim
+from dist_vgg.training import loop, optim
+from dist_vgg.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -46,7 +48,7 @@ class Faulty:
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder, self.plan = folder, plan
-        self.trainer: train.Trainer | None = None
+        self.trainer: Trainer | None = None
         self.pids: list[int] = []
         self._ours = False  # the mark has been made by this very process
         self._refused = 0
@@ -126,7 +128,7 @@ class Faulty:
         assert self.trainer
         route = self.trainer.route
         if self.plan.fault.vector == "sample":
-            shard = route.mine[int(self.plan.place * len(route.mine))]
+            shard = route.local_shards[int(self.plan.place * len(route.local_shards))]
             pixels = self.trainer.batches._shards[shard].pixels.reshape(-1)
             pixels[int(self.plan.place * len(pixels))] ^= 1 << self.plan.bit % 8
             return
@@ -140,7 +142,7 @@ class Faulty:
         # A rank has all parameters for itself on the route "flat", and else what it owns.
         alone = self.plan.fault.vector == "params" and route.node.size == 1
         if not alone:
-            places = np.concatenate([places[lo:hi] for lo, hi in route.pieces])
+            places = np.concatenate([places[lo:hi] for lo, hi in route.owned])
         place = places[int(self.plan.place * len(places))]
         vector[place : place + 1].view(np.uint32)[0] ^= np.uint32(1 << self.plan.bit)
 
@@ -192,15 +194,15 @@ def install(faulty: Faulty) -> None:
     """Hook into training wherever a moment is: the only place that knows its functions."""
     from dist_vgg.exchange.route import Route  # it needs MPI, which run_command has started by now
 
-    at, trainer = faulty.at, train.Trainer
+    at, trainer = faulty.at, Trainer
 
-    def start(trainer: train.Trainer, *rest: Any) -> None:
+    def start(trainer: Trainer, *rest: Any) -> None:
         faulty.trainer = trainer
-        faulty.pids = [int(text) for text in gather_texts(trainer.comm, str(os.getpid()))]
+        faulty.pids = [int(text) for text in allgather_text(trainer.comm, str(os.getpid()))]
         faulty.note("start", rank=trainer.comm.rank, pid=os.getpid(), files=shared_files())
         at(faults.START_UP)
 
-    def begin(trainer: train.Trainer, *rest: Any) -> None:
+    def begin(trainer: Trainer, *rest: Any) -> None:
         faulty.note("begin", rank=trainer.comm.rank, step=trainer.step)
 
     def stepped(log: Any, record: dict[str, Any]) -> None:
@@ -209,7 +211,7 @@ def install(faulty: Faulty) -> None:
             faulty.note("stepped", step=record["step"])
 
     hook(train, "train", start)
-    hook(train, "run", begin)
+    hook(loop, "run", begin)
     hook(log.RunLog, "step", stepped, after=True)
 
     hook(trainer, "train_step", lambda *_: at("step"))
@@ -219,12 +221,12 @@ def install(faulty: Faulty) -> None:
         lambda _, direction, layer, array: layer == faulty.plan.layer and at(direction),
     )
     hook(Route, "_sum", lambda *_: at("exchange"))
-    hook(Route, "reduce", lambda *_: at(faults.REDUCED), after=True)
+    hook(Route, "reduce_scatter", lambda *_: at(faults.REDUCED), after=True)
     for rule in (optim.SGD, optim.Adam, optim.AdaGrad):
         # It is called for slice after slice; the first is updated, the others not yet.
         hook(rule, "update", lambda *_: at("update"), after=True)
-    hook(Route, "share", lambda *_: at("share"))
-    hook(Route, "share", lambda *_: at(faults.SHARED), after=True)
+    hook(Route, "all_gather", lambda *_: at("share"))
+    hook(Route, "all_gather", lambda *_: at(faults.SHARED), after=True)
 
     def of_checkpoint(moment: str) -> Callable[..., None]:
         def act(path: Path, *rest: Any) -> None:

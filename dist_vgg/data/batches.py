@@ -1,9 +1,10 @@
 """Which samples a rank has, and which of them each shard brings to which step."""
 
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,30 +12,41 @@ from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import RankError, UserError
 from dist_vgg.base.random import generator
 from dist_vgg.data.shards import Samples, SetInfo, hosted, load_shard, part_of
-from dist_vgg.mpi.collectives import together
-from dist_vgg.state.checksums import row_sums
 
-if TYPE_CHECKING:
-    from mpi4py import MPI
+# To multiply by an odd number modulo 2**64 loses no bit.
+ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 
 
-def load_hosted(
-    folder: str | Path, info: SetInfo, split: str, limit: int, comm: "MPI.Intracomm"
+def load_local(
+    folder: str | Path, info: SetInfo, split: str, limit: int, ranks: int, rank: int
 ) -> dict[int, Samples]:
-    """The shards of a split that this rank hosts, cut to a limit on all of them."""
+    """The shards of a split that a rank hosts, cut to a limit on all of them together.
+
+    Raises UserError where there are more ranks than shards, or a shard can't be used.
+    """
+    if ranks > info.shards:
+        raise UserError(
+            f"{ranks} ranks for {plural(info.shards, 'shard')}: a rank needs a shard, so "
+            f"start at most {plural(info.shards, 'rank')}, or prepare more with: python -m "
+            f"data_prep --out {folder} --shards {ranks} --overwrite, and the other options "
+            "it was made with"
+        )
     shards = {}
-    with together(comm):
-        if comm.size > info.shards:
-            raise UserError(
-                f"{comm.size} ranks for {plural(info.shards, 'shard')}: a rank needs a shard, so "
-                f"start at most {plural(info.shards, 'rank')}, or prepare more with: python -m "
-                f"data_prep --out {folder} --shards {comm.size} --overwrite, and the other options "
-                "it was made with"
-            )
-        for index in hosted(info.shards, comm.size, comm.rank):
-            samples = load_shard(folder, split, index, info)
-            shards[index] = samples[: part_of(limit, info.shards, index)]
+    for index in hosted(info.shards, ranks, rank):
+        samples = load_shard(folder, split, index, info)
+        shards[index] = samples[: part_of(limit, info.shards, index)]
     return shards
+
+
+def row_sums(pixels: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """A checksum of each sample that any one flipped bit changes: (n,) uint64.
+
+    `pixels` is (n, ...) uint8, `labels` and `ids` are (n,).
+    """
+    rows = pixels.reshape(len(pixels), math.prod(pixels.shape[1:]))
+    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))) if rows.shape[1] % 8 else rows
+    sums = np.ascontiguousarray(rows).view(np.uint64).sum(axis=1, dtype=np.uint64)
+    return sums ^ labels.astype(np.uint64) * ODD[0] ^ ids.astype(np.uint64) * ODD[1]
 
 
 class Batches:
@@ -65,13 +77,13 @@ class Batches:
         """Samples of all shards together: an epoch."""
         return int(self._counts.sum())
 
-    def place(self, step: int) -> tuple[int, int]:
+    def position(self, step: int) -> tuple[int, int]:
         """The epoch of a step, and its number within the epoch; both from 0."""
         return divmod(step, self.steps_per_epoch)
 
     def global_size(self, step: int) -> int:
         """Samples in the micro-batches of all shards together."""
-        _, index = self.place(step)
+        _, index = self.position(step)
         return int(np.clip(self._counts - index * self._size, 0, self._size).sum())
 
     def micro_batch(self, shard: int, step: int) -> Samples:
@@ -79,7 +91,7 @@ class Batches:
 
         Raises RankError where one of them is no longer what was read.
         """
-        epoch, index = self.place(step)
+        epoch, index = self.position(step)
         if (shard, epoch) not in self._orders:
             self._orders = {k: v for k, v in self._orders.items() if k[0] != shard}
             shuffle = generator(self._seed, "order", epoch, shard)
@@ -98,7 +110,7 @@ class Batches:
         return samples
 
 
-class Ahead:
+class Prefetcher:
     """A thread that reads the next micro-batch while the network computes on this one."""
 
     def __init__(self, read: Callable[[int, int], Any]) -> None:

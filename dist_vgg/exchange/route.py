@@ -27,7 +27,14 @@ import numpy as np
 from mpi4py import MPI
 
 from dist_vgg.base.errors import RankError, UserError
-from dist_vgg.mpi.collectives import add_up, barrier, gather_texts, together, wait, waiting
+from dist_vgg.mpi.collectives import (
+    allgather_text,
+    allreduce_sum,
+    barrier,
+    collective_errors,
+    wait,
+    waiting,
+)
 from dist_vgg.state import replica
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, parameter_digest
 from dist_vgg.state.replica import Layout, Replica
@@ -35,8 +42,8 @@ from dist_vgg.state.replica import Layout, Replica
 T = TypeVar("T")
 Block = tuple[int, int]  # (level, i): the sum over shards i*2**level ... (i+1)*2**level - 1
 
-CACHED = 1 << 15  # numbers to add at a time: eight such slices fit a core's L2 cache
-LINE = 16  # float32 numbers in a cache line
+TILE_FLOATS = 1 << 15  # numbers to add at a time: eight such slices fit a core's L2 cache
+LINE_FLOATS = 16  # in a cache line
 
 
 def fold(blocks: dict[Block, T], shards: int, add: Callable[[T, T], object]) -> dict[Block, T]:
@@ -106,7 +113,7 @@ def _plan(mine: Sequence[int], shards: int) -> LocalTree:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Partition:
     """How the flat vector is cut: into grains, buckets of grains, and a piece for each rank.
 
     Grains depend on the vector's length only, so a sum over each grain (the norm's) is the
@@ -140,14 +147,14 @@ class Cut:
 
 
 class Route:
-    """One step's way: `gradient` and `add` for each micro-batch, then `reduce` and `share`.
+    """A step's way: `gradient`, `add` for each micro-batch; then `reduce_scatter`, `all_gather`.
 
     Backward may tell `ready` of each slice of a gradient that it has finished, from the end of
     the vector to its start.
 
-    `replica` is this node's, and `params` its parameters. After `reduce`, `total[lo:hi]` is the
-    summed gradient for each (lo, hi) in `pieces`, the slices that this rank owns and updates in
-    `params` and in the optimizer's `state`; `share` then brings everyone's updated slices of
+    `replica` is this node's, and `params` its parameters. After `reduce_scatter`, `total[lo:hi]` is
+    the summed gradient for each (lo, hi) in `owned`, the slices that this rank owns and updates in
+    `params` and in the optimizer's `state`; `all_gather` then brings everyone's updated slices of
     the parameters to every replica.
     """
 
@@ -156,33 +163,33 @@ class Route:
         comm: MPI.Intracomm,
         kind: str,
         count: int,
-        homes: Sequence[Sequence[int]],
+        shards_of_rank: Sequence[Sequence[int]],
         state: Sequence[str] = (),
         run: str = "",
         cells: int = 0,
     ) -> None:
         """`kind` is "flat" or "node", see `choose`; `count` numbers make up the vector.
 
-        `homes` says which shards each rank hosts: every shard once, each rank at least one.
+        `shards_of_rank` says which each rank hosts: every shard once, each rank at least one.
         `state` names the vectors of the optimizer. With the name of a `run` the replica is kept
         in memory that outlives the processes, see `replica`. It has room for the checksums of
         so many `cells` of each vector.
         """
         self.comm, self.kind = comm, kind
-        self.shards = shards = sum(map(len, homes))
+        self.shards = shards = sum(map(len, shards_of_rank))
         self.node = _neighbours(comm) if kind == "node" else _alone(comm)
         self.is_leader = self.node.rank == 0  # of the ranks that share a replica
         leaders = comm.Split(0 if self.is_leader else MPI.UNDEFINED, comm.rank)
         self.leaders = cast(MPI.Intracomm, leaders)
-        self.cut = Cut(count, comm.size)
-        self.mine = homes[comm.rank]
-        self.pieces = [self.cut.piece(bucket, comm.rank) for bucket in self.cut.buckets]
+        self.partition = Partition(count, comm.size)
+        self.local_shards = shards_of_rank[comm.rank]
+        self.owned = [self.partition.piece(bucket, comm.rank) for bucket in self.partition.buckets]
 
-        trees = [_plan(mine, shards) for mine in homes]
+        trees = [_plan(mine, shards) for mine in shards_of_rank]
         nodes = _nodes(comm, self.node)
         self.home = next(ranks for ranks in nodes if comm.rank in ranks)
         self._allocate(count, [trees[rank].vectors for rank in self.home])
-        self.lacks = ""  # why nothing is kept although the run has a name
+        self.no_standby = ""  # why nothing is kept although the run has a name
         self.replica = self._make_replica(Layout(count, 1 + len(state), 1, cells), state, run)
         self.audit: Audit | None = None  # what checks all this, where the caller wants it
 
@@ -210,12 +217,12 @@ class Route:
             if _agent(self.home, rank) == comm.rank
         ]
         self._taken = 0  # micro-batches, in this step
-        self._sender: _Sender | None = None
+        self._overlap: OverlapThread | None = None
         self._overlaps = bool(self._elsewhere) and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
 
     def _allocate(self, count: int, vectors: Sequence[int]) -> None:
         """Gradient vectors for each of the node's ranks."""
-        size = -(-count // LINE) * LINE
+        size = -(-count // LINE_FLOATS) * LINE_FLOATS
         sizes = [size * n for n in vectors]
         self.shared_bytes = 4 * sum(sizes) if self.node.size > 1 else 0
         if self.node.size == 1:
@@ -233,7 +240,7 @@ class Route:
             try:
                 return self._shared_replica(replace(layout, copies=2), state, run)
             except UserError as error:
-                self.lacks = str(error)
+                self.no_standby = str(error)
         if self.kind == "flat":
             return replica.private(layout, state)
         memory = self._shared_replica(layout, state, f"unnamed-{uuid.uuid4().hex[:16]}")
@@ -242,12 +249,12 @@ class Route:
 
     def _shared_replica(self, layout: Layout, state: Sequence[str], name: str) -> Replica:
         """A replica in a file of shared memory; UserError on every rank where it can't be had."""
-        path = replica.folder() / gather_texts(self.node, f"{name}-{self.comm.rank}")[0]
+        path = replica.folder() / allgather_text(self.node, f"{name}-{self.comm.rank}")[0]
         used = [(0, (0, layout.count))]
-        used += [(k, piece) for k in range(1, layout.vectors) for piece in self.home_pieces()]
+        used += [(k, piece) for k in range(1, layout.vectors) for piece in self.owned_by_node()]
         handle = -1
         try:
-            with together(self.comm):
+            with collective_errors(self.comm):
                 if self.is_leader:
                     handle = replica.create(path, layout, used)
         except UserError:
@@ -262,11 +269,11 @@ class Route:
         self.shared_bytes += layout.copies * sum(4 * (hi - lo) for _, (lo, hi) in used)
         return memory
 
-    def home_pieces(self) -> list[tuple[int, int]]:
+    def owned_by_node(self) -> list[tuple[int, int]]:
         """The slices that this node's ranks own together, in order; neighbours are joined."""
         joined: list[tuple[int, int]] = []
-        for bucket in self.cut.buckets:
-            for lo, hi in (self.cut.piece(bucket, rank) for rank in self.home):
+        for bucket in self.partition.buckets:
+            for lo, hi in (self.partition.piece(bucket, rank) for rank in self.home):
                 if joined and joined[-1][1] == lo:
                     joined[-1] = (joined[-1][0], hi)
                 elif lo < hi:
@@ -275,7 +282,7 @@ class Route:
 
     @property
     def params(self) -> np.ndarray:
-        """This node's parameters: the last step's, or from `turn` on those being written."""
+        """This node's parameters: the last step's, or from `swap` on those being written."""
         return self.replica.params
 
     @property
@@ -290,13 +297,13 @@ class Route:
     def ready(self, lo: int, hi: int) -> None:
         """Take note that `gradient` is finished from `lo` on: other nodes can have the last."""
         if self._overlaps and self._at_last:
-            if self._sender is None:
-                self._sender = _Sender(self.cut.buckets, self._finish)
-            self._sender.finished(lo)
+            if self._overlap is None:
+                self._overlap = OverlapThread(self.partition.buckets, self._finish)
+            self._overlap.finished(lo)
 
     def add(self, shard: int) -> None:
         """Take the vector given out last as the gradient of this shard's micro-batch."""
-        self.ready(0, self.cut.count)
+        self.ready(0, self.partition.count)
         if self._at_last:
             self._tree.leave(shard)
         else:
@@ -307,25 +314,25 @@ class Route:
     @property
     def _at_last(self) -> bool:
         """Whether the step's last micro-batch of this rank is being worked on."""
-        return self._taken == len(self.mine) - 1
+        return self._taken == len(self.local_shards) - 1
 
     def wait(self) -> None:
         """Wait for the slowest rank's gradients, and for what is still being sent."""
-        if self._sender:
-            self._sender.join()
+        if self._overlap:
+            self._overlap.join()
         else:
             barrier(self.comm)
 
-    def reduce(self) -> None:
+    def reduce_scatter(self) -> None:
         """Sum the gradients of all shards, each rank on the slices that it owns."""
         self._tree.clear()
         self._taken = 0
-        if self._sender:
-            self._sender.join()
-            self._sender = None
+        if self._overlap:
+            self._overlap.join()
+            self._overlap = None
         else:
             self._meet()
-            for bucket in self.cut.buckets:
+            for bucket in self.partition.buckets:
                 self._sum(bucket)
 
     def _finish(self, bucket: tuple[int, int]) -> None:
@@ -335,9 +342,9 @@ class Route:
 
     def _sum(self, bucket: tuple[int, int]) -> None:
         """Sum a bucket: over the node's ranks each rank its share, then over the nodes."""
-        lo, hi = self.cut.piece(bucket, self.comm.rank)
+        lo, hi = self.partition.piece(bucket, self.comm.rank)
         for rank in (self.comm.rank, *self._partners):
-            piece = slice(*self.cut.piece(bucket, rank))
+            piece = slice(*self.partition.piece(bucket, rank))
             _sum_along_tree({b: v[piece] for b, v in self._parts.items()}, self.shards)
         if self._elsewhere:
             sums = {b: v[lo:hi] for b, v in self._sums.items()} | self._trade(bucket)
@@ -347,13 +354,13 @@ class Route:
 
     def _trade(self, bucket: tuple[int, int]) -> dict[Block, np.ndarray]:
         """Give other nodes this node's sums of their pieces; get theirs of the own piece."""
-        lo, hi = self.cut.piece(bucket, self.comm.rank)
+        lo, hi = self.partition.piece(bucket, self.comm.rank)
         here = list(self._sums.values())
         received: dict[Block, np.ndarray] = {}
         requests = []
         # A node has several sums where its shards make no whole branch of the tree.
         for k in range(max(len(here), *map(len, self._elsewhere.values()))):
-            sends = {r: self.cut.piece(bucket, r) for r in self._partners if k < len(here)}
+            sends = {r: self.partition.piece(bucket, r) for r in self._partners if k < len(here)}
             givers = {ranks: bs[k] for ranks, bs in self._elsewhere.items() if k < len(bs)}
             space = np.empty((len(givers), hi - lo), np.float32)
             received |= dict(zip(givers.values(), space, strict=True))
@@ -366,12 +373,12 @@ class Route:
             wait(request)
         return received
 
-    def share(self) -> None:
+    def all_gather(self) -> None:
         """Bring the slices that each rank has updated to every replica."""
-        for bucket, (lo, hi) in zip(self.cut.buckets, self.pieces, strict=True):
+        for bucket, (lo, hi) in zip(self.partition.buckets, self.owned, strict=True):
             if self._elsewhere:
                 sends = {_agent(ranks, self.comm.rank): (0, hi - lo) for ranks in self._elsewhere}
-                receives = {rank: self.cut.piece(bucket, rank) for rank in self._partners}
+                receives = {rank: self.partition.piece(bucket, rank) for rank in self._partners}
                 # MPI wants what is sent and what is received apart, hence the copy.
                 wait(self._exchange(self.params[lo:hi].copy(), sends, self.params, receives))
         self._compare()
@@ -379,7 +386,7 @@ class Route:
     def audit_all(self) -> None:
         """Note the checksums of the replica as it is now: at the start, or where a run goes on."""
         if self.audit:
-            for piece in self.pieces:
+            for piece in self.owned:
                 self.audit.note(PARAMETERS, self.params, *piece)
                 for name, vector in self.state.items():
                     self.audit.note(name, vector, *piece)
@@ -388,7 +395,7 @@ class Route:
     def check(self) -> None:
         """Raise RankError where the replica is no longer what the last step has left."""
         if self.audit:
-            for piece in self.pieces:
+            for piece in self.owned:
                 for name, vector in self.state.items():
                     self.audit.check(name, vector, *piece)
                 self.audit.check(PARAMETERS, self.params, *piece)
@@ -400,9 +407,9 @@ class Route:
         What the gradients were computed with is to be checked before anybody updates by them.
         """
         if self.audit:
-            for bucket in self.cut.buckets:
+            for bucket in self.partition.buckets:
                 for rank in self._partners:
-                    self.audit.check(PARAMETERS, self.params, *self.cut.piece(bucket, rank))
+                    self.audit.check(PARAMETERS, self.params, *self.partition.piece(bucket, rank))
 
     def _compare(self) -> None:
         """Have all nodes know all checksums, and check the copies of what others own."""
@@ -410,9 +417,9 @@ class Route:
         if self.audit and self._elsewhere:
             if self.is_leader:
                 tables, home = self.audit.tables, np.zeros(len(self.audit.cells), bool)
-                for piece in self.home_pieces():
+                for piece in self.owned_by_node():
                     home[self.audit.cells.within(*piece)] = True
-                tables[:] = add_up(self.leaders, np.where(home, tables, np.uint64(0)))
+                tables[:] = allreduce_sum(self.leaders, np.where(home, tables, np.uint64(0)))
             self._meet()
             self.check_copies()
 
@@ -446,17 +453,17 @@ class Route:
         Added up over ranks and then over grains, it is the squared global norm, in an order
         that depends on no rank.
         """
-        squares = np.zeros(self.cut.grains)
-        for lo, hi in self.pieces:
-            for start in range(lo, hi, self.cut.grain):
-                grain = self.total[start : min(start + self.cut.grain, hi)].astype(np.float64)
-                squares[start // self.cut.grain] = grain @ grain
+        squares = np.zeros(self.partition.grains)
+        for lo, hi in self.owned:
+            for start in range(lo, hi, self.partition.grain):
+                grain = self.total[start : min(start + self.partition.grain, hi)].astype(np.float64)
+                squares[start // self.partition.grain] = grain @ grain
         return squares
 
     def broadcast(self) -> None:
         """Bring rank 0's parameters to every replica."""
         if self.is_leader:
-            for lo, hi in self.cut.buckets:
+            for lo, hi in self.partition.buckets:
                 wait(self.leaders.Ibcast(self.params[lo:hi], root=0))
         self._meet()
 
@@ -465,8 +472,8 @@ class Route:
         if not self._elsewhere:
             self._meet()
             return vector if self.comm.rank == 0 else None
-        full = np.empty(self.cut.count, vector.dtype) if self.comm.rank == 0 else None
-        for bucket, (lo, hi) in zip(self.cut.buckets, self.pieces, strict=True):
+        full = np.empty(self.partition.count, vector.dtype) if self.comm.rank == 0 else None
+        for bucket, (lo, hi) in zip(self.partition.buckets, self.owned, strict=True):
             counts = self._counts(bucket)
             target = None if full is None else [full[slice(*bucket)], counts]
             wait(self.comm.Igatherv(vector[lo:hi], target, root=0))
@@ -478,7 +485,7 @@ class Route:
         if full is not None:
             self.total[:] = full
         if self.is_leader:
-            for lo, hi in self.cut.buckets:
+            for lo, hi in self.partition.buckets:
                 wait(self.leaders.Ibcast(self.total[lo:hi], root=0))
         self._meet()
         return self.total
@@ -490,13 +497,13 @@ class Route:
                 vector[:] = full
             self._meet()
             return
-        for bucket, (lo, hi) in zip(self.cut.buckets, self.pieces, strict=True):
+        for bucket, (lo, hi) in zip(self.partition.buckets, self.owned, strict=True):
             counts = self._counts(bucket)
             source = None if full is None else [full[slice(*bucket)], counts]
             wait(self.comm.Iscatterv(source, vector[lo:hi], root=0))
 
     def _counts(self, bucket: tuple[int, int]) -> list[int]:
-        pieces = (self.cut.piece(bucket, rank) for rank in range(self.comm.size))
+        pieces = (self.partition.piece(bucket, rank) for rank in range(self.comm.size))
         return [hi - lo for lo, hi in pieces]
 
     def digest(self) -> str:
@@ -505,10 +512,10 @@ class Route:
         Raises RankError on a rank whose replica is not what it was, or differs from rank 0's.
         """
         mine = parameter_digest(self.params) if self.is_leader else ""
-        digests = gather_texts(self.comm, mine)
+        digests = allgather_text(self.comm, mine)
         if len(set(filter(None, digests))) > 1:
             if self.is_leader and self.audit:
-                for bucket in self.cut.buckets:
+                for bucket in self.partition.buckets:
                     self.audit.check(PARAMETERS, self.params, *bucket)
             barrier(self.comm)  # a rank that has found what is wrong does not come here
         if mine and mine != digests[0]:
@@ -536,7 +543,7 @@ class Route:
             self._window = None
 
 
-class _Sender:
+class OverlapThread:
     """A thread that deals with each bucket of a gradient once it is finished, the last first.
 
     It waits for MPI politely (see `comm.wait`), so that the computation keeps the core; without
@@ -579,7 +586,11 @@ class _Sender:
 
 
 def choose(
-    comm: MPI.Intracomm, wanted: str, count: int, homes: Sequence[Sequence[int]], vectors: int = 1
+    comm: MPI.Intracomm,
+    wanted: str,
+    count: int,
+    shards_of_rank: Sequence[Sequence[int]],
+    vectors: int = 1,
 ) -> str:
     """The route to take: "node" where ranks share a node whose shared memory suffices.
 
@@ -589,10 +600,12 @@ def choose(
     if wanted == "flat":
         return "flat"
     node = _neighbours(comm)
-    needed = _node_bytes(comm, node, count, homes, vectors)
+    needed = _node_bytes(comm, node, count, shards_of_rank, vectors)
     free = _shared_memory_free()
-    neighbours = add_up(comm, np.array([node.size > 1, node.size > 1 and free < needed], "i8"))
-    with together(comm):
+    neighbours = allreduce_sum(
+        comm, np.array([node.size > 1, node.size > 1 and free < needed], "i8")
+    )
+    with collective_errors(comm):
         if wanted == "node" and node.size > 1 and free < needed:
             raise UserError(
                 f"--route node needs {needed >> 20} MiB of shared memory on "
@@ -602,15 +615,19 @@ def choose(
     return "node" if wanted == "node" or (neighbours[0] and not neighbours[1]) else "flat"
 
 
-def lacks_memory(
-    comm: MPI.Intracomm, kind: str, count: int, homes: Sequence[Sequence[int]], vectors: int
+def why_no_standby(
+    comm: MPI.Intracomm,
+    kind: str,
+    count: int,
+    shards_of_rank: Sequence[Sequence[int]],
+    vectors: int,
 ) -> str:
     """Why replicas can't be kept in memory that outlives the processes; "" where they can."""
     node = _neighbours(comm)
     if kind == "flat":
         needed = 2 * 4 * count * (node.size + vectors - 1)
     else:
-        needed = _node_bytes(comm, node, count, homes, vectors) + 4 * count * vectors
+        needed = _node_bytes(comm, node, count, shards_of_rank, vectors) + 4 * count * vectors
     free = _shared_memory_free()
     short = ""
     try:
@@ -620,34 +637,34 @@ def lacks_memory(
     except OSError as error:
         short = f"{error.filename}: {error.strerror}"
     short = short and f"{short} on {MPI.Get_processor_name()}"
-    return next((text for text in gather_texts(comm, short) if text), "")
+    return next((text for text in allgather_text(comm, short) if text), "")
 
 
 def _node_bytes(
     comm: MPI.Intracomm,
     node: MPI.Intracomm,
     count: int,
-    homes: Sequence[Sequence[int]],
+    shards_of_rank: Sequence[Sequence[int]],
     vectors: int,
 ) -> int:
     """Bytes of shared memory for all gradients of this node, and for one copy of its replica."""
-    shards = sum(map(len, homes))
+    shards = sum(map(len, shards_of_rank))
     home = next(ranks for ranks in _nodes(comm, node) if comm.rank in ranks)
-    return (sum(_plan(homes[rank], shards).vectors for rank in home) + vectors) * count * 4
+    return (sum(_plan(shards_of_rank[rank], shards).vectors for rank in home) + vectors) * count * 4
 
 
 def aligned(count: int) -> np.ndarray:
     """Uninitialised float32 numbers that begin at a cache line, as shared memory does."""
-    space = np.empty(count + LINE, np.float32)
-    start = -space.ctypes.data % (4 * LINE) // 4
+    space = np.empty(count + LINE_FLOATS, np.float32)
+    start = -space.ctypes.data % (4 * LINE_FLOATS) // 4
     return space[start : start + count]
 
 
 def _sum_along_tree(blocks: dict[Block, np.ndarray], shards: int) -> np.ndarray:
     """Add arrays in place along the tree; the leftmost, where the sum then lies."""
     first = blocks[_first(blocks)]
-    for lo in range(0, len(first), CACHED):
-        part = {block: array[lo : lo + CACHED] for block, array in blocks.items()}
+    for lo in range(0, len(first), TILE_FLOATS):
+        part = {block: array[lo : lo + TILE_FLOATS] for block, array in blocks.items()}
         fold(part, shards, lambda left, right: np.add(left, right, out=left))
     return first
 
@@ -677,8 +694,8 @@ def _nodes(comm: MPI.Intracomm, node: MPI.Intracomm) -> list[tuple[int, ...]]:
     leader = np.zeros(comm.size, np.int64)
     mine = np.zeros(node.size, np.int64)
     mine[node.rank] = comm.rank
-    leader[comm.rank] = add_up(node, mine)[0]
-    add_up(comm, leader)
+    leader[comm.rank] = allreduce_sum(node, mine)[0]
+    allreduce_sum(comm, leader)
     return [tuple(np.flatnonzero(leader == first).tolist()) for first in np.unique(leader)]
 
 

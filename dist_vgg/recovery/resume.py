@@ -17,7 +17,8 @@ import numpy as np
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import lock
-from dist_vgg.mpi.collectives import add_up, gather_texts, share_text, together
+from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, bcast_text, collective_errors
+from dist_vgg.runs.folder import run_name
 from dist_vgg.state import replica
 from dist_vgg.state.checkpoint import Checkpoint, checkpoints, load_newest, step_of
 from dist_vgg.state.replica import Kept
@@ -41,30 +42,30 @@ def load_state(
     called as `stall.watched` wants it.
     """
     known: dict[str, Any] = {}
-    with together(comm):
+    with collective_errors(comm):
         if comm.rank == 0:
             known = _on_disk(folder)
             if must and not known["is_run"]:
                 raise UserError(f"nothing to resume in {folder}; name a run's folder with --out")
-    known = json.loads(share_text(comm, json.dumps(known)))
+    known = json.loads(bcast_text(comm, json.dumps(known)))
     run = known["run"]
-    with together(comm):
+    with collective_errors(comm):
         end = time.monotonic() + DYING
         while (run and replica.in_use(run, folder)) or (comm.rank == 0 and not _ours(folder)):
             if time.monotonic() > end:
                 raise UserError(f"the run in {folder} is still going on; wait for it, or end it")
             time.sleep(0.1)
             beat("looking whether the run goes on", 0)
-    with together(comm):
+    with collective_errors(comm):
         if comm.rank == 0:
             _clear(folder)
     state = recall(comm, run, folder, known["step"]) if run else None
-    place = share_text(comm, "memory" if state else "the checkpoint")
-    with together(comm):
+    place = bcast_text(comm, "memory" if state else "the checkpoint")
+    with collective_errors(comm):
         if comm.rank == 0 and state is None and (known["step"] >= 0 or must):
             state = load_newest(folder / "checkpoints", lambda words: print(words, flush=True))
     header = {} if state is None else {name: getattr(state, name) for name in FIELDS}
-    return state, json.loads(share_text(comm, json.dumps(header))), place
+    return state, json.loads(bcast_text(comm, json.dumps(header))), place
 
 
 def _on_disk(folder: Path) -> dict[str, Any]:
@@ -87,20 +88,11 @@ def _clear(folder: Path) -> None:
                 leftover.unlink()
 
 
-def run_name(folder: Path) -> str:
-    """The name by which a run's memory is found, or "" where its config.json doesn't tell."""
-    try:
-        name = json.loads((folder / "config.json").read_text())["run"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return name if isinstance(name, str) and name.isalnum() else ""
-
-
 def first_of_host(comm: "MPI.Intracomm") -> bool:
     """Whether this rank is the one of its host to deal with what is in the host's memory."""
     from mpi4py import MPI
 
-    hosts = gather_texts(comm, MPI.Get_processor_name())
+    hosts = allgather_text(comm, MPI.Get_processor_name())
     return hosts.index(hosts[comm.rank]) == comm.rank
 
 
@@ -113,7 +105,7 @@ def recall(comm: "MPI.Intracomm", run: str, home: Path, at_least: int) -> Checkp
     copies = [c for c in replica.kept(run, home) if c.step >= at_least] if reads else []
     claims = [dict(rank=comm.rank, index=k, **c.claim()) for k, c in enumerate(copies)]
     everyone = [
-        claim for text in gather_texts(comm, json.dumps(claims)) for claim in json.loads(text)
+        claim for text in allgather_text(comm, json.dumps(claims)) for claim in json.loads(text)
     ]
     everyone.sort(key=lambda claim: (-claim["step"], claim["rank"], claim["index"]))
     for step in sorted({claim["step"] for claim in everyone}, reverse=True):
@@ -122,7 +114,7 @@ def recall(comm: "MPI.Intracomm", run: str, home: Path, at_least: int) -> Checkp
             continue
         mine = [copies[claim["index"]] for claim in offers if claim["rank"] == comm.rank]
         bad = ", ".join(str(copy.path) for copy in mine if not copy.verify())
-        damaged = [text for text in gather_texts(comm, bad) if text]
+        damaged = [text for text in allgather_text(comm, bad) if text]
         if damaged:
             print(f"memory {damaged[0]} is not what was kept at step {step}; trying an older state")
             continue
@@ -168,7 +160,7 @@ def _assemble(
     if part.size > 1:
         for vector in vectors:
             # As whole numbers, since -0.0 + 0.0 is not -0.0; every other rank has zeros there.
-            add_up(part, vector.view(np.uint32))
+            allreduce_sum(part, vector.view(np.uint32))
     if comm.rank:
         return None
     params, *state = vectors

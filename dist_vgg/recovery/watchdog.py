@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dist_vgg.base import files
+from dist_vgg.base.command_line import tell
 from dist_vgg.base.errors import RankError
-from dist_vgg.mpi import collectives as waits
-from dist_vgg.mpi.collectives import barrier, gather_texts
+from dist_vgg.mpi import collectives
+from dist_vgg.mpi.collectives import allgather_text, barrier
+from dist_vgg.mpi.command import LAST_WORDS
 from dist_vgg.state import replica
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class Board:
         # Shared by name for a moment only: nothing stays behind, however the job ends.
         size = RECORD.size * host.size + 1
         path, handle = _new_file(size) if host.rank == 0 else ("", -1)
-        path = gather_texts(host, path)[0]
+        path = allgather_text(host, path)[0]
         with Path(path).open("r+b") as file:
             self._memory = mmap.mmap(file.fileno(), size)
         barrier(host)
@@ -189,9 +191,9 @@ class Watch:
     def _stop(self, words: str) -> None:
         if not self.board.speak():
             return  # the job is ending, and who said so may look dead already
-        waits.tell(f"dist_vgg.train: error: {words}")
+        tell(f"dist_vgg.train: error: {words}")
         if self._comm.size > 1:
-            time.sleep(waits.LAST_WORDS)
+            time.sleep(LAST_WORDS)
             self._comm.Abort(RankError.STALLED)
         os._exit(RankError.STALLED)
 
@@ -204,9 +206,9 @@ class Hosts:
 
         first = host.rank == 0
         leaders = cast("MPI.Intracomm", comm.Split(0 if first else MPI.UNDEFINED, comm.rank))
-        leader = int(gather_texts(host, str(comm.rank))[0])
+        leader = int(allgather_text(host, str(comm.rank))[0])
         about = json.dumps([leader, MPI.Get_processor_name(), os.getpid()])
-        everyone = [json.loads(text) for text in gather_texts(comm, about)]
+        everyone = [json.loads(text) for text in allgather_text(comm, about)]
         hosts = sorted({leader for leader, _, _ in everyone})
         # Another thread computes at the same time, and talks to MPI as well.
         works = len(hosts) > 1 and MPI.Query_thread() == MPI.THREAD_MULTIPLE
@@ -314,7 +316,10 @@ def watched(comm: "MPI.Intracomm", timeout: float) -> Iterator[Callable[[str, in
         return
     watch = Watch(comm, timeout)
     try:
-        with waits.told(watch.board.waiting), files.told(watch.board.alive):
+        with (
+            collectives.waits.observe(watch.board.waiting),
+            files.progress.observe(watch.board.alive),
+        ):
             yield watch.board.beat
             barrier(comm)  # a rank that doesn't come is still seen
     except BaseException:

@@ -27,8 +27,7 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import lock, write_text
 from dist_vgg.base.machine import blas_kernels
 from dist_vgg.data.shards import SetInfo
-from dist_vgg.mpi.collectives import gather_texts, share_text, together
-from dist_vgg.recovery.resume import run_name
+from dist_vgg.mpi.collectives import allgather_text, bcast_text, collective_errors
 from dist_vgg.runs.config import TrainConfig, flag
 from dist_vgg.state import replica
 from dist_vgg.state.checkpoint import checkpoints, load_weights
@@ -50,7 +49,7 @@ def choose_folder(options: Mapping[str, Any], resume: bool, comm: "MPI.Intracomm
             wanted = str(newest or "")
         else:
             wanted = str(_dated())
-    folder = share_text(comm, wanted)
+    folder = bcast_text(comm, wanted)
     if not folder:
         raise UserError(f"no run to resume in {RUNS}/; name one with --out, or leave --resume out")
     return Path(folder)
@@ -77,6 +76,15 @@ def new_folder(wanted: Path | None = None) -> Path:
             folder = wanted.with_name(f"{wanted.name}-{number}")
         except OSError as error:
             raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error
+
+
+def run_name(folder: Path) -> str:
+    """The name by which a run's memory is found, or "" where its config.json doesn't tell."""
+    try:
+        name = json.loads((folder / "config.json").read_text())["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return name if isinstance(name, str) and name.isalnum() else ""
 
 
 def holds_steps(folder: Path) -> bool:
@@ -106,11 +114,11 @@ def prepare_folder(
     left neither a checkpoint nor a step in memory may be used again, and with `anew` one whose
     steps in memory have been found to be damaged.
     """
-    with together(comm):
+    with collective_errors(comm):
         if comm.rank == 0:
             folder = folder if named else new_folder(folder)
             _describe(folder, resume, description, anew)
-    return Path(share_text(comm, str(folder)))
+    return Path(bcast_text(comm, str(folder)))
 
 
 def _describe(folder: Path, resume: bool, description: dict[str, Any], anew: bool) -> None:
@@ -159,14 +167,14 @@ def check_shared(
     Rank 0 must have the one in which the supervisor keeps its elastic.jsonl; UserError on every
     rank where it has not. A warning names the hosts that could not take rank 0's place.
     """
-    with together(comm):
+    with collective_errors(comm):
         if comm.rank == 0 and not _appears(folder, (folder / "elastic.jsonl").exists, beat):
             raise UserError(
                 f"the run's folder {folder} is not the one that dist_vgg.elastic has on its host; "
                 "name one with --out on a disk that the hosts share"
             )
     sees = _appears(folder, lambda: run_name(folder) == run, beat)
-    texts = gather_texts(comm, "yes" if sees else "")
+    texts = allgather_text(comm, "yes" if sees else "")
     without = dict.fromkeys(host for host, text in zip(hosts, texts, strict=True) if not text)
     if without:
         print(

@@ -7,7 +7,6 @@ that is in the cache anyway.
 """
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -15,7 +14,6 @@ import numpy as np
 from dist_vgg.base.errors import RankError
 
 PARAMETERS, GRADIENT = "parameters", "summed gradient"  # names of vectors
-ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 
 
 class Cells:
@@ -63,18 +61,6 @@ def whole_sum(vector: np.ndarray) -> int:
 def parameter_digest(params: np.ndarray) -> str:
     """SHA-256 of a flat vector of parameters, little-endian float32."""
     return hashlib.sha256(np.ascontiguousarray(params, "<f4").data).hexdigest()
-
-
-def row_sums(pixels: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """A checksum of each sample that any one flipped bit changes: (n,) uint64.
-
-    `pixels` is (n, ...) uint8, `labels` and `ids` are (n,).
-    """
-    rows = pixels.reshape(len(pixels), math.prod(pixels.shape[1:]))
-    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 8))) if rows.shape[1] % 8 else rows
-    sums = np.ascontiguousarray(rows).view(np.uint64).sum(axis=1, dtype=np.uint64)
-    # To multiply by an odd number modulo 2**64 loses no bit.
-    return sums ^ labels.astype(np.uint64) * ODD[0] ^ ids.astype(np.uint64) * ODD[1]
 
 
 class Audit:

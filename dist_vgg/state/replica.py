@@ -34,7 +34,7 @@ import numpy as np
 from dist_vgg.state.checksums import Cells
 
 SHM = Path("/dev/shm")
-LINE = 16  # float32 numbers in a cache line
+LINE_FLOATS = 16  # in a cache line
 PAGE = 4096
 HEAD = struct.Struct("<8sQQ32s")  # magic, bytes of text, bytes of tables, SHA-256 of both
 MAGIC = b"dvggmem1"
@@ -73,7 +73,7 @@ class Layout:
     @property
     def stride(self) -> int:
         """Bytes from one vector to the next."""
-        return -(-self.count // LINE) * LINE * 4
+        return -(-self.count // LINE_FLOATS) * LINE_FLOATS * 4
 
     @property
     def size(self) -> int:
@@ -93,7 +93,7 @@ class Layout:
 class Replica:
     """Parameters and optimizer state of a node, in one copy or two.
 
-    `params` and `state` are those of the last whole step, until `turn` makes them the ones to
+    `params` and `state` are those of the last whole step, until `swap` makes them the ones to
     be written to. `tables` are for the node's checksums.
     """
 
@@ -119,12 +119,12 @@ class Replica:
         self.params, *state = self._copies[self._now]
         self.state = dict(zip(self.names, state, strict=True))
 
-    def turn(self) -> None:
+    def swap(self) -> None:
         """From now on write to the other copy; what was read stays as it is."""
         self._now = (self._now + 1) % len(self._copies)
         self._bind()
 
-    def mark(self, header: Mapping[str, Any], cells: Cells) -> None:
+    def commit(self, header: Mapping[str, Any], cells: Cells) -> None:
         """Say that the current copy is whole: what it is, and the checksums in `tables`."""
         if self.path is None:
             return
@@ -235,19 +235,19 @@ class Kept:
         return Path(self.header.get("folder", ""))
 
     @property
-    def pieces(self) -> list[Piece]:
+    def owned(self) -> list[Piece]:
         """What it has of the optimizer's state; of the parameters it has all."""
         return [(int(lo), int(hi)) for lo, hi in self.header["pieces"]]
 
     def claim(self) -> dict[str, Any]:
         """What it offers, for other ranks to know."""
         parts = dict(step=self.step, count=self.cells.count, names=self.header["names"])
-        return dict(**parts, pieces=self.pieces, header=self.header)
+        return dict(**parts, pieces=self.owned, header=self.header)
 
     def verify(self) -> bool:
         """Whether every number is the one that was written."""
         count = self.cells.count
-        pieces = [[(0, count)], *[self.pieces] * (len(self.vectors) - 1)]
+        pieces = [[(0, count)], *[self.owned] * (len(self.vectors) - 1)]
         return all(
             np.array_equal(self.cells.sums(vector, lo, hi), table[self.cells.within(lo, hi)])
             for vector, table, parts in zip(self.vectors, self.tables, pieces, strict=True)
@@ -369,7 +369,7 @@ def _record(memory: mmap.mmap, start: int) -> tuple[dict[str, Any], np.ndarray] 
     return json.loads(content[:text]), np.frombuffer(content[text:], np.uint64)
 
 
-def sweep(home: Path, ours: Path | None) -> None:
+def remove_stale(home: Path, ours: Path | None) -> None:
     """Remove what earlier processes of this run have left, but not `ours`, and what is stale.
 
     Memory is stale where no process uses it and its run's folder is gone, or nobody has gone

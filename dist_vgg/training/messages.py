@@ -17,7 +17,7 @@ from dist_vgg.base.machine import blas_kernels
 from dist_vgg.runs.folder import describe_machine
 
 if TYPE_CHECKING:
-    from dist_vgg.train import Trainer
+    from dist_vgg.training.trainer import Trainer
 
 HOSTS = 16  # that the head of a run names; config.json has all
 
@@ -89,17 +89,17 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
         f"ranks   {trainer.comm.size} on {on_hosts}, route {trainer.route.kind}, run {folder}",
         f"kernels NumPy {np.__version__}, {', '.join(blas_kernels())}",
         f"stop    kill -USR1 {os.getpid()} (rank 0{there}): the run saves after its step and ends",
-        *([f"standby none: {trainer.lacks}; what is lost is what came after the last checkpoint"]
-          if trainer.lacks else []),
+        *([f"standby none: {trainer.no_standby}; what came after the last checkpoint can be lost"]
+          if trainer.no_standby else []),
     ])  # fmt: skip
 
 
 def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
     """The short table at the end of a run, or how to go on with one that was stopped."""
-    largest, together = trainer.memory()
+    largest, of_all = trainer.memory()
     memory = f"{largest:.2f} GiB"
     if trainer.comm.size > 1:
-        memory += f" of the largest rank, {together:.2f} GiB of all"
+        memory += f" of the largest rank, {of_all:.2f} GiB of all"
     run_again = "python -m dist_vgg.train --resume --out " + shlex.quote(str(folder))
     if trainer.comm.size > 1:
         run_again = f"mpirun -n {trainer.comm.size} {run_again}"

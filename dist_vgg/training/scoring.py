@@ -8,7 +8,7 @@ import numpy as np
 
 from dist_vgg.data.shards import Samples, normalise
 from dist_vgg.kernels import reference as F
-from dist_vgg.mpi.collectives import add_up
+from dist_vgg.mpi.collectives import allreduce_sum
 from dist_vgg.network.layers import Sequential
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def score(
     at any number of ranks. `done` is told of every batch.
     """
     confusion = np.zeros((classes, classes))
-    losses = np.zeros(add_up(comm, np.array([len(shards)]))[0])
+    losses = np.zeros(allreduce_sum(comm, np.array([len(shards)]))[0])
     for index, samples in shards.items():
         for start in range(0, len(samples), BATCH):
             part = samples[start : start + BATCH]
@@ -74,8 +74,8 @@ def score(
             losses[index] += F.cross_entropy(logits, part.labels, 1)[0].sum(dtype=np.float64)
             done(len(part))
     # Counts are whole numbers, and each shard's loss comes from one rank: no order matters.
-    add_up(comm, confusion)
-    add_up(comm, losses)
+    allreduce_sum(comm, confusion)
+    allreduce_sum(comm, losses)
     return Score(confusion.astype(int), float(losses.sum() / confusion.sum()))
 
 

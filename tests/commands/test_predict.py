@@ -19,11 +19,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from data_prep import mnist
+from dist_vgg.base.command_line import run_alone
 from dist_vgg.base.errors import UserError
 from dist_vgg.data import pictures
 from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import read_image
-from dist_vgg.mpi.collectives import run_alone
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.predict import CELL, GAP, NO_DIGIT, fitted, main
 from dist_vgg.state.checkpoint import Weights, save_weights

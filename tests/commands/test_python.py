@@ -4,19 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dist_vgg.train import Trainer, exploded
 from mpi4py import MPI
 from threadpoolctl import threadpool_limits
 from training import EPOCHS, SMALL
 
 import dist_vgg
 from dist_vgg.base import machine
-from dist_vgg.data.batches import load_hosted
+from dist_vgg.data.batches import load_local
 from dist_vgg.data.shards import SetInfo, open_set
-from dist_vgg.mpi.collectives import program_facts
+from dist_vgg.mpi.command import program_facts
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.folder import choose_folder, prepare_folder
 from dist_vgg.state.checkpoint import load_weights
-from dist_vgg.train import Trainer, exploded
 from dist_vgg.training import messages
 
 COMM = MPI.COMM_SELF
@@ -27,7 +27,7 @@ def trainer_of(data: Path, source: str = "mnist") -> Trainer:
     given = dict(zip(SMALL[::2], SMALL[1::2], strict=True)) | dict([EPOCHS])
     options = {name.lstrip("-").replace("-", "_"): value for name, value in given.items()}
     info: SetInfo = replace(open_set(str(data)), source=source)
-    shards = load_hosted(str(data), open_set(data), "train", 0, COMM)
+    shards = load_local(str(data), open_set(data), "train", 0, 1, 0)
     return Trainer(TrainConfig(**options), info, shards, COMM)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dist_vgg.base.errors import RankError
-from dist_vgg.data.batches import Ahead, Batches
+from dist_vgg.data.batches import Batches, Prefetcher
 from dist_vgg.data.shards import Samples
 
 
@@ -69,7 +69,7 @@ def test_an_empty_micro_batch_keeps_its_shape() -> None:
 
 def test_place() -> None:
     it = batches([7], size=3)
-    assert [it.place(step) for step in (0, 2, 3, 7)] == [(0, 0), (0, 2), (1, 0), (2, 1)]
+    assert [it.position(step) for step in (0, 2, 3, 7)] == [(0, 0), (0, 2), (1, 0), (2, 1)]
 
 
 def test_labels_and_pixels_stay_with_their_ids() -> None:
@@ -136,7 +136,7 @@ def test_ahead_reads_what_is_announced_while_the_caller_works() -> None:
         begun.release()
         return shard, step
 
-    ahead = Ahead(reader)
+    ahead = Prefetcher(reader)
     assert ahead(2, 0, then=(5, 0)) == (2, 0)
     assert begun.acquire(timeout=10)
     assert begun.acquire(timeout=10)  # nobody has asked for it yet
@@ -153,7 +153,7 @@ def test_what_fails_ahead_is_raised_where_it_is_asked_for() -> None:
             raise RankError("a flipped bit", RankError.CORRUPT)
         return step
 
-    ahead = Ahead(reader)
+    ahead = Prefetcher(reader)
     assert ahead(0, 0, then=(0, 1)) == 0
     with pytest.raises(RankError, match="a flipped bit"):
         ahead(0, 1, then=(0, 2))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dist_vgg.data.shards import hosted
 from dist_vgg.exchange import route
-from dist_vgg.exchange.route import Cut, LocalTree, fold
+from dist_vgg.exchange.route import LocalTree, Partition, fold
 from dist_vgg.state import replica
 
 COUNTS = st.integers(1, 40)
@@ -62,8 +62,8 @@ def test_one_rank_needs_few_vectors() -> None:
 
 @given(count=st.integers(1, 10**8), ranks=st.integers(1, 64))
 def test_pieces_tile_the_vector_on_grains(count: int, ranks: int) -> None:
-    cut = Cut(count, ranks)
-    assert cut.grain == Cut(count, 1).grain
+    cut = Partition(count, ranks)
+    assert cut.grain == Partition(count, 1).grain
     end = 0
     for bucket in cut.buckets:
         for rank in range(ranks):

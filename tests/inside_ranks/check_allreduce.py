@@ -27,7 +27,7 @@ comm = MPI.COMM_WORLD
 COUNT = 70_001  # more than one bucket, and no multiple of anything
 SHARDS = 11
 Homes = list[list[int]]
-CELLS = Cells(COUNT, routes.Cut(COUNT, 1).grain, [1001, 40_000])
+CELLS = Cells(COUNT, routes.Partition(COUNT, 1).grain, [1001, 40_000])
 
 CONTIGUOUS: Homes = [list(hosted(SHARDS, comm.size, rank)) for rank in range(comm.size)]
 ROUND_ROBIN: Homes = [list(range(rank, SHARDS, comm.size)) for rank in range(comm.size)]
@@ -54,9 +54,9 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 @contextmanager
 def opened(
-    kind: str, homes: Homes = CONTIGUOUS, state: Sequence[str] = (), run: str = ""
+    kind: str, shards_of_rank: Homes = CONTIGUOUS, state: Sequence[str] = (), run: str = ""
 ) -> Iterator[Route]:
-    route = Route(comm, kind, COUNT, homes, state, run, len(CELLS))
+    route = Route(comm, kind, COUNT, shards_of_rank, state, run, len(CELLS))
     yield route
     route.close()
 
@@ -75,32 +75,34 @@ def plain_sum(step: int) -> np.ndarray:
     return total
 
 
-@pytest.mark.parametrize("homes", [CONTIGUOUS, ROUND_ROBIN], ids=["contiguous", "round robin"])
-def test_steps_leave_every_replica_with_the_plain_result(kind: str, homes: Homes) -> None:
-    with opened(kind, homes) as route:
+@pytest.mark.parametrize(
+    "shards_of_rank", (CONTIGUOUS, ROUND_ROBIN), ids=["contiguous", "round robin"]
+)
+def test_steps_leave_every_replica_with_the_plain_result(kind: str, shards_of_rank: Homes) -> None:
+    with opened(kind, shards_of_rank) as route:
         if route.is_leader:
             route.params[:] = 1
         expected = np.ones(COUNT, np.float32)
         for step in range(3):
-            for shard in route.mine:
+            for shard in route.local_shards:
                 route.gradient()[:] = gradient(step, shard)
                 route.add(shard)
-            route.reduce()
-            for lo, hi in route.pieces:
+            route.reduce_scatter()
+            for lo, hi in route.owned:
                 route.params[lo:hi] -= route.total[lo:hi]
-            route.share()
+            route.all_gather()
             expected -= plain_sum(step)
             assert np.array_equal(route.params, expected)
         assert route.digest() == parameter_digest(expected)
 
 
 def test_what_is_finished_may_be_sent_while_backward_goes_on(kind: str) -> None:
-    cut = routes.Cut(COUNT, comm.size)
+    cut = routes.Partition(COUNT, comm.size)
     # As backward does: slices of any size, from the end to the start, at each rank's own pace.
     edges = sorted({0, *cut.buckets[-1], 5, COUNT // 3, COUNT - 7})
     with opened(kind) as route:
         for step in range(2):
-            for shard in route.mine:
+            for shard in route.local_shards:
                 grad = route.gradient()
                 grad[:] = np.nan
                 for lo, hi in reversed(list(pairwise(edges))):
@@ -109,22 +111,22 @@ def test_what_is_finished_may_be_sent_while_backward_goes_on(kind: str) -> None:
                     time.sleep(0.001 * (comm.rank % 3))
                 route.add(shard)
             route.wait()
-            route.reduce()
-            for lo, hi in route.pieces:
+            route.reduce_scatter()
+            for lo, hi in route.owned:
                 assert np.array_equal(route.total[lo:hi], plain_sum(step)[lo:hi])
-            route.share()  # nobody may write the next gradients before all have looked
+            route.all_gather()  # nobody may write the next gradients before all have looked
 
 
 def test_senders_work_only_between_nodes(kind: str) -> None:
     with opened(kind) as route:
-        shards, several = list(route.mine), len(routes._nodes(comm, route.node)) > 1
+        shards, several = list(route.local_shards), len(routes._nodes(comm, route.node)) > 1
         for shard in shards:
             route.gradient()[:] = gradient(0, shard)
-            assert route._sender is None  # no gradient but the last is part of the result
+            assert route._overlap is None  # no gradient but the last is part of the result
             route.ready(COUNT // 2, COUNT)
-            assert (route._sender is not None) == (several and shard == shards[-1])
+            assert (route._overlap is not None) == (several and shard == shards[-1])
             route.add(shard)
-        route.reduce()
+        route.reduce_scatter()
 
 
 def test_an_error_in_the_sender_is_raised_where_the_step_waits(kind: str) -> None:
@@ -132,7 +134,7 @@ def test_an_error_in_the_sender_is_raised_where_the_step_waits(kind: str) -> Non
         if len(routes._nodes(comm, route.node)) == 1:
             return
         route._sum = lambda bucket: 1 // 0  # type: ignore[method-assign]
-        for shard in route.mine:
+        for shard in route.local_shards:
             route.gradient()[:] = 0
             route.add(shard)
         with pytest.raises(ZeroDivisionError):
@@ -141,11 +143,11 @@ def test_an_error_in_the_sender_is_raised_where_the_step_waits(kind: str) -> Non
 
 def test_norm_has_the_same_bits_everywhere(kind: str) -> None:
     with opened(kind) as route:
-        for shard in route.mine:
+        for shard in route.local_shards:
             route.gradient()[:] = gradient(0, shard)
             route.add(shard)
-        route.reduce()
-        squares = routes.add_up(comm, route.squares())
+        route.reduce_scatter()
+        squares = routes.allreduce_sum(comm, route.squares())
         alone = Route(MPI.COMM_SELF, "flat", COUNT, [list(range(SHARDS))])
         alone.total[:] = plain_sum(0)
         assert np.array_equal(squares, alone.squares())
@@ -160,19 +162,19 @@ def test_broadcast_gather_and_scatter(kind: str) -> None:
         assert np.array_equal(route.params, gradient(0, 0))
     with opened(kind, state=("momentum", "square")) as route:
         for name, vector in route.state.items():
-            for lo, hi in route.pieces:
+            for lo, hi in route.owned:
                 vector[lo:hi] = gradient(1, len(name))[lo:hi]
             full = route.gather(vector)
             assert (full is not None) == (comm.rank == 0)
             assert full is None or np.array_equal(full, gradient(1, len(name)))
         for name, vector in route.state.items():
             route.scatter(gradient(2, len(name)) if comm.rank == 0 else None, vector)
-            for lo, hi in route.pieces:
+            for lo, hi in route.owned:
                 assert np.array_equal(vector[lo:hi], gradient(2, len(name))[lo:hi])
 
 
 def audited(route: Route) -> Audit:
-    names, bucket = (PARAMETERS, "momentum", GRADIENT), route.cut.buckets[0][1]
+    names, bucket = (PARAMETERS, "momentum", GRADIENT), route.partition.buckets[0][1]
     where = f"rank {comm.rank} on host"
     route.audit = Audit(CELLS, names, route.replica.tables, where, bucket)
     return route.audit
@@ -181,21 +183,21 @@ def audited(route: Route) -> Audit:
 def step(route: Route, number: int) -> None:
     """A step of gradient descent with its audit, as the trainer takes it."""
     assert route.audit
-    for shard in route.mine:
+    for shard in route.local_shards:
         route.gradient()[:] = gradient(number, shard)
         route.add(shard)
-    route.reduce()
+    route.reduce_scatter()
     route.check()
     barrier(comm)
     old, momentum = route.params, route.state["momentum"]
-    route.replica.turn()
-    for lo, hi in route.pieces:
+    route.replica.swap()
+    for lo, hi in route.owned:
         route.audit.check(GRADIENT, route.total, lo, hi)
         route.params[lo:hi] = old[lo:hi] - route.total[lo:hi]
         route.state["momentum"][lo:hi] = momentum[lo:hi] + route.total[lo:hi]
         route.audit.note(PARAMETERS, route.params, lo, hi)
         route.audit.note("momentum", route.state["momentum"], lo, hi)
-    route.share()
+    route.all_gather()
 
 
 def test_every_rank_has_the_checksums_of_whole_vectors(kind: str) -> None:
@@ -220,7 +222,7 @@ def test_a_flipped_bit_is_noticed_by_the_rank_that_has_it(kind: str, name: str) 
         route.audit_all()
         step(route, 0)
         barrier(comm)
-        _, hi = route.pieces[-1]
+        _, hi = route.owned[-1]
         victim = comm.size - 1
         if comm.rank == victim:
             vectors = {PARAMETERS: route.params, GRADIENT: route.total, **route.state}
@@ -229,7 +231,7 @@ def test_a_flipped_bit_is_noticed_by_the_rank_that_has_it(kind: str, name: str) 
         mine = comm.rank == victim
         with pytest.raises(RankError, match=f"{name} on rank {victim}") if mine else nothing():
             route.check()
-            for piece in route.pieces:
+            for piece in route.owned:
                 assert route.audit
                 route.audit.check(GRADIENT, route.total, *piece)
 
@@ -244,7 +246,7 @@ def test_a_copy_of_another_nodes_parameters_is_checked(kind: str) -> None:
         partner = next(iter(route._partners), None)
         if partner is None:
             return
-        lo, _ = route.cut.piece(route.cut.buckets[0], partner)
+        lo, _ = route.partition.piece(route.partition.buckets[0], partner)
         route.params.view(np.uint32)[lo] ^= 1
         with pytest.raises(RankError, match=f"parameters on rank {comm.rank}.*bucket 0"):
             route.check()
@@ -259,9 +261,9 @@ def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
         for number in range(3):
             step(route, number)
             if route.is_leader and number < 2:
-                pieces = route.home_pieces()
+                pieces = route.owned_by_node()
                 header |= dict(step=number + 1, pieces=pieces)
-                route.replica.mark(header, audit.cells)
+                route.replica.commit(header, audit.cells)
             barrier(comm)
         # The third step has gone over the first, and was never marked.
         state = recall(comm, "tested", Path.cwd(), later)
@@ -275,7 +277,7 @@ def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
         assert recall(comm, "tested", Path.cwd(), 3) is None
         assert recall(comm, "another", Path.cwd(), 0) is None
         barrier(comm)
-        route.replica.turn()
+        route.replica.swap()
         if comm.rank == 0:
             route.params.view(np.uint32)[7] ^= 1 << 3
         barrier(comm)

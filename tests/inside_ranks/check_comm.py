@@ -11,7 +11,14 @@ from mpi4py import MPI
 
 from dist_vgg.base import files
 from dist_vgg.base.errors import UserError
-from dist_vgg.mpi.collectives import add_up, barrier, gather_texts, share_text, together, told
+from dist_vgg.mpi.collectives import (
+    allgather_text,
+    allreduce_sum,
+    barrier,
+    bcast_text,
+    collective_errors,
+    waits,
+)
 from dist_vgg.recovery.watchdog import Board
 
 pytestmark = pytest.mark.mpi
@@ -20,26 +27,27 @@ PID = str(os.getpid())
 
 
 def test_texts_of_any_length_reach_everyone() -> None:
-    texts = gather_texts(comm, "é" * comm.rank)
+    texts = allgather_text(comm, "é" * comm.rank)
     assert texts == ["é" * rank for rank in range(comm.size)]
-    assert share_text(comm, f"from rank {comm.rank}") == "from rank 0"
+    assert bcast_text(comm, f"from rank {comm.rank}") == "from rank 0"
 
 
 def test_numbers_add_up() -> None:
     assert (
-        add_up(comm, np.full(3, comm.rank + 1)).tolist() == [comm.size * (comm.size + 1) // 2] * 3
+        allreduce_sum(comm, np.full(3, comm.rank + 1)).tolist()
+        == [comm.size * (comm.size + 1) // 2] * 3
     )
 
 
 def test_a_mistake_on_one_rank_is_everyones() -> None:
     last = comm.size - 1
-    with pytest.raises(UserError, match=f"rank {last} is wrong"), together(comm):
+    with pytest.raises(UserError, match=f"rank {last} is wrong"), collective_errors(comm):
         if comm.rank == last:
             raise UserError(f"rank {last} is wrong")
 
 
 def test_no_mistake_is_nobodys() -> None:
-    with together(comm):
+    with collective_errors(comm):
         pass
 
 
@@ -50,14 +58,14 @@ def test_what_counts_as_progress() -> None:
         return board.records()[comm.rank][2]
 
     first = beats()
-    with told(board.waiting), files.told(board.alive):
+    with waits.observe(board.waiting), files.progress.observe(board.alive):
         barrier(comm)
         # The time that others took is not this rank's.
         waited = beats()
         assert waited > first
         # Nor is a disk's that is slow, but not dead; files are dealt with in pieces.
         with tempfile.NamedTemporaryFile() as file:  # pytest's tmp_path is not for many ranks
-            file.truncate(3 * files.PIECE)
+            file.truncate(3 * files.HASH_BYTES)
             files.seal(Path(file.name))
         assert beats() >= waited + 3
         # Another thread that goes on says nothing about this one.
@@ -66,4 +74,4 @@ def test_what_counts_as_progress() -> None:
         thread.start()
         thread.join()
         assert beats() == before
-    assert {record[1] for record in board.records()} == set(map(int, gather_texts(comm, PID)))
+    assert {record[1] for record in board.records()} == set(map(int, allgather_text(comm, PID)))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dist_vgg import train
 from dist_vgg.base import files
-from dist_vgg.mpi.collectives import run_command
+from dist_vgg.mpi.command import run_command
+from dist_vgg.training.trainer import Trainer
 
 FULL = sys.argv.pop(1) == "full"
 
@@ -26,5 +27,5 @@ def end(*arguments: object) -> None:
 train.is_crowded = lambda run, home: True
 if FULL:
     files.fsync = fsync
-train.Trainer.__init__ = end  # type: ignore[assignment]
+Trainer.__init__ = end  # type: ignore[assignment]
 run_command("dist_vgg.train", train.main)

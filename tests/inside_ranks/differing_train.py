@@ -14,7 +14,7 @@ from mpi4py import MPI
 import dist_vgg
 from dist_vgg import train
 from dist_vgg.base import machine
-from dist_vgg.mpi.collectives import run_command
+from dist_vgg.mpi.command import run_command
 from dist_vgg.runs import folder
 from dist_vgg.runs.config import train_parser
 

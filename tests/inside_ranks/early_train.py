@@ -12,12 +12,12 @@ from typing import Any
 
 from dist_vgg.data import batches
 from dist_vgg.exchange import route
-from dist_vgg.mpi import collectives
+from dist_vgg.mpi import command
 
 moment = sys.argv.pop(1)
 OWNERS: dict[str, tuple[Any, str]] = {
-    "mpi": (collectives, "_forget_names"),
-    "shards": (batches, "load_hosted"),
+    "mpi": (command, "_unlink_shared_memory"),
+    "shards": (batches, "load_local"),
     "memory": (route.Route, "__init__"),
 }
 owner, name = OWNERS[moment]

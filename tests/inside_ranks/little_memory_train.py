@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from dist_vgg.exchange import route
-from dist_vgg.mpi.collectives import run_command
+from dist_vgg.mpi.command import run_command
 from dist_vgg.state import replica
 from dist_vgg.train import main
 

@@ -3,9 +3,10 @@
 import numpy as np
 
 from dist_vgg import train
-from dist_vgg.mpi.collectives import run_command
+from dist_vgg.mpi.command import run_command
+from dist_vgg.training import trainer
 
-normalise = train.normalise
+normalise = trainer.normalise
 
 
 def poisoned(pixels: np.ndarray, mean: float, std: float) -> np.ndarray:
@@ -15,5 +16,5 @@ def poisoned(pixels: np.ndarray, mean: float, std: float) -> np.ndarray:
     return x * np.nan if MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1 else x
 
 
-train.normalise = poisoned
+trainer.normalise = poisoned
 run_command("dist_vgg.train", train.main)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dist_vgg import train
 from dist_vgg.chaos import faults, faulty
-from dist_vgg.mpi.collectives import run_command
+from dist_vgg.mpi.command import run_command
 
 STEP = 3
 
@@ -21,7 +21,7 @@ class Recorder(faulty.Faulty):
     def at(self, moment: str, saving: bool = False) -> None:
         assert self.trainer
         step, route = self.trainer.step + (not saving), self.trainer.route
-        params = np.concatenate([route.params[lo:hi] for lo, hi in route.pieces])
+        params = np.concatenate([route.params[lo:hi] for lo, hi in route.owned])
         if moment == "step":
             self.before = params
         if moment == faults.START_UP or step == STEP:

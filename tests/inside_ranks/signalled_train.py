@@ -10,10 +10,11 @@ from typing import Any
 
 from dist_vgg import train
 from dist_vgg.exchange import route
-from dist_vgg.mpi.collectives import run_command
+from dist_vgg.mpi.command import run_command
+from dist_vgg.training.trainer import Trainer
 
 moment = sys.argv.pop(1)
-agree, share = train.Trainer._agree, route.Route.share
+agree, share = Trainer._agree, route.Route.all_gather
 calls = 0
 
 
@@ -24,7 +25,7 @@ def strike(comm: Any) -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
 
 
-def agree_then_signal(self: train.Trainer, *sums: Any) -> dict[str, Any]:
+def agree_then_signal(self: Trainer, *sums: Any) -> dict[str, Any]:
     agreed = agree(self, *sums)
     strike(self.comm)
     return agreed
@@ -36,7 +37,7 @@ def signal_then_share(self: route.Route) -> None:
 
 
 if moment == "agree":
-    train.Trainer._agree = agree_then_signal  # type: ignore[method-assign]
+    Trainer._agree = agree_then_signal  # type: ignore[method-assign]
 else:
-    route.Route.share = signal_then_share  # type: ignore[method-assign]
+    route.Route.all_gather = signal_then_share  # type: ignore[method-assign]
 run_command("dist_vgg.train", train.main)

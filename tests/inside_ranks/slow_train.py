@@ -6,23 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from dist_vgg import train
-from dist_vgg.mpi.collectives import run_command
+from dist_vgg.mpi.command import run_command
+from dist_vgg.training.trainer import Trainer
 
-quick_step = train.Trainer.train_step
+quick_step = Trainer.train_step
 
 
-def slow_step(self: train.Trainer) -> dict[str, Any]:
+def slow_step(self: Trainer) -> dict[str, Any]:
     time.sleep(0.15)
     return quick_step(self)
 
 
-def note_pid(trainer: train.Trainer, folder: Path, *rest: Any) -> Any:
+def note_pid(trainer: Trainer, folder: Path, *rest: Any) -> Any:
     (folder / "pids").mkdir(parents=True, exist_ok=True)
     (folder / "pids" / str(os.getpid())).touch()
     return usual_train(trainer, folder, *rest)
 
 
 usual_train = train.train
-train.Trainer.train_step = slow_step  # type: ignore[method-assign]
+Trainer.train_step = slow_step  # type: ignore[method-assign]
 train.train = note_pid
 run_command("dist_vgg.train", train.main)

@@ -7,7 +7,7 @@ import resource
 
 from mpi4py import MPI
 
-from dist_vgg.mpi.collectives import run_command
+from dist_vgg.mpi.command import run_command
 from dist_vgg.train import main
 
 assert MPI.Is_initialized()  # it has made its own, larger files

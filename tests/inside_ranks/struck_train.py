@@ -14,8 +14,11 @@ from mpi4py import MPI
 
 from dist_vgg import train
 from dist_vgg.base import files
+from dist_vgg.base.errors import UserError
 from dist_vgg.mpi import collectives
-from dist_vgg.mpi.collectives import run_command
+from dist_vgg.mpi.command import run_command
+from dist_vgg.training import loop
+from dist_vgg.training.trainer import Trainer
 
 RANK, STEP, MOMENT, FAULT, *VECTOR = sys.argv.pop(1).split()
 MOMENTS = {
@@ -30,7 +33,7 @@ MOMENTS = {
 }
 
 
-def strike(trainer: train.Trainer) -> None:
+def strike(trainer: Trainer) -> None:
     if FAULT == "kill":
         time.sleep(0.2)  # until the others have marked the step before as done
         os.kill(os.getpid(), signal.SIGKILL)
@@ -45,28 +48,28 @@ def strike(trainer: train.Trainer) -> None:
     elif FAULT == "block":
         (Path(sys.argv[sys.argv.index("--out") + 1]) / "best.h5").mkdir()
     elif FAULT == "creep":
-        files.PIECE, files._tell = 10_000, slowly
+        files.HASH_BYTES, files.progress = 10_000, slowly
     elif FAULT == "free":
         files.fsync = usual_fsync
     elif FAULT == "wait":
         collectives.wait(MPI.COMM_WORLD.Irecv(np.zeros(1), 0, 7))
     elif FAULT == "infinity":
-        lo, hi = trainer.route.pieces[0]
+        lo, hi = trainer.route.owned[0]
         largest = lo + int(np.abs(trainer.route.params[lo:hi]).argmax())
         trainer.route.params[largest] = np.inf
     elif FAULT == "flip" and VECTOR[0] in ("pixels", "labels", "ids"):
-        samples = trainer.batches._shards[trainer.route.mine[0]]
+        samples = trainer.batches._shards[trainer.route.local_shards[0]]
         getattr(samples, VECTOR[0]).reshape(-1).view(np.uint8)[0] ^= 1 << 4
     elif FAULT == "flip":
         route = trainer.route
         vectors = {"parameters": route.params, "gradient": route.total, **route.state}
-        vectors[VECTOR[0]].view(np.uint32)[route.pieces[0][0] + 3] ^= 1 << 12
+        vectors[VECTOR[0]].view(np.uint32)[route.owned[0][0] + 3] ^= 1 << 12
 
 
 def struck(name: str) -> Callable[..., Any]:
-    usual = getattr(train.Trainer, name)
+    usual = getattr(Trainer, name)
 
-    def method(self: train.Trainer, *arguments: Any) -> Any:
+    def method(self: Trainer, *arguments: Any) -> Any:
         if (self.comm.rank, self.step) == (int(RANK), int(STEP)):
             strike(self)
         return usual(self, *arguments)
@@ -75,10 +78,10 @@ def struck(name: str) -> Callable[..., Any]:
 
 
 def full(*arguments: Any) -> Any:
-    train.save_checkpoint = usual_save
+    loop.save_checkpoint = usual_save
     path = arguments[0] / "step.h5"
     reason = os.strerror(errno.ENOSPC)
-    raise train.UserError(f"can't write a checkpoint to {path}: {reason}")
+    raise UserError(f"can't write a checkpoint to {path}: {reason}")
 
 
 def slowly() -> None:
@@ -90,37 +93,37 @@ def full_disk(path: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-usual_save, usual_fsync, usual_tell = train.save_checkpoint, files.fsync, files._tell
+usual_save, usual_fsync, usual_tell = loop.save_checkpoint, files.fsync, files.progress
 if FAULT == "free":
     files.fsync = full_disk
 if FAULT == "full":
-    train.save_checkpoint = full
+    loop.save_checkpoint = full
 elif MOMENT == "reduce" and FAULT == "flip":
     # Before the replica is checked; the others wait for this rank.
-    usual_step = train.Trainer.train_step
+    usual_step = Trainer.train_step
 
-    def train_step(self: train.Trainer) -> Any:
+    def train_step(self: Trainer) -> Any:
         if (self.comm.rank, self.step) == (int(RANK), int(STEP)):
-            usual = self.route.reduce
+            usual = self.route.reduce_scatter
 
             def reduce() -> None:
                 usual()
                 strike(self)
 
-            self.route.reduce = reduce  # type: ignore[method-assign]
+            self.route.reduce_scatter = reduce  # type: ignore[method-assign]
         return usual_step(self)
 
-    train.Trainer.train_step = train_step  # type: ignore[method-assign]
+    Trainer.train_step = train_step  # type: ignore[method-assign]
 elif MOMENT == "resume":
-    usual_resume = train.Trainer.resume
+    usual_resume = Trainer.resume
 
-    def resume(self: train.Trainer, checkpoint: Any, sums: Any = None) -> None:
+    def resume(self: Trainer, checkpoint: Any, sums: Any = None) -> None:
         if self.comm.rank == 0:
             vectors = {"parameters": checkpoint.params, **checkpoint.state}
             vectors[VECTOR[0]].view(np.uint32)[3] ^= 1 << 12
         usual_resume(self, checkpoint, sums)
 
-    train.Trainer.resume = resume  # type: ignore[method-assign]
+    Trainer.resume = resume  # type: ignore[method-assign]
 else:
-    setattr(train.Trainer, MOMENTS[MOMENT], struck(MOMENTS[MOMENT]))
+    setattr(Trainer, MOMENTS[MOMENT], struck(MOMENTS[MOMENT]))
 run_command("dist_vgg.train", train.main)

@@ -6,11 +6,11 @@ from pathlib import Path
 import launcher
 import pytest
 
-from dist_vgg.mpi.collectives import launched
+from dist_vgg.base.launcher import launched
 
 CROWD = """
 from mpi4py import MPI
-from dist_vgg.mpi.collectives import tell
+from dist_vgg.base.command_line import tell
 for turn in range(100):
     MPI.COMM_WORLD.Barrier()
     tell(f"turn {turn}")

@@ -21,9 +21,9 @@ import launcher
 import pytest
 from launcher import one_line
 
-from dist_vgg import elastic
 from dist_vgg.base.errors import signal_name
-from dist_vgg.elastic import Hosts, last_step, spread
+from dist_vgg.recovery import supervisor
+from dist_vgg.recovery.supervisor import Hosts, last_step, spread
 
 FAKE = """
 import sys
@@ -263,7 +263,7 @@ def fake_mpirun(path: Path, script: str) -> Path:
 
 
 def test_the_first_to_end_is_named_where_all_were_seen(tmp_path: Path) -> None:
-    job = elastic.Job(tmp_path, "module")
+    job = supervisor.Job(tmp_path, "module")
     ranks = [subprocess.Popen(["sleep", "60"]) for _ in range(3)]
     for number, rank in enumerate(ranks):
         job.names[rank.pid] = f"rank {number}"
@@ -398,7 +398,7 @@ def test_a_reader_who_leaves_ends_nothing(tmp_path: Path) -> None:
 
 
 def test_names_that_mpi_left_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elastic.replica, "SHM", tmp_path)
+    monkeypatch.setattr(supervisor.replica, "SHM", tmp_path)
     paths = {name: tmp_path / f"mpich_sh{name}" for name in ("used", "old", "left", "young")}
     for path in paths.values():
         path.write_bytes(bytes(100))
@@ -406,7 +406,7 @@ def test_names_that_mpi_left_are_removed(tmp_path: Path, monkeypatch: pytest.Mon
     os.utime(paths["old"], (1000, 1000))
     paths["young"].touch()
     with paths["used"].open("r+b") as file, mmap.mmap(file.fileno(), 100):
-        elastic._forget_names(2000)
+        supervisor._unlink_unused_memory(2000)
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["mpich_shold", "mpich_shused", "mpich_shyoung"]
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dist_vgg.base.errors import RankError
-from dist_vgg.state.checksums import Audit, Cells, row_sums, whole_sum
+from dist_vgg.data.batches import row_sums
+from dist_vgg.state.checksums import Audit, Cells, whole_sum
 
 COUNT = 1001
 

@@ -42,14 +42,14 @@ def write(memory: Replica, step: int, home: Path) -> None:
         vector[:512] = step + number / 2
     memory.tables[:2] = [CELLS.sums(vector, 0, COUNT) for vector in vectors]
     header: dict[str, Any] = dict(step=step, folder=str(home.resolve()), pieces=[(0, 512)])
-    memory.mark(header, CELLS)
+    memory.commit(header, CELLS)
 
 
 def test_two_steps_are_kept_and_the_newest_comes_first(shm: Path) -> None:
     memory = opened()
     for step in range(5):
         write(memory, step, shm)
-        memory.turn()
+        memory.swap()
     copies = replica.kept("run", shm)
     assert [copy.step for copy in copies] == [4, 3]
     assert all(copy.verify() for copy in copies)
@@ -61,7 +61,7 @@ def test_a_copy_that_is_being_written_is_not_whole(shm: Path) -> None:
     memory = opened()
     for step in range(3):
         write(memory, step, shm)
-        memory.turn()
+        memory.swap()
     memory.params[5] = 7  # the process dies here
     newest, torn = replica.kept("run", shm)
     assert (newest.step, newest.verify()) == (2, True)
@@ -86,7 +86,7 @@ def test_a_harmed_record_is_no_record(shm: Path, place: int) -> None:
     memory = opened()
     for step in (1, 2):
         write(memory, step, shm)
-        memory.turn()
+        memory.swap()
     assert memory.path
     content = bytearray(memory.path.read_bytes())
     content[RECORD + place] ^= 4
@@ -103,13 +103,13 @@ def test_a_record_of_another_version_is_passed_over(
 ) -> None:
     memory = opened()
     write(memory, 1, shm)
-    memory.turn()
+    memory.swap()
     for other in ({"count": 1 << 40}, {"copies": "two"}, {"colour": 3}, {"cells": 0}):
         with monkeypatch.context() as patch:
             patch.setattr(memory, "layout", SimpleNamespace(**{**vars(LAYOUT), **other}))
             write(memory, 2, shm)
         assert [copy.step for copy in replica.kept("run", shm)] == [1], other
-        replica.sweep(shm / "elsewhere", None)
+        replica.remove_stale(shm / "elsewhere", None)
 
 
 def test_it_belongs_to_the_user_alone(shm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_what_somebody_else_has_put_there_is_not_read(
     write(memory, 1, shm)
     os.mkfifo(replica.folder() / "run-pipe")  # to open it would wait for ever
     assert [copy.step for copy in replica.kept("run", shm)] == [1]
-    replica.sweep(shm, memory.path)
+    replica.remove_stale(shm, memory.path)
     # The folder is somebody else's, however it came to be named like ours.
     theirs = replica.folder()
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
@@ -145,7 +145,7 @@ def test_what_somebody_else_has_put_there_is_not_read(
     assert replica.kept("run", shm) == []
     assert not replica.is_crowded("run", shm)
     replica.make_room("run", shm)
-    replica.sweep(shm, None)
+    replica.remove_stale(shm, None)
     assert len(list(replica.folder().iterdir())) == 2
 
 
@@ -224,7 +224,7 @@ def test_stale_memory_goes_and_wanted_memory_stays(shm: Path) -> None:
     starting = replica.create(replica.folder() / "starting-0-1", LAYOUT, [])
     used = opened("used")  # by a process that lives, though its folder is gone
     write(used, 1, gone)
-    replica.sweep(home, None)
+    replica.remove_stale(home, None)
     left = sorted(path.name.split("-")[0] for path in replica.folder().iterdir())
     assert left == ["others", "starting", "used"]
     os.close(starting)

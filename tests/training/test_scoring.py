@@ -42,7 +42,9 @@ def test_probabilities_are_averaged_not_logits() -> None:
 def test_a_score_over_moves_is_of_the_mean_of_what_each_gives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(scoring, "add_up", lambda comm, values: values)  # one rank, without MPI
+    monkeypatch.setattr(
+        scoring, "allreduce_sum", lambda comm, values: values
+    )  # one rank, without MPI
     pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 1), np.uint8)
     labels = np.arange(40) % 10
     net = vgg16(32, 1, 10, width=0.02, dropout=0)

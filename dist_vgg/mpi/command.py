@@ -1,0 +1,146 @@
+"""How a command starts on all ranks, and how it ends on all of them, whatever happens on one."""
+
+import hashlib
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+import dist_vgg
+from dist_vgg.base.command_line import INFORMS, Parser, guarded, tell
+from dist_vgg.base.errors import KILLED_BY, RankError, UserError
+from dist_vgg.base.launcher import Launched, launched
+from dist_vgg.mpi.collectives import barrier, require_same
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+LAST_WORDS = 0.2  # seconds in which mpirun hands on what a rank has said, before it ends the job
+
+
+def program_facts() -> dict[str, object]:
+    """The versions of what computes, this program's with a checksum over its source."""
+    digest = hashlib.sha256()
+    folder = Path(dist_vgg.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        # Editors leave files of their own beside, whose names begin with a dot.
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            digest.update(path.read_bytes())
+    return {
+        "the version of dist_vgg": f"{dist_vgg.__version__} (source {digest.hexdigest()[:8]})",
+        "the version of NumPy": np.__version__,
+    }
+
+
+def run_command(
+    name: str,
+    main: "Callable[[Sequence[str], MPI.Intracomm], int]",
+    parser: Callable[[], Parser] | None = None,
+) -> NoReturn:
+    """Run a command on every rank and end the process, so that no rank is left hanging.
+
+    A UserError must reach all ranks (see `collective_errors`); it is printed once, and the status
+    is its own, or 2.
+    Any other exception ends the whole job with that rank's traceback and status 1. With its
+    `parser` the command shows its --help and --version where there is no MPI, too.
+    """
+    # Open MPI's wheel tries UCX for windows and complains where there is none; the windows
+    # here are shared memory, which needs no network.
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+    argv, started = sys.argv[1:], launched()
+    if parser and INFORMS & set(argv):
+        if started.rank:
+            sys.exit(0)
+        sys.exit(guarded(name, lambda: int(parser().parse_args(argv) is None)))
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        if started.speaks:
+            tell(f"{name}: error: no MPI library found ({error}); pip install 'dist_vgg[mpich]'")
+        sys.exit(2)
+    except KeyboardInterrupt as error:
+        sys.exit(KILLED_BY + getattr(error, "number", signal.SIGINT))
+    comm = MPI.COMM_WORLD
+    if comm.size < started.size:
+        if started.speaks:
+            tell(f"{name}: error: {_strangers(started, comm.size, MPI.Get_library_version())}")
+        sys.exit(2)
+    if comm.rank:
+        # Rank 0 speaks for all; errors of any rank are still heard.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    try:
+        _unlink_shared_memory(comm)
+        try:
+            require_same(comm, program_facts(), "install the same version on every host")
+            status = main(argv, comm)
+        except SystemExit as end:  # argparse, after --help
+            status = int(end.code or 0)
+        except UserError as error:
+            if comm.rank == 0:
+                tell(f"{name}: error: {error}")
+            status = error.status
+        sys.stdout.flush()
+        # Finalize waits for the others, and it spins.
+        barrier(comm)
+    except BaseException as error:
+        _end_job(name, comm, error)
+    MPI.Finalize()
+    sys.exit(status)
+
+
+def _strangers(started: Launched, known: int, version: str) -> str:
+    """What is wrong where a launcher has started several ranks that MPI doesn't connect."""
+    library = " ".join(version.split(",")[0].splitlines()[0].split())
+    count = str(started.size) if started.speaks and started.rank == 0 else "several"
+    said = f"{started.launcher} has started {count} ranks, and {library} that Python uses"
+    if started.launcher == "srun":
+        option = "pmix" if "Open MPI" in library else "pmi2"
+        return f"{said} knows of {known}; start them with srun --mpi={option}"
+    return f"{said} knows of {known}; use the mpirun that belongs to it"
+
+
+def _unlink_shared_memory(comm: "MPI.Intracomm") -> None:
+    """Remove the names of MPICH's shared memory, which it would leave behind if it were killed.
+
+    Once every rank has mapped it nobody needs the name, and memory without one lasts until the
+    last process that uses it has ended.
+    """
+    barrier(comm)
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        for name in set(re.findall(r"/dev/shm/mpich_sh\S+$", maps.read_text(), re.MULTILINE)):
+            Path(name).unlink(missing_ok=True)
+
+
+def _end_job(name: str, comm: "MPI.Intracomm", error: BaseException) -> NoReturn:
+    """End the job on all ranks, with this rank's traceback unless a person wished it to end."""
+    from mpi4py import MPI
+
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has gone, as in `| head`; there is nobody to tell.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        status = KILLED_BY + signal.SIGPIPE
+    elif isinstance(error, KeyboardInterrupt):
+        if comm.rank == 0:
+            tell(f"{name}: interrupted")
+        status = KILLED_BY + getattr(error, "number", signal.SIGINT)
+    elif isinstance(error, RankError):
+        sys.stdout.flush()
+        tell(f"{name}: error: {error}")
+        status = error.status
+    else:
+        where = f"rank {comm.rank} on {MPI.Get_processor_name()}"
+        sys.stdout.flush()
+        tell(f"{where} failed:\n{''.join(traceback.format_exception(error))}")
+        status = 1
+    if comm.size > 1:
+        time.sleep(LAST_WORDS)
+        comm.Abort(status)
+    sys.exit(status)
