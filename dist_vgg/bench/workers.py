@@ -137,7 +137,7 @@ def audit(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> di
     finally:
         for trainer in trainers.values():
             trainer.route.close()
-    kept = not trainers["both"].lacks
+    kept = not trainers["both"].no_standby
     return dict(step=steps, seconds=seconds, kept=kept, route=trainers["both"].route.kind)
 
 
