@@ -209,7 +209,7 @@ def test_stale_memory_goes_and_wanted_memory_stays(shm: Path) -> None:
     home.mkdir()
     other.mkdir()
     script = (
-        "import sys, pathlib; sys.path[:0] = ['tests']; import test_replica as t\n"
+        "import sys, pathlib; sys.path[:0] = ['tests/state']; import test_replica as t\n"
         "t.replica.SHM = pathlib.Path(sys.argv[1])\n"
         "t.write(t.opened(sys.argv[2]), 1, pathlib.Path(sys.argv[3]))\n"
     )
