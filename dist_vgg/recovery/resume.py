@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,17 +17,90 @@ import numpy as np
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import lock
-from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, bcast_text, collective_errors
+from dist_vgg.mpi.collectives import (
+    allgather_text,
+    allreduce_sum,
+    barrier,
+    bcast_text,
+    collective_errors,
+)
 from dist_vgg.runs.folder import run_name
 from dist_vgg.state import replica
-from dist_vgg.state.checkpoint import Checkpoint, checkpoints, load_newest, step_of
+from dist_vgg.state.checkpoint import Checkpoint, checkpoints, load_newest, save_checkpoint, step_of
+from dist_vgg.state.checksums import PARAMETERS, whole_sum
 from dist_vgg.state.replica import Kept
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+MEMORY, DISK = "memory", "the checkpoint"  # places of a state
 DYING = 5.0  # seconds that the last processes of an earlier start may take to end
 FIELDS = [field.name for field in fields(Checkpoint) if field.name not in ("params", "state")]
+
+
+@dataclass
+class Found:
+    """A state to go on from."""
+
+    checkpoint: Checkpoint | None  # on rank 0 alone
+    header: dict[str, Any]  # the checkpoint's fields other than its vectors
+    place: str  # MEMORY or DISK
+    sums: dict[str, int]  # checksums of its vectors, by name, since it was verified
+
+    @property
+    def unsaved(self) -> Checkpoint | None:
+        """The state, on rank 0, if it is not on disk yet."""
+        return self.checkpoint if self.place == MEMORY else None
+
+
+def find_state(
+    folder: Path,
+    comm: "MPI.Intracomm",
+    required: bool = True,
+    beat: Callable[[str, int], object] = lambda done, step: None,
+) -> Found | None:
+    """Find a run's newest whole state. Every rank must call it.
+
+    If there is none, raises UserError if it is `required`, else returns None.
+    """
+    checkpoint, header, place = load_state(folder, comm, required, beat)
+    vectors = {PARAMETERS: checkpoint.params, **checkpoint.state} if checkpoint else {}
+    sums = {name: whole_sum(vector) for name, vector in vectors.items()}
+    return Found(checkpoint, header, place, sums) if header else None
+
+
+def make_room(
+    comm: "MPI.Intracomm", run: str, home: Path, unsaved: Checkpoint | None, keep: int
+) -> None:
+    """Where memory is short, remove what earlier processes of the run have left in it.
+
+    `unsaved` is the state that rank 0 has loaded from there. It is written to disk first, among
+    the `keep` newest checkpoints; if that fails, the memory stays as it is.
+    """
+    removes = first_of_host(comm)
+    crowded = removes and replica.is_crowded(run, home)
+    if not allreduce_sum(comm, np.array([crowded], np.int64))[0]:
+        return
+    try:
+        with collective_errors(comm):
+            if unsaved:
+                save_checkpoint(home / "checkpoints", unsaved, keep)
+    except UserError as error:
+        print(f"warning: {error}; what was kept in memory stays there", flush=True)
+        return
+    if removes:
+        replica.make_room(run, home)
+    barrier(comm)
+
+
+def remove_stale(comm: "MPI.Intracomm", home: Path, ours: Path | None, saved: bool) -> None:
+    """Remove what earlier processes of the run have left, and what no run needs any more.
+
+    `ours` is the file in which this rank's host keeps the run from now on. A host that has none
+    removes nothing before the state is `saved` to disk.
+    """
+    if first_of_host(comm) and (saved or ours):
+        replica.remove_stale(home, ours)
 
 
 def load_state(
