@@ -131,7 +131,7 @@ def audit(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> di
         with np.errstate(all="ignore"):
             steps = [go(trainers["both"]) for _ in range(3)][1:]  # the first is to warm up
             for trainer in trainers.values():
-                trainer.shard.gradient = lambda *rest: (0.0, 0)  # type: ignore[method-assign]
+                trainer.micro_batches.gradient = lambda *rest: (0.0, 0)  # type: ignore[method-assign]
                 for vector in trainer.route._vectors[trainer.route.node.rank]:
                     vector[:] = 0  # or they would grow, added up in place again and again
                 go(trainer)

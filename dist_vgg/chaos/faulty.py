@@ -30,7 +30,7 @@ from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.mpi.command import run_command
 from dist_vgg.runs import log
 from dist_vgg.training import checkpointing, loop, optim
-from dist_vgg.training.shard import Shard
+from dist_vgg.training.micro_batches import MicroBatches
 from dist_vgg.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def install(faulty: Faulty) -> None:
 
     hook(trainer, "train_step", lambda *_: at("step"))
     hook(
-        Shard,
+        MicroBatches,
         "_watch",
         lambda _, direction, layer, array: layer == faulty.plan.layer and at(direction),
     )

@@ -87,7 +87,7 @@ def train(trainer: Trainer, folder: Path) -> None:
 
 def run(trainer: Trainer, folder: Path, log: RunLog) -> None:
     """Take steps to the end or to a signal, saving on the way."""
-    config, route, watcher = trainer.config, trainer.route, trainer.shard.watcher
+    config, route, watcher = trainer.config, trainer.route, trainer.micro_batches.watcher
     while trainer.step < trainer.steps and not trainer.agreed.stop_signal:
         log.step(trainer.train_step())
         epoch_done = trainer.step % trainer.batches.steps_per_epoch == 0
@@ -149,8 +149,8 @@ def write_results(trainer: Trainer, folder: Path) -> str:
 
 def debug_checks(trainer: Trainer) -> None:
     """Check all gradients before the first step; from then on watch every array."""
-    shard, step = trainer.shard, trainer.step
-    parts = (shard.read(number, step) for number in trainer.route.local_shards)
+    micro_batches, step = trainer.micro_batches, trainer.step
+    parts = (micro_batches.read(shard, step) for shard in trainer.route.local_shards)
     samples, x = next((part[:1], x[:1]) for part, x in parts if len(part))
     key = StepKey(trainer.config.seed, step, samples.ids)
     print("debug   checking gradients by finite differences in float64 ...", flush=True)
@@ -158,8 +158,8 @@ def debug_checks(trainer: Trainer) -> None:
     print(
         f"debug   all {len(trainer.net.slots)} gradients agree, to {worst:.1e} at worst", flush=True
     )
-    shard.watcher = Watcher()
-    trainer.update.look = shard.watcher.before_update
+    micro_batches.watcher = Watcher()
+    trainer.update.look = micro_batches.watcher.before_update
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """What a trainer is made of: the same program, data and options on all ranks, and an exchange."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from dist_vgg.base import machine
 from dist_vgg.data.batches import Batches
-from dist_vgg.data.shards import SetInfo
-from dist_vgg.mpi.collectives import require_same
+from dist_vgg.data.shards import Samples, SetInfo
+from dist_vgg.mpi.collectives import allreduce_sum, require_same
 from dist_vgg.mpi.command import program_facts
 from dist_vgg.runs.config import TrainConfig, flag
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, Cells
@@ -29,6 +31,14 @@ def require_same_training(comm: "MPI.Intracomm", config: TrainConfig, info: SetI
     options = {flag(name): value for name, value in config.result_options().items()}
     require_same(comm, options, "start all ranks with the same options")
     require_same(comm, machine.facts(), machine.MEND)
+
+
+def shard_sizes(comm: "MPI.Intracomm", info: SetInfo, local: Mapping[int, Samples]) -> np.ndarray:
+    """The number of samples of every shard, (shards,) int64, from those that each rank hosts."""
+    sizes = np.zeros(info.shards, np.int64)
+    for shard, samples in local.items():
+        sizes[shard] = len(samples)
+    return allreduce_sum(comm, sizes)
 
 
 def where_is(comm: "MPI.Intracomm") -> str:

@@ -9,7 +9,7 @@ from dist_vgg.base import machine, signals
 from dist_vgg.base.errors import Diverged
 from dist_vgg.data.batches import Batches
 from dist_vgg.data.shards import Samples, SetInfo, hosted
-from dist_vgg.mpi.collectives import allreduce_sum, barrier
+from dist_vgg.mpi.collectives import barrier
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.log import Clock
@@ -17,6 +17,7 @@ from dist_vgg.state.checksums import GRADIENT
 from dist_vgg.training.agree import Agreement, agree
 from dist_vgg.training.checkpointing import Saves
 from dist_vgg.training.divergence import exploded
+from dist_vgg.training.micro_batches import MicroBatches
 from dist_vgg.training.optim import AVERAGE
 from dist_vgg.training.records import EpochSums, Totals, digests, speed
 from dist_vgg.training.setup import (
@@ -24,9 +25,9 @@ from dist_vgg.training.setup import (
     audited_route,
     learning_rate,
     require_same_training,
+    shard_sizes,
     where_is,
 )
-from dist_vgg.training.shard import Shard
 from dist_vgg.training.update import Update
 from dist_vgg.training.validation import Validation
 
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 class Trainer:
     """One rank's part of a training run.
 
-    It settles this process for computing: BLAS threads, malloc and time slices, see machine.settle.
-    Give it parameters before the first step: by `start`, or checkpointing.resume.
+    Creating one sets BLAS threads, malloc and time slices of this process, see machine.settle.
+    Before the first step call `start` for fresh parameters, or checkpointing.resume.
     """
 
     def __init__(
@@ -51,10 +52,10 @@ class Trainer:
         exchange: MakeExchange | None = None,
         held_out: Mapping[int, Samples] | None = None,
     ) -> None:
-        """`shards` has those that this rank hosts, `held_out` those to validate on.
+        """`shards` are those that this rank hosts, `held_out` likewise those to validate on.
 
-        With the name of a `standby` each step outlives the processes in shared memory. `exchange`
-        makes another exchange than the route that the options name.
+        With the name of a `standby`, shared memory keeps each step beyond the life of the
+        processes. `exchange` replaces the route that the options name by another exchange.
         """
         machine.settle(config.blas_threads)
         require_same_training(comm, config, info)
@@ -67,14 +68,11 @@ class Trainer:
         make = exchange or audited_route(config, self.layers.values(), standby)
         count = self.net.parameter_count
         self.route = make(comm, count, shards_of_rank, self.update.state_names)
-        sizes = np.zeros(info.shards, np.int64)
-        for shard, samples in shards.items():
-            sizes[shard] = len(samples)
-        allreduce_sum(comm, sizes)
+        sizes = shard_sizes(comm, info, shards)
         where = where_is(comm) if config.audit else ""
         self.batches = Batches(shards, sizes, config.micro_batch, config.seed, where)
         self.clock = Clock()
-        self.shard = Shard(self.net, self.batches, config, info, self.clock)
+        self.micro_batches = MicroBatches(self.net, self.batches, config, info, self.clock)
         self.full_lr, self.lr = learning_rate(config, self.batches)
         self.validation = Validation(info, held_out or {}, config.patience)
         self.step = 0  # so many are done
@@ -127,9 +125,11 @@ class Trainer:
         total = self.batches.global_size(self.step)
         losses, correct = np.zeros((2, self.info.shards))
         for shard in route.local_shards:
-            samples, x = self.shard.read(shard, self.step, self._after(shard))
+            samples, x = self.micro_batches.read(shard, self.step, self._after(shard))
             clock.mark("reading")
-            losses[shard], correct[shard] = self.shard.gradient(samples, x, self.step, total, route)
+            losses[shard], correct[shard] = self.micro_batches.gradient(
+                samples, x, self.step, total, route
+            )
             route.add(shard)
             clock.mark("exchange")
         route.wait()
@@ -149,8 +149,8 @@ class Trainer:
     def _begin_step(self) -> None:
         """Tell those who name the step in their messages which one it is."""
         self.clock.lap()
-        if self.shard.watcher:
-            self.shard.watcher.step = self.step + 1
+        if self.micro_batches.watcher:
+            self.micro_batches.watcher.step = self.step + 1
         if self.route.audit:
             self.route.audit.step = self.step + 1
 
@@ -171,7 +171,7 @@ class Trainer:
         agreed = agree(self.comm, losses, correct, route.squares(), signal, self.saves.due())
         if not agreed.is_finite():
             self._check_all()
-            raise Diverged(self.shard.first_nonfinite(self.step, route, self.comm))
+            raise Diverged(self.micro_batches.first_nonfinite(self.step, route, self.comm))
         loss = agreed.loss / self.batches.global_size(self.step)
         if found := exploded(loss, agreed.norm, self.info.classes):
             self._check_all()

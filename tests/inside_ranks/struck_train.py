@@ -18,14 +18,14 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.mpi import collectives
 from dist_vgg.mpi.command import run_command
 from dist_vgg.training import checkpointing
-from dist_vgg.training.shard import Shard
+from dist_vgg.training.micro_batches import MicroBatches
 from dist_vgg.training.trainer import Trainer
 from dist_vgg.training.update import Update
 
 RANK, STEP, MOMENT, FAULT, *VECTOR = sys.argv.pop(1).split()
 MOMENTS: dict[str, tuple[Any, str]] = {
     "step": (Trainer, "train_step"),
-    "forward": (Shard, "gradient"),
+    "forward": (MicroBatches, "gradient"),
     "reduce": (Trainer, "_agree"),
     "update": (Update, "__call__"),
     "share": (Trainer, "_record"),

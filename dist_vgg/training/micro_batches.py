@@ -1,4 +1,4 @@
-"""What a shard brings to a step: its micro-batch, and the loss and gradient of that."""
+"""What each local shard brings to a step: a micro-batch, and the loss and gradient of it."""
 
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from dist_vgg.exchange.route import Route
 
 
-class Shard:
-    """The forward and backward pass of the shards that this rank hosts, one at a time."""
+class MicroBatches:
+    """Reads a shard's micro-batch ahead of its turn, and computes its part of the gradient."""
 
     def __init__(
         self, net: Sequential, batches: Batches, config: TrainConfig, info: SetInfo, clock: Clock
