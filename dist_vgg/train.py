@@ -10,24 +10,17 @@ import pdb
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from dist_vgg.base import signals
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import KILLED_BY, Diverged, UserError
 from dist_vgg.data.batches import load_local
 from dist_vgg.data.shards import Samples, open_set
-from dist_vgg.mpi.collectives import (
-    allreduce_sum,
-    barrier,
-    bcast_text,
-    collective_errors,
-    require_same,
-)
+from dist_vgg.mpi.collectives import bcast_text, collective_errors, require_same
 from dist_vgg.mpi.command import run_command
-from dist_vgg.recovery.resume import first_of_host, load_state
+from dist_vgg.recovery.host_memory import make_room
+from dist_vgg.recovery.resume import Found, find_state
 from dist_vgg.recovery.watchdog import watched
 from dist_vgg.runs.config import TrainConfig, flag, read_toml, train_parser
 from dist_vgg.runs.folder import (
@@ -37,9 +30,9 @@ from dist_vgg.runs.folder import (
     run_name,
     stored_options,
 )
-from dist_vgg.state.checkpoint import Checkpoint, save_checkpoint
+from dist_vgg.state.checkpoint import Checkpoint
 from dist_vgg.state.checksums import PARAMETERS, whole_sum
-from dist_vgg.state.replica import is_crowded, make_room, tidied
+from dist_vgg.state.replica import tidied
 from dist_vgg.training.loop import train
 from dist_vgg.training.trainer import Trainer
 
@@ -67,14 +60,14 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     compared |= {"--resume": resume} if resume else {}
     require_same(comm, compared, "start all ranks with the same options")
     folder = choose_folder(given, resume == "yes", comm)
-    state: Checkpoint | None = None
-    header: dict[str, Any] = {}
-    place = ""
+    found: Found | None = None
     if resume:
         timeout = 0 if debug else given.get("stall_timeout", TrainConfig.stall_timeout)
         with watched(comm, timeout) as beat:
-            state, header, place = load_state(folder, comm, resume == "yes", beat)
-    place = place if header else ""  # --resume if-any may have found nothing
+            found = find_state(folder, comm, resume == "yes", beat)
+    state, header, place = (
+        (found.checkpoint, found.header, found.place) if found else (None, {}, "")
+    )
     sums = _sums(state)
     stored = header.get("config", {})
     config = stored_options(stored, **given)
@@ -102,8 +95,8 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         run = bcast_text(comm, (run_name(folder) if place else "") or fresh)
         kept = config.standby == "auto" and config.audit
         start = bcast_text(comm, uuid.uuid4().hex[:8])
-        if place:
-            _give_way(run, folder, state if place == "memory" else None, config.keep, comm)
+        if found:
+            make_room(comm, run, folder, found.unsaved, config.keep)
         with tidied(f"{run}-{start}"):
             trainer = Trainer(config, info, shards, comm, run, start if kept else "")
             trainer.held_out = held_out
@@ -136,29 +129,6 @@ def _sums(state: Checkpoint | None) -> dict[str, int]:
     """Checksums of a state's vectors, by name."""
     vectors = {PARAMETERS: state.params, **state.state} if state else {}
     return {name: whole_sum(vector) for name, vector in vectors.items()}
-
-
-def _give_way(
-    run: str, folder: Path, state: Checkpoint | None, keep: int, comm: "MPI.Intracomm"
-) -> None:
-    """Where memory is short, remove what earlier processes have left in it.
-
-    The `state` that rank 0 has from there must be on disk first; where it can't be written, the
-    memory stays as it is.
-    """
-    acts = first_of_host(comm)
-    if not allreduce_sum(comm, np.array([acts and is_crowded(run, folder)], np.int64))[0]:
-        return
-    try:
-        with collective_errors(comm):
-            if state:
-                save_checkpoint(folder / "checkpoints", state, keep)
-    except UserError as error:
-        print(f"warning: {error}; what was kept in memory stays there", flush=True)
-        return
-    if acts:
-        make_room(run, folder)
-    barrier(comm)
 
 
 if __name__ == "__main__":

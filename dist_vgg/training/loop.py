@@ -15,7 +15,7 @@ from dist_vgg.mpi.collectives import (
     collective_errors,
 )
 from dist_vgg.network.layers import StepKey
-from dist_vgg.recovery.resume import first_of_host
+from dist_vgg.recovery.host_memory import remove_stale
 from dist_vgg.runs.folder import (
     check_shared,
     end_early,
@@ -24,7 +24,6 @@ from dist_vgg.runs.folder import (
 from dist_vgg.runs.log import RunLog
 from dist_vgg.state.checkpoint import Checkpoint, save_checkpoint
 from dist_vgg.state.checksums import PARAMETERS
-from dist_vgg.state.replica import remove_stale
 from dist_vgg.training import messages
 from dist_vgg.training.debug import Watcher, check_gradients
 from dist_vgg.training.optim import AVERAGE
@@ -164,9 +163,7 @@ def train(
         except UserError as error:
             print(f"warning: {error}; training goes on, and tries again later", flush=True)
     barrier(comm)  # now every node has its own; what was left before has served
-    acts = first_of_host(comm)
-    if acts and (trainer.saved >= 0 or trainer.route.replica.path):
-        remove_stale(folder, trainer.route.replica.path)
+    remove_stale(comm, folder, trainer.route.replica.path, trainer.saved >= 0)
     if debug:
         trainer.watcher = debug_checks(trainer)
     started = time.perf_counter()
