@@ -19,7 +19,8 @@ from dist_vgg.data.batches import load_local
 from dist_vgg.data.shards import Samples, SetInfo, open_set
 from dist_vgg.mpi.collectives import bcast_text, collective_errors, require_same
 from dist_vgg.mpi.command import run_command
-from dist_vgg.recovery.resume import Found, find_state, make_room
+from dist_vgg.recovery.host_memory import make_room
+from dist_vgg.recovery.resume import Found, find_state
 from dist_vgg.recovery.watchdog import watched
 from dist_vgg.runs.config import TrainConfig, flag, read_toml, train_parser
 from dist_vgg.runs.folder import (

@@ -12,7 +12,8 @@ import numpy as np
 from dist_vgg.base.errors import SUPERVISED, Diverged, UserError
 from dist_vgg.mpi.collectives import allgather_text, barrier, collective_errors
 from dist_vgg.network.layers import StepKey
-from dist_vgg.recovery.resume import MEMORY, Found, remove_stale
+from dist_vgg.recovery.host_memory import remove_stale
+from dist_vgg.recovery.resume import MEMORY, Found
 from dist_vgg.runs.folder import check_shared, end_early, prepare_folder
 from dist_vgg.runs.log import RunLog
 from dist_vgg.state.checksums import PARAMETERS
