@@ -39,7 +39,7 @@ from dist_vgg.runs.folder import (
 )
 from dist_vgg.state.checkpoint import Checkpoint, save_checkpoint
 from dist_vgg.state.checksums import PARAMETERS, whole_sum
-from dist_vgg.state.replica import is_crowded, make_room, tidied
+from dist_vgg.state.standby import is_crowded, make_room, tidied
 from dist_vgg.training.loop import train
 from dist_vgg.training.trainer import Trainer
 

@@ -35,7 +35,7 @@ from dist_vgg.mpi.collectives import (
     wait,
     waiting,
 )
-from dist_vgg.state import replica
+from dist_vgg.state import replica, shm
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, parameter_digest
 from dist_vgg.state.replica import Layout, Replica
 
@@ -249,7 +249,7 @@ class Route:
 
     def _shared_replica(self, layout: Layout, state: Sequence[str], name: str) -> Replica:
         """A replica in a file of shared memory; UserError on every rank where it can't be had."""
-        path = replica.folder() / allgather_text(self.node, f"{name}-{self.comm.rank}")[0]
+        path = shm.folder() / allgather_text(self.node, f"{name}-{self.comm.rank}")[0]
         used = [(0, (0, layout.count))]
         used += [(k, piece) for k in range(1, layout.vectors) for piece in self.owned_by_node()]
         handle = -1
@@ -609,7 +609,7 @@ def choose(
         if wanted == "node" and node.size > 1 and free < needed:
             raise UserError(
                 f"--route node needs {needed >> 20} MiB of shared memory on "
-                f"{MPI.Get_processor_name()}, and {replica.SHM} has {free >> 20} MiB free; "
+                f"{MPI.Get_processor_name()}, and {shm.SHM} has {free >> 20} MiB free; "
                 "enlarge it or use --route flat"
             )
     return "node" if wanted == "node" or (neighbours[0] and not neighbours[1]) else "flat"
@@ -631,9 +631,9 @@ def why_no_standby(
     free = _shared_memory_free()
     short = ""
     try:
-        replica.make_folder()
+        shm.make_folder()
         if free < needed:
-            short = f"{replica.SHM} has {free >> 20} MiB free of {needed >> 20} needed"
+            short = f"{shm.SHM} has {free >> 20} MiB free of {needed >> 20} needed"
     except OSError as error:
         short = f"{error.filename}: {error.strerror}"
     short = short and f"{short} on {MPI.Get_processor_name()}"
@@ -701,9 +701,9 @@ def _nodes(comm: MPI.Intracomm, node: MPI.Intracomm) -> list[tuple[int, ...]]:
 
 def _shared_memory_free() -> int:
     """Bytes that shared windows may take. MPICH dies of SIGBUS where there are fewer."""
-    if not replica.SHM.is_dir():
+    if not shm.SHM.is_dir():
         return 0
-    status = os.statvfs(replica.SHM)
+    status = os.statvfs(shm.SHM)
     return status.f_bavail * status.f_frsize
 
 

@@ -19,9 +19,9 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import lock
 from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, bcast_text, collective_errors
 from dist_vgg.runs.folder import run_name
-from dist_vgg.state import replica
+from dist_vgg.state import standby
 from dist_vgg.state.checkpoint import Checkpoint, checkpoints, load_newest, step_of
-from dist_vgg.state.replica import Kept
+from dist_vgg.state.standby import Kept
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -51,7 +51,7 @@ def load_state(
     run = known["run"]
     with collective_errors(comm):
         end = time.monotonic() + DYING
-        while (run and replica.in_use(run, folder)) or (comm.rank == 0 and not _ours(folder)):
+        while (run and standby.in_use(run, folder)) or (comm.rank == 0 and not _ours(folder)):
             if time.monotonic() > end:
                 raise UserError(f"the run in {folder} is still going on; wait for it, or end it")
             time.sleep(0.1)
@@ -102,7 +102,7 @@ def recall(comm: "MPI.Intracomm", run: str, home: Path, at_least: int) -> Checkp
     `home` is the run's folder. A state older than the step `at_least` is of no interest.
     """
     reads = first_of_host(comm)
-    copies = [c for c in replica.kept(run, home) if c.step >= at_least] if reads else []
+    copies = [c for c in standby.kept(run, home) if c.step >= at_least] if reads else []
     claims = [dict(rank=comm.rank, index=k, **c.claim()) for k, c in enumerate(copies)]
     everyone = [
         claim for text in allgather_text(comm, json.dumps(claims)) for claim in json.loads(text)

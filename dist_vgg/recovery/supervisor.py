@@ -35,7 +35,7 @@ from dist_vgg.base.errors import (
 from dist_vgg.base.signals import REPEATED
 from dist_vgg.runs.config import TrainConfig, read_toml
 from dist_vgg.runs.folder import has_finished, new_folder
-from dist_vgg.state import replica
+from dist_vgg.state import shm
 
 GAVE_UP = 75  # exit status
 LONGEST_DELAY = 60  # seconds before a restart
@@ -193,7 +193,7 @@ class Job:
 def _unlink_unused_memory(since: float) -> None:
     """Remove the shared memory of MPI that nobody uses: of ranks killed while it started."""
     left = []
-    for path in (path for pattern in OF_MPI for path in replica.SHM.glob(pattern)):
+    for path in (path for pattern in OF_MPI for path in shm.SHM.glob(pattern)):
         with suppress(OSError):
             status = path.stat()
             # A younger one may be of another job, whose ranks have not mapped it yet.

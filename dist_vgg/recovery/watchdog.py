@@ -26,7 +26,7 @@ from dist_vgg.base.errors import RankError
 from dist_vgg.mpi import collectives
 from dist_vgg.mpi.collectives import allgather_text, barrier
 from dist_vgg.mpi.command import LAST_WORDS
-from dist_vgg.state import replica
+from dist_vgg.state import shm
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -277,8 +277,8 @@ def _new_file(size: int) -> tuple[str, int]:
     Returns its path, and a handle to be closed when all have it open.
     """
     try:
-        path = replica.folder() / f"board-{uuid.uuid4().hex[:16]}"
-        return str(path), replica.new_file(path, size, [(0, size)])
+        path = shm.folder() / f"board-{uuid.uuid4().hex[:16]}"
+        return str(path), shm.new_file(path, size, [(0, size)])
     except (OSError, AttributeError):  # it is full, say, or this is no Linux
         handle, name = tempfile.mkstemp(prefix="dist_vgg-board-")
         os.write(handle, bytes(size))

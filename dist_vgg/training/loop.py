@@ -24,7 +24,7 @@ from dist_vgg.runs.folder import (
 from dist_vgg.runs.log import RunLog
 from dist_vgg.state.checkpoint import Checkpoint, save_checkpoint
 from dist_vgg.state.checksums import PARAMETERS
-from dist_vgg.state.replica import remove_stale
+from dist_vgg.state.standby import remove_stale
 from dist_vgg.training import messages
 from dist_vgg.training.debug import Watcher, check_gradients
 from dist_vgg.training.optim import AVERAGE

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dist_vgg.data.shards import hosted
 from dist_vgg.exchange import route
 from dist_vgg.exchange.route import LocalTree, Partition, fold
-from dist_vgg.state import replica
+from dist_vgg.state import shm
 
 COUNTS = st.integers(1, 40)
 
@@ -75,9 +75,9 @@ def test_pieces_tile_the_vector_on_grains(count: int, ranks: int) -> None:
 
 
 def test_small_shared_memory_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replica, "SHM", Path(__file__).parent)
+    monkeypatch.setattr(shm, "SHM", Path(__file__).parent)
     assert 0 < route._shared_memory_free() < 1 << 62
-    monkeypatch.setattr(replica, "SHM", Path("/no/such/folder"))
+    monkeypatch.setattr(shm, "SHM", Path("/no/such/folder"))
     assert route._shared_memory_free() == 0
 
 

@@ -18,7 +18,7 @@ from dist_vgg.exchange import route as routes
 from dist_vgg.exchange.route import Route, choose, fold
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.recovery.resume import FIELDS, recall
-from dist_vgg.state import replica
+from dist_vgg.state import shm
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, Cells, parameter_digest
 
 pytestmark = pytest.mark.mpi
@@ -284,7 +284,7 @@ def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
         assert recall(comm, "tested", Path.cwd(), 0) is None
         barrier(comm)
     barrier(comm)
-    assert not list(replica.folder().glob("tested-*"))
+    assert not list(shm.folder().glob("tested-*"))
 
 
 def test_a_replica_that_differs_is_named() -> None:

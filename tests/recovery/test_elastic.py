@@ -398,7 +398,7 @@ def test_a_reader_who_leaves_ends_nothing(tmp_path: Path) -> None:
 
 
 def test_names_that_mpi_left_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor.replica, "SHM", tmp_path)
+    monkeypatch.setattr(supervisor.shm, "SHM", tmp_path)
     paths = {name: tmp_path / f"mpich_sh{name}" for name in ("used", "old", "left", "young")}
     for path in paths.values():
         path.write_bytes(bytes(100))

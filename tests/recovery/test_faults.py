@@ -15,7 +15,7 @@ from launcher import one_line, train
 from training import EPOCHS, INSIDE, SHM, SMALL, STALL, outcome, struck, wait_for_step
 
 from dist_vgg.recovery import watchdog
-from dist_vgg.state import replica
+from dist_vgg.state import shm
 from dist_vgg.state.checkpoint import load_weights
 
 
@@ -77,7 +77,7 @@ def test_struck_and_resumed_is_never_struck(
     else:
         assert status != 0
         assert "Traceback" not in errors
-    assert not [path for path in set(SHM.glob("*")) - before if path != replica.folder()]
+    assert not [path for path in set(SHM.glob("*")) - before if path != shm.folder()]
     status, output, errors = train(later, "--resume", "--out", folder)
     assert status == 0, errors
     assert f"resumed at {resumed}" in output
@@ -303,7 +303,7 @@ def test_what_was_only_in_memory_is_on_disk_first(data: Path, tmp_path: Path) ->
 def memory_of(folder: Path) -> list[Path]:
     """What a run has left in shared memory."""
     name = json.loads((folder / "config.json").read_text())["run"]
-    return list(replica.folder().glob(f"{name}-*"))
+    return list(shm.folder().glob(f"{name}-*"))
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
@@ -350,22 +350,22 @@ def test_ranks_that_wait_for_each_other_are_all_named(data: Path, tmp_path: Path
 
 
 def test_the_watch_needs_no_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (shm := tmp_path / "shm").mkdir()
+    (small := tmp_path / "shm").mkdir()
     fallocate = os.posix_fallocate
 
     def full(handle: int, start: int, size: int) -> None:
-        if Path(f"/proc/self/fd/{handle}").readlink().is_relative_to(shm):
+        if Path(f"/proc/self/fd/{handle}").readlink().is_relative_to(small):
             raise OSError(errno.ENOSPC, "No space left on device")
         fallocate(handle, start, size)
 
-    monkeypatch.setattr(replica, "SHM", shm)
+    monkeypatch.setattr(shm, "SHM", small)
     monkeypatch.setattr(os, "posix_fallocate", full)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     path, handle = watchdog._new_file(100)
     assert Path(path).read_bytes() == bytes(100)
     os.close(handle)
     assert [path.name[:6] for path in tmp_path.iterdir() if path.is_file()] == ["dist_v"]
-    assert not [path for path in shm.rglob("*") if path.is_file()]
+    assert not [path for path in small.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("fault", ["1 4 forward crawl", "0 4 forward creep"])
