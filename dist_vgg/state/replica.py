@@ -111,7 +111,7 @@ class Replica:
         self.path, self._handle = path, handle
 
     def keep(self) -> None:
-        """Let it outlive this process: by a copy, if Ctrl-C has taken its name and there is space."""
+        """Let it outlive this process: by a copy, if Ctrl-C took its name and there is space."""
         if self.path and not self.path.exists():
             with suppress(OSError):
                 handle = shm.new_file(self.path, len(self._memory), [(0, len(self._memory))])

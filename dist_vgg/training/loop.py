@@ -61,8 +61,8 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> str:
         except UserError as error:
             raise UserError(f"{error}; go on with --resume --out {folder}") from error
     trainer.clock.listener("coming to write the weights")
-    sha256 = route.digest()
-    average = route.gather(route.state[AVERAGE]) if config.ema else None
+    sha256 = route.vectors.digest()
+    average = route.vectors.gather(route.state[AVERAGE]) if config.ema else None
     with collective_errors(trainer.comm):
         if trainer.comm.rank == 0:
             if trainer.ended_early:
@@ -97,7 +97,8 @@ def _save(trainer: Trainer, folder: Path) -> None:
     """Write a checkpoint of what has been checked; UserError on every rank where it can't be."""
     trainer.clock.listener("coming to save a checkpoint")
     trainer.last_save = time.monotonic()
-    trainer.route.check()
+    if trainer.route.audit:
+        trainer.route.audit.check_all()
     barrier(trainer.comm)  # a rank that has found something wrong does not come here
     checkpoint = trainer.checkpoint()
     with collective_errors(trainer.comm):

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.config import TrainConfig, flag
 from dist_vgg.runs.log import SPANS, Clock
 from dist_vgg.state.checkpoint import Checkpoint, Weights, save_weights
-from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, Cells, parameter_digest
+from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Cells, parameter_digest
 from dist_vgg.training import optim
 from dist_vgg.training.debug import Watcher, first_nonfinite
 from dist_vgg.training.optim import AVERAGE
@@ -38,6 +39,8 @@ from dist_vgg.training.scoring import score
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+    from dist_vgg.exchange.protocol import Exchange, MakeExchange
 
 # A step beyond either has diverged. Sound runs of the recipes stay 500 times below the first and
 # 10,000 times below the second, from their first step on; numbers may grow to Inf only much later.
@@ -120,11 +123,17 @@ class Trainer:
         comm: "MPI.Intracomm",
         run: str = "",
         start: str = "",
+        exchange: "MakeExchange | None" = None,
     ) -> None:
-        """With names of the run and of this start of it, each step outlives the processes."""
+        """With names of the run and of this start of it, each step outlives the processes.
+
+        `exchange` may be another than the two of --route.
+        """
         from mpi4py import MPI
 
-        from dist_vgg.exchange.route import Partition, Route, choose, why_no_standby
+        from dist_vgg.exchange.partition import Partition
+        from dist_vgg.exchange.placement import choose, why_no_standby
+        from dist_vgg.exchange.route import Route
 
         machine.settle(config.blas_threads)
         _require_same(comm, config, info)
@@ -150,12 +159,12 @@ class Trainer:
         name = f"{run}-{start}" if start and not self.no_standby else ""
         cut = Partition(count, comm.size)
         cells = Cells(count, cut.grain, self.layers.values())
-        self.route = Route(comm, kind, count, shards_of_rank, self.state_names, name, len(cells))
+        make = exchange or partial(Route, kind=kind)
+        self.route: Exchange = make(
+            comm, count, shards_of_rank, self.state_names, name, cells if config.audit else None
+        )
         self.no_standby = self.no_standby or self.route.no_standby
         where = f"rank {comm.rank} on {MPI.Get_processor_name()}" if config.audit else ""
-        if config.audit:
-            tables, bucket = self.route.replica.tables, cut.buckets[0][1]
-            self.route.audit = Audit(cells, (*self.names, GRADIENT), tables, where, bucket)
         counts = np.zeros(info.shards, np.int64)
         for shard, samples in shards.items():
             counts[shard] = len(samples)
@@ -205,11 +214,12 @@ class Trainer:
         """Begin with fresh weights."""
         if self.comm.rank == 0:
             initialise(self.net, self.route.params, self.config.seed)
-        self.route.broadcast()
+        self.route.vectors.broadcast()
         if self.config.ema:
             for lo, hi in self.route.owned:
                 self.route.state[AVERAGE][lo:hi] = self.route.params[lo:hi]
-        self.route.audit_all()
+        if self.route.audit:
+            self.route.audit.note_all()
         self.begun = True
 
     def resume(self, checkpoint: Checkpoint | None, sums: Mapping[str, int] | None = None) -> None:
@@ -236,10 +246,11 @@ class Trainer:
         self.step, self.epoch = position["step"], EpochSums(**position["epoch"])
         self.best = Best(**position["best"])
         self._end_early()
-        self.route.broadcast()
+        self.route.vectors.broadcast()
         for name, vector in self.route.state.items():
-            self.route.scatter(checkpoint.state[name] if checkpoint else None, vector)
-        self.route.audit_all()
+            self.route.vectors.scatter(checkpoint.state[name] if checkpoint else None, vector)
+        if self.route.audit:
+            self.route.audit.note_all()
         if self.route.audit and sums:
             for name, sum_ in sums.items():
                 self.route.audit.check_whole(name, sum_)
@@ -272,9 +283,9 @@ class Trainer:
         clock.mark("waiting")
         route.reduce_scatter()
         clock.mark("exchange")
-        route.check_copies()
+        route.check()
         clock.mark("audit")
-        sums = self._agree(losses, correct, route.squares())
+        sums = self._agree(losses, correct, route.partition.squares(route.total, route.owned))
         clock.mark("exchange")
         self._update(sums["norm"])
         clock.mark("update")
@@ -306,7 +317,7 @@ class Trainer:
             return 0.0, 0
         self.net.bind(self.route.params, grad)
         key = StepKey(self.config.seed, self.step, samples.ids)
-        logits = self.net.forward(x, key, self._watch)
+        logits = self.net.forward(x, key, self._watch, self.route.need)
         smoothing = self.config.label_smoothing
         losses, dlogits = F.cross_entropy(logits, samples.labels, total, smoothing)
         self.net.backward(dlogits, self.route.ready, self._watch)
@@ -366,8 +377,8 @@ class Trainer:
     def _check_all(self) -> None:
         """Raise RankError if it was a flipped bit that has made the numbers what they are."""
         route = self.route
-        route.check()
         if route.audit:
+            route.audit.check_all()
             for piece in route.owned:
                 route.audit.check(GRADIENT, route.total, *piece)
         barrier(self.comm)
@@ -465,7 +476,7 @@ class Trainer:
             accuracy=done.correct / done.seen,
             images_per_s=done.seen / done.seconds,
             seconds=done.seconds,
-            sha256=self.route.digest(),
+            sha256=self.route.vectors.digest(),
         )
 
     def validate(self) -> tuple[dict[str, Any], np.ndarray | None]:
@@ -477,7 +488,7 @@ class Trainer:
         info, route = self.info, self.route
         models = {"": route.params}
         if self.config.ema:
-            models["average_"] = route.whole(route.state[AVERAGE])
+            models["average_"] = route.vectors.whole(route.state[AVERAGE])
         record: dict[str, Any] = dict(step=self.step, epoch=self.batches.position(self.step)[0])
         for prefix, params in models.items():
             self.net.bind(params, params)  # there is no backward to write the second
@@ -522,7 +533,9 @@ class Trainer:
     def checkpoint(self) -> Checkpoint | None:
         """Everything needed to go on from here, on rank 0."""
         self._must_have_begun()
-        state = {name: self.route.gather(vector) for name, vector in self.route.state.items()}
+        state = {
+            name: self.route.vectors.gather(vector) for name, vector in self.route.state.items()
+        }
         if self.comm.rank:
             return None
         whole = {name: vector for name, vector in state.items() if vector is not None}
@@ -538,9 +551,8 @@ class Trainer:
     def keep(self, folder: Path) -> None:
         """Mark the step as whole in the memory that outlives this process."""
         route = self.route
-        if route.is_leader and route.audit:
-            where = dict(folder=str(folder.resolve()), pieces=route.owned_by_node())
-            route.replica.commit({**self.header(), **where}, route.audit.cells)
+        if route.audit:
+            route.audit.commit({**self.header(), "folder": str(folder.resolve())})
         self.clock.mark("audit")
 
     def mean_seconds(self) -> dict[str, float]:
