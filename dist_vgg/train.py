@@ -30,7 +30,7 @@ from dist_vgg.runs.folder import (
     run_name,
     stored_options,
 )
-from dist_vgg.state.replica import tidied
+from dist_vgg.state.standby import tidied
 from dist_vgg.training.loop import begin, closing, debug_checks, train
 from dist_vgg.training.trainer import Trainer
 

@@ -55,7 +55,7 @@ def gather(trainer: "Trainer") -> Checkpoint | None:
     """Everything needed to go on from here, on rank 0."""
     trainer.require_begun()
     route = trainer.route
-    state = {name: route.gather(vector) for name, vector in route.state.items()}
+    state = {name: route.vectors.gather(vector) for name, vector in route.state.items()}
     if trainer.comm.rank:
         return None
     whole = {name: vector for name, vector in state.items() if vector is not None}
@@ -66,7 +66,8 @@ def save(trainer: "Trainer", folder: Path) -> None:
     """Write a checkpoint of what has been checked; UserError on every rank where it can't be."""
     trainer.clock.listener("coming to save a checkpoint")
     trainer.saves.trying()
-    trainer.route.check()
+    if trainer.route.audit:
+        trainer.route.audit.check_all()
     barrier(trainer.comm)  # a rank that has found something wrong does not come here
     checkpoint = gather(trainer)
     with collective_errors(trainer.comm):
@@ -101,12 +102,12 @@ def resume(
     trainer.step, trainer.epoch = position["step"], EpochSums(**position["epoch"])
     trainer.validation.best = Best(**position["best"])
     trainer.end_early()
-    route.broadcast()
+    route.vectors.broadcast()
     for name, vector in route.state.items():
-        route.scatter(checkpoint.state[name] if checkpoint else None, vector)
-    route.audit_all()
-    if route.audit and sums:
-        for name, sum_ in sums.items():
+        route.vectors.scatter(checkpoint.state[name] if checkpoint else None, vector)
+    if route.audit:
+        route.audit.note_all()
+        for name, sum_ in (sums or {}).items():
             route.audit.check_whole(name, sum_)
     barrier(comm)  # nobody marks it as whole before rank 0 has found that it is
     trainer.begun = True
@@ -124,10 +125,8 @@ def _fits(trainer: "Trainer", checkpoint: Checkpoint) -> bool:
 
 def keep_standby(trainer: "Trainer", folder: Path) -> None:
     """Mark the step as whole in the memory that outlives this process."""
-    route = trainer.route
-    if route.is_leader and route.audit:
-        where = dict(folder=str(folder.resolve()), pieces=route.owned_by_node())
-        route.replica.commit({**header(trainer), **where}, route.audit.cells)
+    if trainer.route.audit:
+        trainer.route.audit.commit({**header(trainer), "folder": str(folder.resolve())})
     trainer.clock.mark("audit")
 
 

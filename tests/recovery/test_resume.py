@@ -11,7 +11,7 @@ import pytest
 from launcher import one_line, train
 from training import EPOCHS, INSIDE, SHM, SMALL, memory_of, outcome, struck, wait_for_step
 
-from dist_vgg.state import replica
+from dist_vgg.state import shm
 
 
 def test_killed_rank_ends_the_job_and_resume_works(
@@ -72,7 +72,7 @@ def test_struck_and_resumed_is_never_struck(
     else:
         assert status != 0
         assert "Traceback" not in errors
-    assert not [path for path in set(SHM.glob("*")) - before if path != replica.folder()]
+    assert not [path for path in set(SHM.glob("*")) - before if path != shm.folder()]
     status, output, errors = train(later, "--resume", "--out", folder)
     assert status == 0, errors
     assert f"resumed at {resumed}" in output
