@@ -2,6 +2,7 @@
 
 import launcher
 import pytest
+from training import INSIDE
 
 from dist_vgg.data.shards import hosted
 
