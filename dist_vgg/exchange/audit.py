@@ -67,9 +67,14 @@ class ReplicaAudit(Audit):
         self._meet()
         self.check_copies()
 
-    def check_all(self) -> None:
-        """Raise RankError where the replica is no longer what the last step has left."""
+    def check_all(self, total: np.ndarray | None = None) -> None:
+        """Raise RankError where the replica is no longer what the last step has left.
+
+        With the `total` gradient, also where that is not what this rank has summed.
+        """
         for piece in self._owned:
+            if total is not None:
+                self.check(GRADIENT, total, *piece)
             for name, vector in self._replica.state.items():
                 self.check(name, vector, *piece)
             self.check(PARAMETERS, self._replica.params, *piece)
