@@ -24,7 +24,7 @@ from dist_vgg.mpi.collectives import collective_errors, require_same
 from dist_vgg.mpi.command import run_command
 from dist_vgg.network.layers import Sequential
 from dist_vgg.network.vgg import vgg16
-from dist_vgg.runs.config import LARGEST, flag
+from dist_vgg.runs.fields import LARGEST, flag
 from dist_vgg.state.checkpoint import Weights, load_weights, weights_in
 from dist_vgg.training.scoring import Score, around, score
 

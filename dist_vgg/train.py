@@ -29,7 +29,8 @@ from dist_vgg.mpi.collectives import (
 from dist_vgg.mpi.command import run_command
 from dist_vgg.recovery.resume import first_of_host, load_state
 from dist_vgg.recovery.watchdog import watched
-from dist_vgg.runs.config import TrainConfig, flag, read_toml, train_parser
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.fields import flag
 from dist_vgg.runs.folder import (
     check_held_out,
     check_resumed,
@@ -37,6 +38,8 @@ from dist_vgg.runs.folder import (
     run_name,
     stored_options,
 )
+from dist_vgg.runs.options import train_parser
+from dist_vgg.runs.recipes import read_toml
 from dist_vgg.state.checkpoint import Checkpoint, save_checkpoint
 from dist_vgg.state.checksums import PARAMETERS, whole_sum
 from dist_vgg.state.replica import is_crowded, make_room, tidied

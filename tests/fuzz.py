@@ -44,8 +44,9 @@ from dist_vgg.data import digit, pictures, shards
 from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import read_image
 from dist_vgg.data.shards import Samples, SetInfo
-from dist_vgg.runs import config
-from dist_vgg.runs.config import TrainConfig, read_toml
+from dist_vgg.runs import recipes
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.recipes import read_toml
 from dist_vgg.state import checkpoint
 from dist_vgg.state.checkpoint import (
     Checkpoint,
@@ -554,13 +555,13 @@ def cover(name: str, trials: int, seed: int) -> None:
         for module in (
             bounds,
             checkpoint,
-            config,
+            recipes,
             digit,
             files,
             mnist,
             pictures,
             shards,
-            config.tomllib,
+            recipes.tomllib,
         ):
             for value in list(vars(module).values()):
                 if isinstance(value, FunctionType) and value.__module__.startswith(module.__name__):

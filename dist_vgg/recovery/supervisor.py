@@ -33,8 +33,9 @@ from dist_vgg.base.errors import (
     signal_name,
 )
 from dist_vgg.base.signals import REPEATED
-from dist_vgg.runs.config import TrainConfig, read_toml
+from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.folder import has_finished, new_folder
+from dist_vgg.runs.recipes import read_toml
 from dist_vgg.state import replica
 
 GAVE_UP = 75  # exit status

@@ -28,7 +28,8 @@ from dist_vgg.base.files import lock, write_text
 from dist_vgg.base.machine import blas_kernels
 from dist_vgg.data.shards import SetInfo
 from dist_vgg.mpi.collectives import allgather_text, bcast_text, collective_errors
-from dist_vgg.runs.config import TrainConfig, flag
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.fields import flag
 from dist_vgg.state import replica
 from dist_vgg.state.checkpoint import checkpoints, load_weights
 

@@ -27,7 +27,8 @@ from dist_vgg.mpi.collectives import (
 from dist_vgg.mpi.command import program_facts
 from dist_vgg.network.layers import StepKey
 from dist_vgg.network.vgg import initialise, vgg16
-from dist_vgg.runs.config import TrainConfig, flag
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.fields import flag
 from dist_vgg.runs.log import SPANS, Clock
 from dist_vgg.state.checkpoint import Checkpoint, Weights, save_weights
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, Cells, parameter_digest

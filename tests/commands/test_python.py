@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dist_vgg.train import Trainer, exploded
 from mpi4py import MPI
 from threadpoolctl import threadpool_limits
 from training import EPOCHS, SMALL
@@ -17,6 +16,7 @@ from dist_vgg.mpi.command import program_facts
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.folder import choose_folder, prepare_folder
 from dist_vgg.state.checkpoint import load_weights
+from dist_vgg.train import Trainer, exploded
 from dist_vgg.training import messages
 
 COMM = MPI.COMM_SELF
