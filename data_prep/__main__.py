@@ -25,20 +25,11 @@ from tqdm import tqdm
 from data_prep import deal, mnist
 from dist_vgg.base.command_line import Parser
 from dist_vgg.base.errors import UserError
-from dist_vgg.base.files import fsync
-from dist_vgg.data.shards import (
-    HELD_OUT,
-    MAX_BYTES,
-    SCHEMA,
-    Samples,
-    SetInfo,
-    check_set,
-    find_shards,
-    open_set,
-    pixel_statistics,
-    set_digest,
-    write_shard,
-)
+from dist_vgg.base.files import SCHEMA, fsync
+from dist_vgg.data.dataset import check_set, open_set
+from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
+from dist_vgg.data.set_info import HELD_OUT, SetInfo
+from dist_vgg.data.shards import MAX_BYTES, find_shards, write_shard
 
 # What those look for who come from other programs.
 HINTS = {

@@ -24,7 +24,8 @@ from dist_vgg.base.command_line import Parser, guarded, tell
 from dist_vgg.base.errors import KILLED_BY, STOPS, Diverged, UserError
 from dist_vgg.base.files import write_text, written_beside
 from dist_vgg.base.table import check_outputs, table
-from dist_vgg.data.shards import SetInfo, open_set
+from dist_vgg.data.dataset import open_set
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.recovery.supervisor import find_mpirun
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.folder import holds_steps, stored_options

@@ -18,7 +18,8 @@ from dist_vgg.base import signals
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import KILLED_BY, Diverged, UserError
 from dist_vgg.data.batches import load_local
-from dist_vgg.data.shards import Samples, open_set
+from dist_vgg.data.dataset import open_set
+from dist_vgg.data.samples import Samples
 from dist_vgg.mpi.collectives import (
     allreduce_sum,
     barrier,

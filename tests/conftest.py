@@ -11,7 +11,9 @@ from training import EPOCHS, SMALL
 
 from data_prep import mnist
 from dist_vgg.base import files
-from dist_vgg.data.shards import Samples, SetInfo, pixel_statistics, set_digest, write_shard
+from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import write_shard
 from dist_vgg.state.checkpoint import load_weights
 
 # A shell has the jobs that it starts in the background ignore Ctrl-C, and what they start

@@ -41,9 +41,11 @@ from data_prep import mnist
 from dist_vgg.base import bounds, files
 from dist_vgg.base.errors import UserError
 from dist_vgg.data import digit, pictures, shards
+from dist_vgg.data.dataset import load_shard
 from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import read_image
-from dist_vgg.data.shards import Samples, SetInfo
+from dist_vgg.data.samples import Samples
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.runs import recipes
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.recipes import read_toml
@@ -415,7 +417,7 @@ READERS = {
             "train-00000-of-00001.h5",
         ),
         write_hdf5,
-        lambda path: shards.load_shard(path.parent, "train", 0, INFO),
+        lambda path: load_shard(path.parent, "train", 0, INFO),
     ),
     "checkpoint": Reader(
         "step-00000007.h5",

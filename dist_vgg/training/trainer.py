@@ -14,7 +14,9 @@ import numpy as np
 from dist_vgg.base import machine, signals
 from dist_vgg.base.errors import Diverged, UserError
 from dist_vgg.data.batches import Batches, Prefetcher
-from dist_vgg.data.shards import Samples, SetInfo, hosted, normalise
+from dist_vgg.data.samples import Samples, normalise
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import hosted
 from dist_vgg.kernels import reference as F
 from dist_vgg.mpi.collectives import (
     allgather_text,

@@ -13,7 +13,7 @@ import pytest
 from launcher import finish, one_line, run, start, train
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.data.shards import open_set
+from dist_vgg.data.dataset import open_set
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.sweep import Run, as_options, axes_of, draw, label, looks, report, variants
 
