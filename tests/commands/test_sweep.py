@@ -15,7 +15,7 @@ from launcher import finish, one_line, run, start, train
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.dataset import open_set
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.sweep import Run, as_options, axes_of, draw, label, looks, report, variants
+from dist_vgg.sweep.__main__ import Run, as_options, axes_of, draw, label, looks, report, variants
 
 SMALL = ("--width", 0.02, "--micro-batch", 8, "--epochs", 2, "--progress", "plain")
 
@@ -310,7 +310,7 @@ def test_ctrl_c_of_a_terminal_reaches_a_command_once() -> None:
     # It goes to the terminal's process group, and we pass it on: the command is in another.
     ask = "import os, sys; sys.exit(os.getpgrp() == int(sys.argv[1]))"
     code = (
-        "import os, sys; from dist_vgg.sweep import Children;"
+        "import os, sys; from dist_vgg.sweep.__main__ import Children;"
         f"sys.exit(Children().run([sys.executable, '-c', {ask!r}, os.getpgrp()]))"
     )
     status, _, errors = run(1, "-c", code)
