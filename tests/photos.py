@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from dist_vgg.training.pretrained import load_network
 from PIL import Image, ImageFilter
 
 from data_prep import mnist
 from dist_vgg.base.errors import UserError
 from dist_vgg.predict import answer
 from dist_vgg.state.checkpoint import load_weights
+from dist_vgg.training.pretrained import load_network
 
 SIDES = 40, 1000
 SMALLEST_DIGIT = 16  # pixels; nobody could read fainter ones after JPEG
