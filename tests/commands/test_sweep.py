@@ -109,7 +109,7 @@ def test_ctrl_c_of_a_terminal_reaches_a_command_once() -> None:
     # It goes to the terminal's process group, and we pass it on: the command is in another.
     ask = "import os, sys; sys.exit(os.getpgrp() == int(sys.argv[1]))"
     code = (
-        "import os, sys; from dist_vgg.sweep.__main__ import Children;"
+        "import os, sys; from dist_vgg.sweep.processes import CommandRunner;"
         f"sys.exit(CommandRunner().run([sys.executable, '-c', {ask!r}, os.getpgrp()]))"
     )
     status, _, errors = run(1, "-c", code)
