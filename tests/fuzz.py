@@ -37,7 +37,7 @@ import lies
 import numpy as np
 from PIL import Image
 
-from data_prep import mnist
+from data_prep import idx
 from dist_vgg.base import bounds, files
 from dist_vgg.base.errors import UserError
 from dist_vgg.data import digit, pictures, shards
@@ -253,7 +253,7 @@ WEIGHTS = Weights(NETWORK, 33.3, 78.5, "mnist", "ab" * 32, 7, "cd" * 32, VECTOR)
 def idx_seeds(folder: Path) -> list[bytes]:
     """Images and labels."""
     images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    return [mnist.idx_bytes(images), mnist.idx_bytes(images[:0]), mnist.idx_bytes(images[0, 0])]
+    return [idx.idx_bytes(images), idx.idx_bytes(images[:0]), idx.idx_bytes(images[0, 0])]
 
 
 def write_idx(path: Path, seeds: list[bytes], rng: random.Random) -> None:
@@ -272,9 +272,9 @@ def write_idx(path: Path, seeds: list[bytes], rng: random.Random) -> None:
 def read_idx(path: Path) -> None:
     """As images and as labels."""
     try:
-        mnist.read_idx(path, 3)
+        idx.read_idx(path, 3)
     except UserError:
-        mnist.read_idx(path, 1)
+        idx.read_idx(path, 1)
 
 
 # TOML
@@ -560,7 +560,7 @@ def cover(name: str, trials: int, seed: int) -> None:
             recipes,
             digit,
             files,
-            mnist,
+            idx,
             pictures,
             shards,
             recipes.tomllib,

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 from idx import ArrayDict, write_files
 
-from data_prep import __main__ as command
-from data_prep import deal, mnist
+from data_prep import deal, mnist, prepare, zoom
+from data_prep.__main__ import main
+from data_prep.idx import idx_sha256
+from dist_vgg.base.command_line import guarded
 from dist_vgg.data import shards
 from dist_vgg.data.dataset import check_set, load_shard, open_set
 from dist_vgg.data.samples import SPLITS, Samples, pixel_statistics
@@ -32,7 +34,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command in this process: exit status, output, error output."""
 
     def run(*words: object) -> tuple[int, str, str]:
-        status = command.main([str(word) for word in words])
+        status = guarded("data_prep", lambda: main([str(word) for word in words]))
         return status, *capsys.readouterr()
 
     return run
@@ -73,7 +75,7 @@ def test_every_image_is_there_once_enlarged_with_its_label(
     for split, (images, labels) in mnist.FILES.items():
         assert splits[split].ids.tolist() == list(range(len(tiny[labels])))
         np.testing.assert_array_equal(splits[split].labels, tiny[labels])
-        np.testing.assert_array_equal(splits[split].pixels, mnist.zoom(tiny[images], 32))
+        np.testing.assert_array_equal(splits[split].pixels, zoom.enlarge(tiny[images], 32))
     info = open_set(tmp_path / "out")
     assert (info.source, info.shards, info.size, info.zoom) == ("mnist", 7, 32, "bicubic")
     assert (info.train_count, info.test_count) == (60, 20)
@@ -178,7 +180,7 @@ def test_again_does_nothing(
 ) -> None:
     run("--raw", raw, "--out", tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    monkeypatch.setattr(mnist, "zoom", lambda *_: pytest.fail("enlarged again"))
+    monkeypatch.setattr(prepare, "enlarge", lambda *_: pytest.fail("enlarged again"))
     status, out, _ = run("--raw", raw, "--out", tmp_path / "out")
     assert status == 0
     assert "holds this data set already" in out
@@ -217,7 +219,7 @@ def test_other_raw_data_is_another_set(
     run("--raw", raw, "--out", tmp_path / "out")
     name = mnist.FILES["test"][0]
     tiny[name] = tiny[name] ^ 1
-    monkeypatch.setitem(mnist.SHA256, name, mnist.idx_sha256(tiny[name]))
+    monkeypatch.setitem(mnist.SHA256, name, idx_sha256(tiny[name]))
     write_files(raw, tiny)
     assert "holds other shards (raw " in run("--raw", raw, "--out", tmp_path / "out")[2]
 
@@ -252,7 +254,7 @@ def test_an_error_in_the_middle_leaves_what_was_there(
     if not first:
         run("--raw", raw, "--out", out)
     before = content(tmp_path)
-    real, calls = command.write_shard, []
+    real, calls = prepare.write_shard, []
 
     def failing(*args: object) -> None:
         calls.append(args)
@@ -260,7 +262,7 @@ def test_an_error_in_the_middle_leaves_what_was_there(
             raise error
         real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(command, "write_shard", failing)
+    monkeypatch.setattr(prepare, "write_shard", failing)
     words = ("--raw", raw, "--out", out, "--seed", 1, "--overwrite")
     if error is KeyboardInterrupt:
         status, _, lines = run(*words)
@@ -357,7 +359,7 @@ def test_check_verifies_and_changes_nothing(run: Run, raw: Path, tmp_path: Path)
 def test_too_large_shards_are_refused_before_the_work(
     run: Run, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data_prep.__main__.MAX_BYTES", 40 * 32 * 32)
+    monkeypatch.setattr("data_prep.prepare.MAX_BYTES", 40 * 32 * 32)
     options = ("--raw", raw, "--out", tmp_path / "out", "--size", 32)
     status, output, error = run(*options, "--shards", 1)
     assert (status, output) == (2, "")
@@ -427,7 +429,7 @@ def test_too_little_memory_is_said_before_it_is_taken(
 
 def test_help_shows_groups_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        command.main(["--help"])
+        main(["--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for word in ("where from:", "where to:", "(default: 8)", "(default: data)", "(default: 64)"):
