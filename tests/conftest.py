@@ -15,6 +15,7 @@ from dist_vgg.base import files
 from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import write_shard
+from dist_vgg.state import shm
 from dist_vgg.state.checkpoint import load_weights
 
 # A shell has the jobs that it starts in the background ignore Ctrl-C, and what they start
@@ -39,6 +40,13 @@ def real_mnist() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real MNIST is not in {folder}")
     return folder
+
+
+@pytest.fixture
+def shm_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for /dev/shm during the test."""
+    monkeypatch.setattr(shm, "SHM", tmp_path)
+    return tmp_path
 
 
 @pytest.fixture
