@@ -1,10 +1,13 @@
 """What several test files share."""
 
 import signal
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import shared_memory
 from idx import ArrayDict, tiny_arrays
 from launcher import field, train
 from training import EPOCHS, SMALL
@@ -42,6 +45,17 @@ def real_mnist() -> Path:
 def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Don't wait for the disk: many small shards would take seconds."""
     monkeypatch.setattr(files, "fsync", lambda path: None)
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[Path]]:
+    """The files in /dev/shm that the processes of this test have used so far."""
+    if not shared_memory.SHM.is_dir():
+        pytest.skip("needs Linux's /dev/shm")
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv("TEST_MEMORY", mark)
+    with shared_memory.watched(mark) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The routes on real ranks, against the plain sum along the tree; under mpirun with pytest-mpi."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ comm = MPI.COMM_WORLD
 
 COUNT = 70_001  # more than one bucket, and no multiple of anything
 SHARDS = 11
+RUN = f"tested-{os.getppid()}"  # which is mpirun's: other tests may be running
 Homes = list[list[int]]
 CELLS = Cells(COUNT, routes.Partition(COUNT, 1).grain, [1001, 40_000])
 
@@ -201,7 +203,7 @@ def step(route: Route, number: int) -> None:
 
 
 def test_every_rank_has_the_checksums_of_whole_vectors(kind: str) -> None:
-    with opened(kind, state=["momentum"], run="tested") as route:
+    with opened(kind, state=["momentum"], run=RUN) as route:
         audit = audited(route)
         route.audit_all()
         for number in range(2):
@@ -217,7 +219,7 @@ def test_every_rank_has_the_checksums_of_whole_vectors(kind: str) -> None:
 
 @pytest.mark.parametrize("name", [PARAMETERS, "momentum", GRADIENT])
 def test_a_flipped_bit_is_noticed_by_the_rank_that_has_it(kind: str, name: str) -> None:
-    with opened(kind, state=["momentum"], run="tested") as route:
+    with opened(kind, state=["momentum"], run=RUN) as route:
         audited(route)
         route.audit_all()
         step(route, 0)
@@ -237,7 +239,7 @@ def test_a_flipped_bit_is_noticed_by_the_rank_that_has_it(kind: str, name: str) 
 
 
 def test_a_copy_of_another_nodes_parameters_is_checked(kind: str) -> None:
-    with opened(kind, state=["momentum"], run="tested") as route:
+    with opened(kind, state=["momentum"], run=RUN) as route:
         audited(route)
         route.audit_all()
         step(route, 0)
@@ -255,7 +257,7 @@ def test_a_copy_of_another_nodes_parameters_is_checked(kind: str) -> None:
 @pytest.mark.parametrize("later", [0, 1])
 def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
     header = dict.fromkeys(FIELDS, "") | {"folder": str(Path.cwd().resolve())}
-    with opened(kind, state=["momentum"], run="tested") as route:
+    with opened(kind, state=["momentum"], run=RUN) as route:
         audit = audited(route)
         route.audit_all()
         for number in range(3):
@@ -266,7 +268,7 @@ def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
                 route.replica.commit(header, audit.cells)
             barrier(comm)
         # The third step has gone over the first, and was never marked.
-        state = recall(comm, "tested", Path.cwd(), later)
+        state = recall(comm, RUN, Path.cwd(), later)
         assert (state is not None) == (comm.rank == 0)
         if state:
             assert state.step == 2
@@ -274,17 +276,17 @@ def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
             assert np.array_equal(state.params, -expected)
             assert np.array_equal(state.state["momentum"], expected)
         barrier(comm)
-        assert recall(comm, "tested", Path.cwd(), 3) is None
+        assert recall(comm, RUN, Path.cwd(), 3) is None
         assert recall(comm, "another", Path.cwd(), 0) is None
         barrier(comm)
         route.replica.swap()
         if comm.rank == 0:
             route.params.view(np.uint32)[7] ^= 1 << 3
         barrier(comm)
-        assert recall(comm, "tested", Path.cwd(), 0) is None
+        assert recall(comm, RUN, Path.cwd(), 0) is None
         barrier(comm)
     barrier(comm)
-    assert not list(replica.folder().glob("tested-*"))
+    assert not list(replica.folder().glob(f"{RUN}-*"))
 
 
 def test_a_replica_that_differs_is_named() -> None:
