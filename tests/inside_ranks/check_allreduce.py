@@ -18,7 +18,7 @@ from dist_vgg.data.shards import hosted
 from dist_vgg.exchange import route as routes
 from dist_vgg.exchange.route import Route, choose, fold
 from dist_vgg.mpi.collectives import barrier
-from dist_vgg.recovery.resume import FIELDS, recall
+from dist_vgg.recovery.host_memory import HEADER_FIELDS, load_from_memory
 from dist_vgg.state import replica
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, Cells, parameter_digest
 
@@ -256,7 +256,7 @@ def test_a_copy_of_another_nodes_parameters_is_checked(kind: str) -> None:
 
 @pytest.mark.parametrize("later", [0, 1])
 def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
-    header = dict.fromkeys(FIELDS, "") | {"folder": str(Path.cwd().resolve())}
+    header = dict.fromkeys(HEADER_FIELDS, "") | {"folder": str(Path.cwd().resolve())}
     with opened(kind, state=["momentum"], run=RUN) as route:
         audit = audited(route)
         route.audit_all()
@@ -268,7 +268,7 @@ def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
                 route.replica.commit(header, audit.cells)
             barrier(comm)
         # The third step has gone over the first, and was never marked.
-        state = recall(comm, RUN, Path.cwd(), later)
+        state = load_from_memory(comm, RUN, Path.cwd(), later)
         assert (state is not None) == (comm.rank == 0)
         if state:
             assert state.step == 2
@@ -276,14 +276,14 @@ def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
             assert np.array_equal(state.params, -expected)
             assert np.array_equal(state.state["momentum"], expected)
         barrier(comm)
-        assert recall(comm, RUN, Path.cwd(), 3) is None
-        assert recall(comm, "another", Path.cwd(), 0) is None
+        assert load_from_memory(comm, RUN, Path.cwd(), 3) is None
+        assert load_from_memory(comm, "another", Path.cwd(), 0) is None
         barrier(comm)
         route.replica.swap()
         if comm.rank == 0:
             route.params.view(np.uint32)[7] ^= 1 << 3
         barrier(comm)
-        assert recall(comm, RUN, Path.cwd(), 0) is None
+        assert load_from_memory(comm, RUN, Path.cwd(), 0) is None
         barrier(comm)
     barrier(comm)
     assert not list(replica.folder().glob(f"{RUN}-*"))
