@@ -50,8 +50,8 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     module = importlib.import_module(_module(command))
     for name in ("own_parser", "parser", "train_parser"):
         make: Callable[[], argparse.ArgumentParser] | None = getattr(module, name, None)
-        if callable(make):
-            return make()
+        if callable(make) and (parser := make()).prog == f"python -m {command}":
+            return parser
 
     def capture(parser: argparse.ArgumentParser, *arguments: Any, **options: Any) -> NoReturn:
         raise _Captured(parser)

@@ -50,9 +50,10 @@ def broken_inside(site: Path) -> list[str]:
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.exists():
                 found.append(f"{name}: {link} leads to no file")
-            elif parts.fragment and target in pages:
-                if unquote(parts.fragment) not in pages[target].places:
-                    found.append(f"{name}: {link} leads to no place in the page")
+                continue
+            place = unquote(parts.fragment)
+            if place and target in pages and place not in pages[target].places:
+                found.append(f"{name}: {link} leads to no place in the page")
     return found
 
 

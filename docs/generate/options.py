@@ -28,9 +28,11 @@ def option(names: str, lines: list[str]) -> str:
 def described() -> Iterator[tuple[str, str, list[str]]]:
     """Of each option its group, its names as they are typed, and what there is to say of it."""
     for f in fields(TrainConfig):
-        about = [sentence(text(f.metadata["help"])), _value(f)]
+        about = [sentence(text(f.metadata["help"]))]
+        if value := _value(f):
+            about.append(value)
         if not f.metadata["changes_result"]:
-            about.append("Cannot change the trained weights: it may differ when a run resumes.")
+            about.append("The weights don't depend on it, so it may differ when a run resumes.")
         yield f.metadata["group"], _names(f), about
 
 
@@ -46,16 +48,17 @@ def _names(f: Field[Any]) -> str:
 
 
 def _value(f: Field[Any]) -> str:
-    """The default and the range of an option, in a line."""
+    """The default and the range of an option in a line, or "" where it has neither."""
     choices, low, high = (f.metadata[name] for name in ("choices", "low", "high"))
-    default = {True: "on", False: "off", "": "none"}.get(f.default, f.default)
-    if type(f.default) in (int, float):  # 0 == False
-        default = f.default
-    parts = [f"Default: {code(str(default))}"]
+    parts = []
+    if isinstance(f.default, bool):
+        parts.append(f"Default: {'on' if f.default else 'off'}")
+    elif f.default != "":
+        parts.append(f"Default: {code(str(f.default))}")
     if choices:
         parts.append(f"one of {', '.join(map(code, choices))}")
     if low is not None:
         parts.append(f"above {low:g}" if f.metadata["open_low"] else f"at least {low:g}")
     if high is not None and high < 2**31 - 1:  # larger ones bound the storage, not the sense
         parts.append(f"at most {high:g}")
-    return "; ".join(parts) + "."
+    return "; ".join(parts) + "." if parts else ""

@@ -50,9 +50,7 @@ def room_pages() -> dict[str, str]:
             parts.append(prose(docstring(path)))
             if path.stem == "__main__":  # a command, see the page of commands
                 continue
-            parts.append(
-                f"```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```"
-            )
+            parts.append(f"```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```")
         pages[name.replace("_", "-").replace(".", "-")] = "\n\n".join(parts) + "\n"
     return pages
 
