@@ -10,8 +10,11 @@ from launcher import field, train
 from training import EPOCHS, SMALL
 
 from data_prep import mnist
+from data_prep.idx import idx_sha256
 from dist_vgg.base import files
-from dist_vgg.data.shards import Samples, SetInfo, pixel_statistics, set_digest, write_shard
+from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import write_shard
 from dist_vgg.state import shm
 from dist_vgg.state.checkpoint import load_weights
 
@@ -26,7 +29,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> ArrayDict:
     """60 + 20 random images that count as the genuine MNIST during the test."""
     arrays = tiny_arrays()
     for name, array in arrays.items():
-        monkeypatch.setitem(mnist.SHA256, name, mnist.idx_sha256(array))
+        monkeypatch.setitem(mnist.SHA256, name, idx_sha256(array))
     return arrays
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from dist_vgg.base import machine, signals
 from dist_vgg.base.errors import Diverged
 from dist_vgg.data.batches import Batches
-from dist_vgg.data.shards import Samples, SetInfo
+from dist_vgg.data.samples import Samples
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.config import TrainConfig
