@@ -27,6 +27,8 @@ from dist_vgg.mpi.command import run_command
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.folder import describe_machine
+from dist_vgg.training.checkpointing import keep_standby
+from dist_vgg.training.records import peak_memory
 from dist_vgg.training.scoring import BATCH
 from dist_vgg.training.trainer import Trainer
 
@@ -82,7 +84,7 @@ def step(comm: "MPI.Intracomm", shards: int, seconds: float, **options: Any) -> 
         first_step, start = time.time(), time.perf_counter()
         trainer.train_step()
         steps = _agreed(comm, max(2, math.ceil(seconds / (time.perf_counter() - start))))
-        images = trainer.trained
+        images = trainer.totals.images
         barrier(comm)
         start = time.perf_counter()
         for _ in range(steps):
@@ -93,10 +95,10 @@ def step(comm: "MPI.Intracomm", shards: int, seconds: float, **options: Any) -> 
     for text in allgather_text(comm, json.dumps(parts)):
         everyones.update(json.loads(text))
     result = dict(
-        images_per_s=(trainer.trained - images) / elapsed,
+        images_per_s=(trainer.totals.images - images) / elapsed,
         steps=steps,
         shares={name: spent / comm.size / elapsed for name, spent in everyones.items()},
-        memory=trainer.memory(),
+        memory=peak_memory(comm, trainer.route),
         first_step=first_step,
         route=trainer.route.kind,
         parameters=trainer.net.parameter_count,
@@ -111,6 +113,8 @@ def audit(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> di
 
     Also those of two whole steps, and of what is done for an audited one where none is computed.
     """
+    from dist_vgg.exchange.route import Route
+
     name = f"bench-{bcast_text(comm, uuid.uuid4().hex[:16])}"
     trainers = dict(
         both=_trainer(comm, shards, options, name),
@@ -121,7 +125,7 @@ def audit(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> di
         barrier(comm)
         start = time.perf_counter()
         trainer.train_step()
-        trainer.keep(Path())
+        keep_standby(trainer, Path())
         barrier(comm)
         return time.perf_counter() - start
 
@@ -129,15 +133,16 @@ def audit(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> di
         with np.errstate(all="ignore"):
             steps = [go(trainers["both"]) for _ in range(3)][1:]  # the first is to warm up
             for trainer in trainers.values():
-                trainer._micro_batch = lambda *rest: (0.0, 0)  # type: ignore[method-assign]
-                for vector in trainer.route._vectors[trainer.route.node.rank]:
+                trainer.micro_batches.gradient = lambda *rest: (0.0, 0)  # type: ignore[method-assign]
+                assert isinstance(trainer.route, Route)
+                for vector in trainer.route.memory.mine:
                     vector[:] = 0  # or they would grow, added up in place again and again
                 go(trainer)
             seconds = [{key: go(one) for key, one in trainers.items()} for _ in range(repeat)]
     finally:
         for trainer in trainers.values():
             trainer.route.close()
-    kept = not trainers["both"].no_standby
+    kept = not trainers["both"].route.no_standby
     return dict(step=steps, seconds=seconds, kept=kept, route=trainers["both"].route.kind)
 
 
@@ -163,7 +168,7 @@ def _trainer(
         digest="",
     )
     mine = {i: _random_samples(i, each) for i in hosted(shards, comm.size, comm.rank)}
-    trainer = Trainer(config, info, mine, comm, name, "0" if name else "")
+    trainer = Trainer(config, info, mine, comm, f"{name}-0" if name else "")
     trainer.start()
     return trainer
 
@@ -212,7 +217,7 @@ def exchange(
     second, of as many ranks at once as there are cores: each adds two arrays into a third. All
     these arrays together have `stream` bytes.
     """
-    from dist_vgg.exchange.route import choose
+    from dist_vgg.exchange.placement import choose
 
     shards_of_rank = [[rank] for rank in range(comm.size)]
     kinds = ["flat"] + ["node"] * (choose(comm, "auto", count, shards_of_rank) == "node")
@@ -290,7 +295,8 @@ class _Routed(_Plain):
     def __init__(self, comm: "MPI.Intracomm", pattern: np.ndarray, kind: str) -> None:
         from dist_vgg.exchange.route import Route
 
-        self.route = Route(comm, kind, len(pattern), [[rank] for rank in range(comm.size)])
+        shards_of_rank = [[rank] for rank in range(comm.size)]
+        self.route = Route(comm, len(pattern), shards_of_rank, kind=kind)
         super().__init__(comm, pattern)
 
     def result(self) -> np.ndarray:
@@ -348,7 +354,7 @@ def memory(comm: "MPI.Intracomm", shards: int, **options: Any) -> dict[str, Any]
     stages["a step, at its peak"] = dict(
         rank=int(peaks.max()), all=stages["optimizer state"]["all"] + int(more.sum())
     )
-    reported = trainer.memory()
+    reported = peak_memory(comm, trainer.route)
     result = dict(
         stages=stages,
         route=route.kind,

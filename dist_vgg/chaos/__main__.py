@@ -35,7 +35,7 @@ from dist_vgg.chaos.trial import (
     run_trial,
     undisturbed,
 )
-from dist_vgg.recovery.supervisor import Hosts
+from dist_vgg.recovery.hosts import Hosts
 
 
 def main(argv: Sequence[str] | None = None, supervisor: Sequence[str] = SUPERVISOR_COMMAND) -> int:

@@ -29,7 +29,8 @@ from dist_vgg.chaos.faults import Plan
 from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.mpi.command import run_command
 from dist_vgg.runs import log
-from dist_vgg.training import loop, optim
+from dist_vgg.training import checkpointing, loop, optim
+from dist_vgg.training.micro_batches import MicroBatches
 from dist_vgg.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Faulty:
             vector = route.params
         places = np.arange(len(vector))
         # A rank has all parameters for itself on the route "flat", and else what it owns.
-        alone = self.plan.fault.vector == "params" and route.node.size == 1
+        alone = self.plan.fault.vector == "params" and route.kind == "flat"
         if not alone:
             places = np.concatenate([places[lo:hi] for lo, hi in route.owned])
         place = places[int(self.plan.place * len(places))]
@@ -210,13 +211,13 @@ def install(faulty: Faulty) -> None:
             faulty._begun = True
             faulty.note("stepped", step=record["step"])
 
-    hook(train, "train", start)
+    hook(train, "begin", start)
     hook(loop, "run", begin)
     hook(log.RunLog, "step", stepped, after=True)
 
     hook(trainer, "train_step", lambda *_: at("step"))
     hook(
-        trainer,
+        MicroBatches,
         "_watch",
         lambda _, direction, layer, array: layer == faulty.plan.layer and at(direction),
     )
@@ -235,7 +236,7 @@ def install(faulty: Faulty) -> None:
 
         return act
 
-    hook(trainer, "checkpoint", lambda *_: at(faults.GATHER, saving=True))
+    hook(checkpointing, "gather", lambda *_: at(faults.GATHER, saving=True))
     hook(files, "written_beside", of_checkpoint(faults.OPEN))
     amid = of_checkpoint(faults.WRITE)
     hook(files._Sink, "write", lambda sink, data: amid(Path(sink.name)), after=True)

@@ -306,7 +306,9 @@ class Spied:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("conv2d_"):
-            self.calls.append((self.module.__name__.split(".")[1], name.removeprefix("conv2d_")))
+            self.calls.append(
+                (self.module.__name__.rpartition(".")[2], name.removeprefix("conv2d_"))
+            )
         function: Callable[..., Any] = getattr(self.module, name)
         return function
 
@@ -323,7 +325,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize(
     ("fast", "images", "kernel"),
-    [(True, T, "winograd"), (True, T - 1, "functional"), (False, T, "functional")],
+    [(True, T, "winograd"), (True, T - 1, "reference"), (False, T, "reference")],
 )
 def test_a_layer_takes_the_kernel_that_suits(
     calls: list[tuple[str, str]], fast: bool, relu: bool, images: int, kernel: str
@@ -351,9 +353,9 @@ def network(conv: str) -> tuple[Sequential, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     ("conv", "kernels"),
     [
-        ("reference", ["functional"] * 13),
+        ("reference", ["reference"] * 13),
         # Two images have 8 tiles or more up to block 3; the first layer has one channel.
-        ("fast", ["functional"] + ["winograd"] * 6 + ["functional"] * 6),
+        ("fast", ["reference"] + ["winograd"] * 6 + ["reference"] * 6),
     ],
 )
 def test_kernels_of_a_network(calls: list[tuple[str, str]], conv: str, kernels: list[str]) -> None:
