@@ -26,7 +26,8 @@ from dist_vgg.state.checkpoint import Checkpoint, save_checkpoint
 from dist_vgg.state.checksums import PARAMETERS
 from dist_vgg.state.replica import remove_stale
 from dist_vgg.training import messages
-from dist_vgg.training.debug import Watcher, check_gradients
+from dist_vgg.training.debug import LayerMonitor
+from dist_vgg.training.gradient_check import check_gradients
 from dist_vgg.training.optim import AVERAGE
 from dist_vgg.training.trainer import Trainer
 
@@ -107,7 +108,7 @@ def _save(trainer: Trainer, folder: Path) -> None:
     trainer.saved = trainer.step
 
 
-def debug_checks(trainer: Trainer) -> Watcher:
+def debug_checks(trainer: Trainer) -> LayerMonitor:
     """Check all gradients before the first step; then watch every array."""
     parts = (trainer.read(shard, trainer.step) for shard in trainer.route.local_shards)
     samples, x = next((part[:1], x[:1]) for part, x in parts if len(part))
@@ -117,7 +118,7 @@ def debug_checks(trainer: Trainer) -> Watcher:
     print(
         f"debug   all {len(trainer.net.slots)} gradients agree, to {worst:.1e} at worst", flush=True
     )
-    return Watcher()
+    return LayerMonitor()
 
 
 def train(

@@ -32,7 +32,7 @@ from dist_vgg.runs.log import SPANS, Clock
 from dist_vgg.state.checkpoint import Checkpoint, Weights, save_weights
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, Cells, parameter_digest
 from dist_vgg.training import optim
-from dist_vgg.training.debug import Watcher, first_nonfinite
+from dist_vgg.training.debug import LayerMonitor, first_nonfinite
 from dist_vgg.training.optim import AVERAGE
 from dist_vgg.training.scoring import score
 
@@ -179,7 +179,7 @@ class Trainer:
         self.clock = Clock()
         self.spent = dict.fromkeys(SPANS, 0.0)  # seconds of this rank
         self.trained = 0  # images, since this process started
-        self.watcher: Watcher | None = None
+        self.watcher: LayerMonitor | None = None
         self.stop_signal = 0  # what all ranks have agreed on, in the step just done
         self.save_due = False  # likewise: --checkpoint-minutes are over
         self.last_save = time.monotonic()  # that it was tried
