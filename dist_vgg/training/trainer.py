@@ -34,6 +34,7 @@ from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, Cells, paramet
 from dist_vgg.training import optim
 from dist_vgg.training.debug import LayerMonitor, first_nonfinite
 from dist_vgg.training.optim import AVERAGE
+from dist_vgg.training.schedules import scaled_lr, schedule
 from dist_vgg.training.scoring import score
 
 if TYPE_CHECKING:
@@ -171,11 +172,11 @@ class Trainer:
         self.held_out: Mapping[int, Samples] = {}  # images that --validate scores
         self.blocks = self._blocks()
         batch = self.batches.global_size(0)
-        self.full_lr = optim.scaled_lr(config.base_lr, batch, config.lr_batch)  # after warm-up
+        self.full_lr = scaled_lr(config.base_lr, batch, config.lr_batch)  # after warm-up
         warmup = config.warmup
         if config.warmup_epochs:
             warmup = max(1, round(config.warmup_epochs * self.batches.steps_per_epoch))
-        self.lr = optim.schedule(config.schedule, self.full_lr, self.steps, warmup)
+        self.lr = schedule(config.schedule, self.full_lr, self.steps, warmup)
         self.clock = Clock()
         self.spent = dict.fromkeys(SPANS, 0.0)  # seconds of this rank
         self.trained = 0  # images, since this process started
@@ -416,7 +417,7 @@ class Trainer:
                 average = state.pop() if self.config.ema else None
                 self.optimizer.update(w, g, tuple(state), lr, self.step + 1, decay)
                 if average is not None:
-                    optim.follow(average, w, self.config.ema, self.step + 1)
+                    optim.update_average(average, w, self.config.ema, self.step + 1)
             if audit:
                 for name, new in after.items():
                     audit.note(name, new, lo, hi)
