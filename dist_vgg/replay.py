@@ -24,6 +24,7 @@ from dist_vgg.runs.folder import check_resumed, stored_options
 from dist_vgg.runs.log import read_metrics
 from dist_vgg.state.checkpoint import Checkpoint, load_newest
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS
+from dist_vgg.training import checkpointing
 from dist_vgg.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         checkpoint = load_newest(folder, print, below=step)
     if checkpoint:
         check_resumed(config, info, vars(checkpoint))
-        trainer.resume(checkpoint)
+        checkpointing.resume(trainer, checkpoint)
         print(f"from the checkpoint after step {trainer.step}", flush=True)
     else:
         trainer.start()

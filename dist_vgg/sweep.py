@@ -25,7 +25,7 @@ from dist_vgg.base.errors import KILLED_BY, STOPS, Diverged, UserError
 from dist_vgg.base.files import write_text, written_beside
 from dist_vgg.base.table import check_outputs, table
 from dist_vgg.data.shards import SetInfo, open_set
-from dist_vgg.recovery.supervisor import find_mpirun
+from dist_vgg.recovery.options import find_mpirun
 from dist_vgg.runs.config import TrainConfig, read_toml, train_parser
 from dist_vgg.runs.folder import holds_steps, stored_options
 from dist_vgg.runs.log import read_metrics

@@ -6,28 +6,21 @@ python -m dist_vgg.train --debug                 one process hosts all shards, a
 mpirun -n 3 python -m dist_vgg.train --resume    go on with the newest run
 """
 
-import pdb
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dist_vgg.base import signals
 from dist_vgg.base.command_line import plural
-from dist_vgg.base.errors import KILLED_BY, Diverged, UserError
+from dist_vgg.base.errors import KILLED_BY, UserError
 from dist_vgg.data.batches import load_local
-from dist_vgg.data.shards import Samples, open_set
-from dist_vgg.mpi.collectives import (
-    allreduce_sum,
-    barrier,
-    bcast_text,
-    collective_errors,
-    require_same,
-)
+from dist_vgg.data.shards import Samples, SetInfo, open_set
+from dist_vgg.mpi.collectives import bcast_text, collective_errors, require_same
 from dist_vgg.mpi.command import run_command
-from dist_vgg.recovery.resume import first_of_host, load_state
+from dist_vgg.recovery.host_memory import make_room
+from dist_vgg.recovery.resume import Found, find_state
 from dist_vgg.recovery.watchdog import watched
 from dist_vgg.runs.config import TrainConfig, flag, read_toml, train_parser
 from dist_vgg.runs.folder import (
@@ -37,10 +30,8 @@ from dist_vgg.runs.folder import (
     run_name,
     stored_options,
 )
-from dist_vgg.state.checkpoint import Checkpoint, save_checkpoint
-from dist_vgg.state.checksums import PARAMETERS, whole_sum
-from dist_vgg.state.replica import is_crowded, make_room, tidied
-from dist_vgg.training.loop import train
+from dist_vgg.state.standby import tidied
+from dist_vgg.training.loop import begin, closing, debug_checks, train
 from dist_vgg.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -52,6 +43,42 @@ OWN_OPTIONS = ("data", "out", "progress")  # that each rank may have its own of
 def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     """Run the command; returns its exit status."""
     signals.catch_signals()  # again: MPI may have set its own
+    request = read_request(argv, comm)
+    folder = choose_folder(request.given, request.resume == "yes", comm)
+    found = find_earlier(request, folder, comm)
+    config = complete(request, found, comm)
+    # Who looks closer, at a prompt or through finite differences, may take his time.
+    with watched(comm, 0 if request.debug else config.stall_timeout) as beat:
+        info, shards, held_out = read_data(config, found, comm, beat)
+        run, standby = names_of(config, folder, found, comm)
+        if found:
+            make_room(comm, run, folder, found.unsaved, config.keep)
+        with tidied(standby):
+            kept = standby if config.standby == "auto" and config.audit else ""
+            trainer = Trainer(config, info, shards, comm, kept, held_out=held_out)
+            report_to(trainer, beat)
+            with closing(trainer, request.debugger):
+                check_epochs(trainer, folder, found)
+                folder = begin(trainer, folder, run, found, request.resume == "if-any")
+                if request.debug:
+                    debug_checks(trainer)
+                train(trainer, folder)
+    finished = trainer.step == trainer.steps
+    return 0 if finished else KILLED_BY + trainer.agreed.stop_signal
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for."""
+
+    given: dict[str, Any]  # options of training, those of a --config file included
+    resume: str  # "yes", "if-any", or "" for a new run
+    debug: bool
+    debugger: bool
+
+
+def read_request(argv: Sequence[str], comm: "MPI.Intracomm") -> Request:
+    """The command line's request, after seeing that all ranks have the same."""
     with collective_errors(comm):
         options = vars(train_parser().parse_args(argv))
         file, resume = options.pop("config", None), options.pop("resume", "")
@@ -66,99 +93,74 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     compared = {flag(name): value for name, value in given.items() if name not in OWN_OPTIONS}
     compared |= {"--resume": resume} if resume else {}
     require_same(comm, compared, "start all ranks with the same options")
-    folder = choose_folder(given, resume == "yes", comm)
-    state: Checkpoint | None = None
-    header: dict[str, Any] = {}
-    place = ""
-    if resume:
-        timeout = 0 if debug else given.get("stall_timeout", TrainConfig.stall_timeout)
-        with watched(comm, timeout) as beat:
-            state, header, place = load_state(folder, comm, resume == "yes", beat)
-    place = place if header else ""  # --resume if-any may have found nothing
-    sums = _sums(state)
-    stored = header.get("config", {})
-    config = stored_options(stored, **given)
+    return Request(given, resume, debug, debugger)
+
+
+def find_earlier(request: Request, folder: Path, comm: "MPI.Intracomm") -> Found | None:
+    """The state to go on from, where the request is to resume and there is one."""
+    if not request.resume:
+        return None
+    timeout = request.given.get("stall_timeout", TrainConfig.stall_timeout)
+    with watched(comm, 0 if request.debug else timeout) as beat:
+        return find_state(folder, comm, request.resume == "yes", beat)
+
+
+def complete(request: Request, found: Found | None, comm: "MPI.Intracomm") -> TrainConfig:
+    """All options: those of the run that goes on, and before them those that are given now."""
+    config = stored_options(found.header["config"] if found else {}, **request.given)
     with collective_errors(comm):
         config.check()
-    # Who looks closer, at a prompt or through finite differences, may take his time.
-    with watched(comm, 0 if debug else config.stall_timeout) as beat:
+    return config
+
+
+def read_data(
+    config: TrainConfig,
+    found: Found | None,
+    comm: "MPI.Intracomm",
+    beat: Callable[[str, int], object],
+) -> tuple[SetInfo, Mapping[int, Samples], Mapping[int, Samples]]:
+    """The data set, this rank's shards of the training images, and those to validate on."""
+    folder = Path(config.data)
+    with collective_errors(comm):
+        info = open_set(folder)
+        if found:
+            check_resumed(config, info, found.header)
+    beat("looking at the shards", 0)
+    with collective_errors(comm):
+        shards = load_local(folder, info, "train", config.limit, comm.size, comm.rank)
+    held_out: Mapping[int, Samples] = {}
+    if config.validate:
         with collective_errors(comm):
-            info = open_set(Path(config.data))
-            if place:
-                check_resumed(config, info, header)
-        beat("looking at the shards", 0)
-        with collective_errors(comm):
-            shards = load_local(
-                Path(config.data), info, "train", config.limit, comm.size, comm.rank
-            )
-        held_out: Mapping[int, Samples] = {}
-        if config.validate:
-            with collective_errors(comm):
-                check_held_out(info, config.data)
-            with collective_errors(comm):
-                held_out = load_local(Path(config.data), info, "test", 0, comm.size, comm.rank)
-        beat("reading the shards", 0)
-        fresh = uuid.uuid4().hex[:16]
-        run = bcast_text(comm, (run_name(folder) if place else "") or fresh)
-        kept = config.standby == "auto" and config.audit
-        start = bcast_text(comm, uuid.uuid4().hex[:8])
-        if place:
-            _give_way(run, folder, state if place == "memory" else None, config.keep, comm)
-        with tidied(f"{run}-{start}"):
-            trainer = Trainer(config, info, shards, comm, run, start if kept else "")
-            trainer.held_out = held_out
-            trainer.clock.listener = lambda done: beat(done, trainer.step + 1)
-            trainer.clock.listener("allocating memory")
-            if trainer.route.is_leader and trainer.route.replica.path:
-                signals.lose_at_interrupt(trainer.route.replica.path)
-            try:
-                if place and header["step"] > trainer.planned:
-                    raise UserError(
-                        f"--epochs {config.epochs} is {plural(trainer.planned, 'step')}, and "
-                        f"{folder} has done {header['step']:,}; give it more epochs to go on"
-                    )
-                train(trainer, folder, state, sums, place, resume == "if-any", debug)
-            except Exception as error:
-                if debugger:
-                    print(f"{type(error).__name__}: {error}")
-                    pdb.post_mortem(error.__traceback__)
-                if isinstance(error, UserError):
-                    unsaved = trainer.saved < trainer.step
-                    trainer.route.close(keep=unsaved and not isinstance(error, Diverged))
-                # Other errors are one rank's own: closing would wait for ranks that never come.
-                raise
-            trainer.route.close()
-    finished = trainer.step == trainer.steps
-    return 0 if finished else KILLED_BY + trainer.stop_signal
+            check_held_out(info, config.data)
+            held_out = load_local(folder, info, "test", 0, comm.size, comm.rank)
+    beat("reading the shards", 0)
+    return info, shards, held_out
 
 
-def _sums(state: Checkpoint | None) -> dict[str, int]:
-    """Checksums of a state's vectors, by name."""
-    vectors = {PARAMETERS: state.params, **state.state} if state else {}
-    return {name: whole_sum(vector) for name, vector in vectors.items()}
+def names_of(
+    config: TrainConfig, folder: Path, found: Found | None, comm: "MPI.Intracomm"
+) -> tuple[str, str]:
+    """The run's name, which it keeps for life, and the name that this start's memory has."""
+    run = (run_name(folder) if found else "") or uuid.uuid4().hex[:16]
+    run, start = bcast_text(comm, f"{run} {uuid.uuid4().hex[:8]}").split()
+    return run, f"{run}-{start}"
 
 
-def _give_way(
-    run: str, folder: Path, state: Checkpoint | None, keep: int, comm: "MPI.Intracomm"
-) -> None:
-    """Where memory is short, remove what earlier processes have left in it.
+def report_to(trainer: Trainer, beat: Callable[[str, int], object]) -> None:
+    """Tell the watchdog of all that the trainer does; have Ctrl-C take its memory along."""
+    trainer.clock.listener = lambda done: beat(done, trainer.step + 1)
+    trainer.clock.listener("allocating memory")
+    if trainer.route.is_leader and trainer.route.replica.path:
+        signals.lose_at_interrupt(trainer.route.replica.path)
 
-    The `state` that rank 0 has from there must be on disk first; where it can't be written, the
-    memory stays as it is.
-    """
-    acts = first_of_host(comm)
-    if not allreduce_sum(comm, np.array([acts and is_crowded(run, folder)], np.int64))[0]:
-        return
-    try:
-        with collective_errors(comm):
-            if state:
-                save_checkpoint(folder / "checkpoints", state, keep)
-    except UserError as error:
-        print(f"warning: {error}; what was kept in memory stays there", flush=True)
-        return
-    if acts:
-        make_room(run, folder)
-    barrier(comm)
+
+def check_epochs(trainer: Trainer, folder: Path, found: Found | None) -> None:
+    """Raise UserError where the run that goes on has done more steps than are asked for."""
+    if found and found.header["step"] > trainer.planned:
+        raise UserError(
+            f"--epochs {trainer.config.epochs} is {plural(trainer.planned, 'step')}, and "
+            f"{folder} has done {found.header['step']:,}; give it more epochs to go on"
+        )
 
 
 if __name__ == "__main__":

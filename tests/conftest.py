@@ -12,6 +12,7 @@ from training import EPOCHS, SMALL
 from data_prep import mnist
 from dist_vgg.base import files
 from dist_vgg.data.shards import Samples, SetInfo, pixel_statistics, set_digest, write_shard
+from dist_vgg.state import shm
 from dist_vgg.state.checkpoint import load_weights
 
 # A shell has the jobs that it starts in the background ignore Ctrl-C, and what they start
@@ -36,6 +37,13 @@ def real_mnist() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real MNIST is not in {folder}")
     return folder
+
+
+@pytest.fixture
+def shm_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for /dev/shm during the test."""
+    monkeypatch.setattr(shm, "SHM", tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

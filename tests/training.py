@@ -1,5 +1,6 @@
 """What the tests of training share: small options, one fault in a run, and what it must leave."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import launcher
 
 from dist_vgg.runs.log import read_metrics
+from dist_vgg.state import shm
 from dist_vgg.state.checkpoint import load_weights
 
 SMALL = ("--width", 0.02, "--micro-batch", 3, "--warmup", 2, "--progress", "none")
@@ -36,3 +38,9 @@ def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:
     while not (path.exists() and path.read_text().count('"kind": "step"') >= step):
         assert time.monotonic() < end, f"no step {step} in {seconds} s"
         time.sleep(0.02)
+
+
+def memory_of(folder: Path) -> list[Path]:
+    """What a run has left in shared memory."""
+    name = json.loads((folder / "config.json").read_text())["run"]
+    return list(shm.folder().glob(f"{name}-*"))

@@ -59,7 +59,7 @@ def measure(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> 
     """
     name = f"bench-{bcast_text(comm, uuid.uuid4().hex[:16])}"
     trainers = dict(
-        both=random_trainer(comm, shards, options, name),
+        both=random_trainer(comm, shards, options, f"{name}-0"),
         neither=random_trainer(comm, shards, {**options, "audit": False}),
     )
     try:
@@ -75,5 +75,5 @@ def measure(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> 
     finally:
         for trainer in trainers.values():
             trainer.route.close()
-    kept = not trainers["both"].no_standby
+    kept = not trainers["both"].route.no_standby
     return dict(step=steps, seconds=seconds, kept=kept, route=trainers["both"].route.kind)

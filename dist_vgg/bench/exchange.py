@@ -104,7 +104,7 @@ def measure(
     second, of as many ranks at once as there are cores: each adds two arrays into a third. All
     these arrays together have `stream` bytes.
     """
-    from dist_vgg.exchange.route import choose
+    from dist_vgg.exchange.placement import choose
 
     shards_of_rank = [[rank] for rank in range(comm.size)]
     kinds = ["flat"] + ["node"] * (choose(comm, "auto", count, shards_of_rank) == "node")
@@ -182,7 +182,8 @@ class RouteAllreduce(Allreduce):
     def __init__(self, comm: "MPI.Intracomm", pattern: np.ndarray, kind: str) -> None:
         from dist_vgg.exchange.route import Route
 
-        self.route = Route(comm, kind, len(pattern), [[rank] for rank in range(comm.size)])
+        shards_of_rank = [[rank] for rank in range(comm.size)]
+        self.route = Route(comm, len(pattern), shards_of_rank, kind=kind)
         super().__init__(comm, pattern)
 
     def result(self) -> np.ndarray:

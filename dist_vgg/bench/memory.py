@@ -16,6 +16,7 @@ from dist_vgg.bench.random_trainer import random_trainer, touch_gradients, touch
 from dist_vgg.bench.readings import Readings
 from dist_vgg.bench.report import Report
 from dist_vgg.mpi.collectives import allreduce_sum, barrier
+from dist_vgg.training.records import peak_memory
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -83,7 +84,7 @@ def measure(comm: "MPI.Intracomm", shards: int, **options: Any) -> dict[str, Any
     result = dict(
         stages=stages,
         route=trainer.route.kind,
-        reported=[round(gib * 2**30) for gib in trainer.memory()],
+        reported=[round(gib * 2**30) for gib in peak_memory(comm, trainer.route)],
         alone={
             "one copy of the parameters": 4 * parameters,
             "optimizer state of all ranks": 4 * parameters * states,

@@ -14,6 +14,7 @@ from dist_vgg.base.random import generator
 from dist_vgg.data.shards import Samples, SetInfo, hosted
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.runs.config import TrainConfig
+from dist_vgg.training.checkpointing import keep_standby
 from dist_vgg.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ MEAN, STD = 127.5, 73.9  # of pixels that are uniformly random
 
 
 def random_trainer(
-    comm: "MPI.Intracomm", shards: int, options: Mapping[str, Any], run: str = ""
+    comm: "MPI.Intracomm", shards: int, options: Mapping[str, Any], standby: str = ""
 ) -> Trainer:
-    """A trainer before its first step; where `run` names it, each step outlives the processes."""
+    """A trainer before its first step, as Trainer describes it."""
     config = TrainConfig(**options, epochs=1 << 30, schedule="constant")
     each = 4 * config.micro_batch
     info = SetInfo(
@@ -44,7 +45,7 @@ def random_trainer(
         digest="",
     )
     local = {i: random_samples(i, each) for i in hosted(shards, comm.size, comm.rank)}
-    trainer = Trainer(config, info, local, comm, run, "0" if run else "")
+    trainer = Trainer(config, info, local, comm, standby)
     trainer.start()
     return trainer
 
@@ -61,15 +62,18 @@ def step_seconds(trainer: Trainer) -> float:
     barrier(trainer.comm)
     start = time.perf_counter()
     trainer.train_step()
-    trainer.keep(Path())
+    keep_standby(trainer, Path())
     barrier(trainer.comm)
     return time.perf_counter() - start
 
 
 def skip_computation(trainer: Trainer) -> None:
     """Leave forward and backward out of all further steps; gradients are zeros."""
-    trainer._micro_batch = lambda *rest: (0.0, 0)  # type: ignore[method-assign]
-    for vector in trainer.route._vectors[trainer.route.node.rank]:
+    from dist_vgg.exchange.route import Route
+
+    trainer.micro_batches.gradient = lambda *rest: (0.0, 0)  # type: ignore[method-assign]
+    assert isinstance(trainer.route, Route)
+    for vector in trainer.route.memory.mine:
         vector[:] = 0  # or each step would add the last one's sums up again, and they would grow
 
 

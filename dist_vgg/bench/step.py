@@ -19,6 +19,7 @@ from dist_vgg.bench.random_trainer import random_trainer
 from dist_vgg.bench.readings import Readings
 from dist_vgg.bench.report import Report
 from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, barrier
+from dist_vgg.training.records import peak_memory
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -71,7 +72,7 @@ def measure(comm: "MPI.Intracomm", shards: int, seconds: float, **options: Any) 
         first_step, start = time.time(), time.perf_counter()
         trainer.train_step()
         steps = _of_rank_0(comm, max(2, math.ceil(seconds / (time.perf_counter() - start))))
-        images = trainer.trained
+        images = trainer.totals.images
         barrier(comm)
         start = time.perf_counter()
         for _ in range(steps):
@@ -82,10 +83,10 @@ def measure(comm: "MPI.Intracomm", shards: int, seconds: float, **options: Any) 
     for text in allgather_text(comm, json.dumps(parts)):
         of_all_ranks.update(json.loads(text))
     result = dict(
-        images_per_s=(trainer.trained - images) / elapsed,
+        images_per_s=(trainer.totals.images - images) / elapsed,
         steps=steps,
         shares={name: spent / comm.size / elapsed for name, spent in of_all_ranks.items()},
-        memory=trainer.memory(),
+        memory=peak_memory(comm, trainer.route),
         first_step=first_step,
         route=trainer.route.kind,
         parameters=trainer.net.parameter_count,

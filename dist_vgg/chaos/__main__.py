@@ -32,7 +32,7 @@ from dist_vgg.chaos.plan import FULL, NARROW, Scale, choose_kinds, draw
 from dist_vgg.chaos.report import Result, failures, results_table
 from dist_vgg.chaos.trial import SUPERVISOR_COMMAND, run_trial, undisturbed
 from dist_vgg.chaos.verdict import complaints
-from dist_vgg.recovery.supervisor import Hosts
+from dist_vgg.recovery.hosts import Hosts
 
 MOST_RANKS = 8
 

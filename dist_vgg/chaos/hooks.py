@@ -12,7 +12,8 @@ from dist_vgg.chaos import faults
 from dist_vgg.chaos.injector import FaultInjector, shared_files
 from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.runs import log
-from dist_vgg.training import loop, optim
+from dist_vgg.training import checkpointing, loop, optim
+from dist_vgg.training.micro_batches import MicroBatches
 from dist_vgg.training.trainer import Trainer
 
 
@@ -39,7 +40,7 @@ def hook_run(injector: FaultInjector) -> None:
     def stepped(log: Any, record: dict[str, Any]) -> None:
         injector.note_first_step(record["step"])
 
-    hook(train, "train", start)
+    hook(train, "begin", start)
     hook(loop, "run", begin)
     hook(log.RunLog, "step", stepped, after=True)
 
@@ -48,12 +49,12 @@ def hook_step(injector: FaultInjector) -> None:
     """The moments of computing: step, forward, backward, update."""
     at = injector.at
 
-    def watch(_: Trainer, direction: str, layer: str, array: Any) -> None:
+    def watch(_: MicroBatches, direction: str, layer: str, array: Any) -> None:
         if layer == injector.plan.layer:
             at(direction)
 
     hook(Trainer, "train_step", lambda *_: at("step"))
-    hook(Trainer, "_watch", watch)
+    hook(MicroBatches, "_watch", watch)
     for rule in (optim.SGD, optim.Adam, optim.AdaGrad):
         # It updates slice after slice: after the first call the others are still to come.
         hook(rule, "update", lambda *_: at("update"), after=True)
@@ -81,7 +82,7 @@ def hook_checkpoints(injector: FaultInjector) -> None:
 
         return act
 
-    hook(Trainer, "checkpoint", lambda *_: at(faults.GATHER, saving=True))
+    hook(checkpointing, "gather", lambda *_: at(faults.GATHER, saving=True))
     hook(files, "written_beside", of_checkpoint(faults.OPEN))
     amid = of_checkpoint(faults.WRITE)
     hook(files._Sink, "write", lambda sink, data: amid(Path(sink.name)), after=True)

@@ -138,7 +138,7 @@ class FaultInjector:
             vector = route.params
         places = np.arange(len(vector))
         # On the route "flat" a rank has all parameters for itself; else it vouches for its own.
-        alone = self.plan.fault.vector == "params" and route.node.size == 1
+        alone = self.plan.fault.vector == "params" and route.kind == "flat"
         if not alone:
             places = np.concatenate([places[lo:hi] for lo, hi in route.owned])
         place = places[int(self.plan.place * len(places))]

@@ -59,19 +59,7 @@ def run_command(
         if started.rank:
             sys.exit(0)
         sys.exit(guarded(name, lambda: int(parser().parse_args(argv) is None)))
-    try:
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        if started.speaks:
-            tell(f"{name}: error: no MPI library found ({error}); pip install 'dist_vgg[mpich]'")
-        sys.exit(2)
-    except KeyboardInterrupt as error:
-        sys.exit(KILLED_BY + getattr(error, "number", signal.SIGINT))
-    comm = MPI.COMM_WORLD
-    if comm.size < started.size:
-        if started.speaks:
-            tell(f"{name}: error: {_strangers(started, comm.size, MPI.Get_library_version())}")
-        sys.exit(2)
+    comm = _start_mpi(name, started)
     if comm.rank:
         # Rank 0 speaks for all; errors of any rank are still heard.
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
@@ -91,11 +79,31 @@ def run_command(
         barrier(comm)
     except BaseException as error:
         _end_job(name, comm, error)
+    from mpi4py import MPI
+
     MPI.Finalize()
     sys.exit(status)
 
 
-def _strangers(started: Launched, known: int, version: str) -> str:
+def _start_mpi(name: str, started: Launched) -> "MPI.Intracomm":
+    """All ranks, connected; one line and the end of the process where they can't be."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        if started.speaks:
+            tell(f"{name}: error: no MPI library found ({error}); pip install 'dist_vgg[mpich]'")
+        sys.exit(2)
+    except KeyboardInterrupt as error:
+        sys.exit(KILLED_BY + getattr(error, "number", signal.SIGINT))
+    comm = MPI.COMM_WORLD
+    if comm.size < started.size:
+        if started.speaks:
+            tell(f"{name}: error: {_not_connected(started, comm.size, MPI.Get_library_version())}")
+        sys.exit(2)
+    return comm
+
+
+def _not_connected(started: Launched, known: int, version: str) -> str:
     """What is wrong where a launcher has started several ranks that MPI doesn't connect."""
     library = " ".join(version.split(",")[0].splitlines()[0].split())
     count = str(started.size) if started.speaks and started.rank == 0 else "several"

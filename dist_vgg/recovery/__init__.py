@@ -1,5 +1,7 @@
-"""What keeps a run alive: going on from the newest whole state, and noticing ranks that stall.
+"""What keeps a run alive when something breaks.
 
-The supervisor restarts a run that has lost a rank. This room uses `mpi`, `state` and `runs`; it
-does not train. Start with resume.py.
+Three parts: a run goes on from its newest whole state (resume, host_memory), a watchdog ends a
+job in which a rank stalls (watchdog, board, peer_hosts), and a supervisor outside MPI starts the
+job again (supervisor, its options, hosts, job, monitor, ending and event_log). This room uses
+`mpi`, `state` and `runs`; it does not train. Start with supervisor.py.
 """

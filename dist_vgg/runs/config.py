@@ -84,7 +84,7 @@ HINTS = {
     for name in names.split()
 }
 CONVOLUTIONS = ("fast", "reference")
-RECIPES = Path(__file__).with_name("recipes")  # a TOML file for each, installed with the package
+RECIPES = Path(__file__).parents[1] / "recipes"  # a TOML file for each, installed with the package
 FILES, NETWORK, OPTIMIZER, RUN = "input and output", "network", "optimizer", "running"
 IMAGES = "augmentation: each epoch draws every image anew"
 

@@ -29,7 +29,7 @@ from dist_vgg.base.machine import blas_kernels
 from dist_vgg.data.shards import SetInfo
 from dist_vgg.mpi.collectives import allgather_text, bcast_text, collective_errors
 from dist_vgg.runs.config import TrainConfig, flag
-from dist_vgg.state import replica
+from dist_vgg.state import standby
 from dist_vgg.state.checkpoint import checkpoints, load_weights
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def run_name(folder: Path) -> str:
 def holds_steps(folder: Path) -> bool:
     """Whether a run has left something to go on with, on disk or in memory."""
     name = run_name(folder)
-    in_memory = bool(name) and any(copy.step for copy in replica.kept(name, folder))
+    in_memory = bool(name) and any(copy.step for copy in standby.kept(name, folder))
     return in_memory or bool(checkpoints(folder / "checkpoints"))
 
 

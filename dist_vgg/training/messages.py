@@ -15,6 +15,7 @@ from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import SUPERVISED, signal_name
 from dist_vgg.base.machine import blas_kernels
 from dist_vgg.runs.folder import describe_machine
+from dist_vgg.training.records import peak_memory
 
 if TYPE_CHECKING:
     from dist_vgg.training.trainer import Trainer
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 HOSTS = 16  # that the head of a run names; config.json has all
 
 
-def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
+def describe(trainer: Trainer, run: str, hosts: Sequence[str]) -> dict[str, Any]:
     """What config.json holds: all that a stranger needs to get the same weights again."""
     info = trainer.info
     return dict(
@@ -34,7 +35,7 @@ def describe(trainer: Trainer, hosts: Sequence[str]) -> dict[str, Any]:
         ),
         train_samples=trainer.batches.samples,
         steps=trainer.steps,
-        run=trainer.run,
+        run=run,
         ranks=trainer.comm.size,
         route=trainer.route.kind,
         hosts=sorted(set(hosts)),
@@ -69,6 +70,7 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
     named = [f"{host} ({len(ranks)})" for host, ranks in by_host.items()]
     on_hosts = ", ".join([*named[:HOSTS], *([f"{len(named)} hosts in all"] * (len(named) > HOSTS))])
     there = f", on {hosts[0]}" if len(by_host) > 1 else ""
+    missing = trainer.route.no_standby
     lines = []
     if info.source == "digits":
         lines = [
@@ -89,14 +91,14 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
         f"ranks   {trainer.comm.size} on {on_hosts}, route {trainer.route.kind}, run {folder}",
         f"kernels NumPy {np.__version__}, {', '.join(blas_kernels())}",
         f"stop    kill -USR1 {os.getpid()} (rank 0{there}): the run saves after its step and ends",
-        *([f"standby none: {trainer.no_standby}; what came after the last checkpoint can be lost"]
-          if trainer.no_standby else []),
+        *([f"standby none: {missing}; a crash loses the steps since the last checkpoint"]
+          if missing else []),
     ])  # fmt: skip
 
 
 def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
     """The short table at the end of a run, or how to go on with one that was stopped."""
-    largest, of_all = trainer.memory()
+    largest, of_all = peak_memory(trainer.comm, trainer.route)
     memory = f"{largest:.2f} GiB"
     if trainer.comm.size > 1:
         memory += f" of the largest rank, {of_all:.2f} GiB of all"
@@ -106,19 +108,19 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
     if trainer.step < trainer.steps:
         done = f"after step {trainer.step} of {trainer.steps}, saved"
         # A supervisor has a command of its own, and hands on every signal as SIGUSR1.
-        if SUPERVISED in os.environ and trainer.stop_signal == signal.SIGUSR1:
+        if SUPERVISED in os.environ and trainer.agreed.stop_signal == signal.SIGUSR1:
             return f"stopped {done}"
-        words = f"stopped by {signal_name(trainer.stop_signal)} {done}"
+        words = f"stopped by {signal_name(trainer.agreed.stop_signal)} {done}"
         return words if SUPERVISED in os.environ else f"{words}; go on with: {run_again}"
-    patient = trainer.config.patience and trainer.best.step
+    patient = trainer.config.patience and trainer.validation.best.step
     best = {"best": f"{folder / 'best.h5'}, {_best(trainer)}"} if patient else {}
     spent = {
-        "time": f"{seconds:.1f} s, {trainer.trained / seconds:.1f} images/s",
-        **_time_table(trainer.mean_seconds()),
+        "time": f"{seconds:.1f} s, {trainer.totals.images / seconds:.1f} images/s",
+        **_time_table(trainer.totals.mean_seconds(trainer.comm)),
         "memory": memory,
     }
     steps = f"{trainer.step}"
-    if not trainer.trained:
+    if not trainer.totals.images:
         steps, spent = f"{steps}, finished already: nothing was left to do", {}
     rows = {
         "steps": steps,
@@ -132,15 +134,23 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
     return "\n".join(f"{name:<11} {value}" for name, value in rows.items())
 
 
+def resumed(trainer: Trainer, place: str) -> str:
+    """Where a run goes on, and from what."""
+    epoch, _ = trainer.batches.position(max(0, min(trainer.step, trainer.steps - 1)))
+    line = f"resumed at step {trainer.step} of {trainer.steps}, epoch {epoch + 1}, from {place}"
+    return f"{line}\n{ended_early(trainer)}" if trainer.ended_early else line
+
+
 def ended_early(trainer: Trainer) -> str:
     """Why a run has fewer epochs than it was to have."""
-    scores = plural(trainer.best.since, "score")
+    scores = plural(trainer.validation.best.since, "score")
     return f"no better for {scores}: ended early; best.h5 is {_best(trainer)}"
 
 
 def _best(trainer: Trainer) -> str:
     """Which step did best on the held-out images."""
-    return f"of step {trainer.best.step}, held-out accuracy {trainer.best.accuracy:.2%}"
+    best = trainer.validation.best
+    return f"of step {best.step}, held-out accuracy {best.accuracy:.2%}"
 
 
 def _time_table(seconds: Mapping[str, float]) -> dict[str, str]:

@@ -148,7 +148,7 @@ def test_one_bit_is_flipped_where_it_is_noticed(kind: str, neighbours: int, tmp_
             total=np.ones(1000, np.float32),
             owned=owned,
             state={"m": np.ones(1000, np.float32)},
-            node=SimpleNamespace(size=neighbours),
+            kind="flat" if neighbours == 1 else "node",
         )
         trainer: Any = SimpleNamespace(route=route)
         trainer.comm, trainer.step = SimpleNamespace(rank=1), 4

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dist_vgg.train import Trainer, exploded
 from mpi4py import MPI
 from threadpoolctl import threadpool_limits
 from training import EPOCHS, SMALL
@@ -17,7 +16,9 @@ from dist_vgg.mpi.command import program_facts
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.folder import choose_folder, prepare_folder
 from dist_vgg.state.checkpoint import load_weights
-from dist_vgg.training import messages
+from dist_vgg.training import checkpointing, messages
+from dist_vgg.training.divergence import exploded
+from dist_vgg.training.trainer import Trainer
 
 COMM = MPI.COMM_SELF
 
@@ -40,12 +41,12 @@ def test_a_trainer_computes_the_bits_of_the_command(data: Path, reference: Path)
         trainer.start()
         for _ in range(trainer.steps):
             trainer.train_step()
-        assert trainer.route.digest() == load_weights(reference).sha256
+        assert trainer.route.vectors.digest() == load_weights(reference).sha256
 
 
 def test_a_trainer_that_was_not_started_says_so(data: Path) -> None:
     trainer = trainer_of(data)
-    for use in (trainer.train_step, trainer.validate, trainer.checkpoint):
+    for use in (trainer.train_step, trainer.validate, lambda: checkpointing.gather(trainer)):
         with pytest.raises(RuntimeError, match=r"call start\(\) or resume\(\) first"):
             use()
 

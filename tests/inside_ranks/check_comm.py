@@ -19,7 +19,7 @@ from dist_vgg.mpi.collectives import (
     collective_errors,
     waits,
 )
-from dist_vgg.recovery.watchdog import Board
+from dist_vgg.recovery.board import Board
 
 pytestmark = pytest.mark.mpi
 comm = MPI.COMM_WORLD
@@ -55,7 +55,7 @@ def test_what_counts_as_progress() -> None:
     board = Board(comm, comm.rank)
 
     def beats() -> int:
-        return board.records()[comm.rank][2]
+        return board.heartbeats()[comm.rank].beats
 
     first = beats()
     with waits.observe(board.waiting), files.progress.observe(board.alive):
@@ -74,4 +74,6 @@ def test_what_counts_as_progress() -> None:
         thread.start()
         thread.join()
         assert beats() == before
-    assert {record[1] for record in board.records()} == set(map(int, allgather_text(comm, PID)))
+    assert {heartbeat.pid for heartbeat in board.heartbeats()} == set(
+        map(int, allgather_text(comm, PID))
+    )

@@ -4,9 +4,9 @@ import numpy as np
 
 from dist_vgg import train
 from dist_vgg.mpi.command import run_command
-from dist_vgg.training import trainer
+from dist_vgg.training import micro_batches
 
-normalise = trainer.normalise
+normalise = micro_batches.normalise
 
 
 def poisoned(pixels: np.ndarray, mean: float, std: float) -> np.ndarray:
@@ -16,5 +16,5 @@ def poisoned(pixels: np.ndarray, mean: float, std: float) -> np.ndarray:
     return x * np.nan if MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1 else x
 
 
-trainer.normalise = poisoned
+micro_batches.normalise = poisoned
 run_command("dist_vgg.train", train.main)

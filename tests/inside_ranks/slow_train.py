@@ -20,10 +20,10 @@ def slow_step(self: Trainer) -> dict[str, Any]:
 def note_pid(trainer: Trainer, folder: Path, *rest: Any) -> Any:
     (folder / "pids").mkdir(parents=True, exist_ok=True)
     (folder / "pids" / str(os.getpid())).touch()
-    return usual_train(trainer, folder, *rest)
+    return usual_begin(trainer, folder, *rest)
 
 
-usual_train = train.train
+usual_begin = train.begin
 Trainer.train_step = slow_step  # type: ignore[method-assign]
-train.train = note_pid
+train.begin = note_pid
 run_command("dist_vgg.train", train.main)

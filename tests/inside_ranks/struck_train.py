@@ -17,20 +17,23 @@ from dist_vgg.base import files
 from dist_vgg.base.errors import UserError
 from dist_vgg.mpi import collectives
 from dist_vgg.mpi.command import run_command
-from dist_vgg.training import loop
+from dist_vgg.training import checkpointing
+from dist_vgg.training.micro_batches import MicroBatches
 from dist_vgg.training.trainer import Trainer
+from dist_vgg.training.update import Update
 
 RANK, STEP, MOMENT, FAULT, *VECTOR = sys.argv.pop(1).split()
-MOMENTS = {
-    "step": "train_step",
-    "forward": "_micro_batch",
-    "reduce": "_agree",
-    "update": "_update",
-    "share": "_record",
-    "digest": "finish_epoch",
-    "gather": "checkpoint",
-    "weights": "write_weights",
+MOMENTS: dict[str, tuple[Any, str]] = {
+    "step": (Trainer, "train_step"),
+    "forward": (MicroBatches, "gradient"),
+    "reduce": (Trainer, "_agree"),
+    "update": (Update, "__call__"),
+    "share": (Trainer, "_record"),
+    "digest": (Trainer, "finish_epoch"),
+    "gather": (checkpointing, "gather"),
+    "weights": (checkpointing, "write_weights"),
 }
+trainers: list[Trainer] = []  # of this process
 
 
 def strike(trainer: Trainer) -> None:
@@ -66,19 +69,22 @@ def strike(trainer: Trainer) -> None:
         vectors[VECTOR[0]].view(np.uint32)[route.owned[0][0] + 3] ^= 1 << 12
 
 
-def struck(name: str) -> Callable[..., Any]:
-    usual = getattr(Trainer, name)
+def struck(usual: Callable[..., Any]) -> Callable[..., Any]:
+    def function(*arguments: Any, **options: Any) -> Any:
+        if (trainers[0].comm.rank, trainers[0].step) == (int(RANK), int(STEP)):
+            strike(trainers[0])
+        return usual(*arguments, **options)
 
-    def method(self: Trainer, *arguments: Any) -> Any:
-        if (self.comm.rank, self.step) == (int(RANK), int(STEP)):
-            strike(self)
-        return usual(self, *arguments)
+    return function
 
-    return method
+
+def begin(trainer: Trainer, *rest: Any) -> Any:
+    trainers.append(trainer)
+    return usual_begin(trainer, *rest)
 
 
 def full(*arguments: Any) -> Any:
-    loop.save_checkpoint = usual_save
+    checkpointing.save_checkpoint = usual_save
     path = arguments[0] / "step.h5"
     reason = os.strerror(errno.ENOSPC)
     raise UserError(f"can't write a checkpoint to {path}: {reason}")
@@ -93,11 +99,11 @@ def full_disk(path: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-usual_save, usual_fsync, usual_tell = loop.save_checkpoint, files.fsync, files.progress
+usual_save, usual_fsync, usual_tell = checkpointing.save_checkpoint, files.fsync, files.progress
 if FAULT == "free":
     files.fsync = full_disk
 if FAULT == "full":
-    loop.save_checkpoint = full
+    checkpointing.save_checkpoint = full
 elif MOMENT == "reduce" and FAULT == "flip":
     # Before the replica is checked; the others wait for this rank.
     usual_step = Trainer.train_step
@@ -115,15 +121,17 @@ elif MOMENT == "reduce" and FAULT == "flip":
 
     Trainer.train_step = train_step  # type: ignore[method-assign]
 elif MOMENT == "resume":
-    usual_resume = Trainer.resume
+    usual_resume = checkpointing.resume
 
-    def resume(self: Trainer, checkpoint: Any, sums: Any = None) -> None:
-        if self.comm.rank == 0:
+    def resume(trainer: Trainer, checkpoint: Any, sums: Any = None) -> None:
+        if trainer.comm.rank == 0:
             vectors = {"parameters": checkpoint.params, **checkpoint.state}
             vectors[VECTOR[0]].view(np.uint32)[3] ^= 1 << 12
-        usual_resume(self, checkpoint, sums)
+        usual_resume(trainer, checkpoint, sums)
 
-    Trainer.resume = resume  # type: ignore[method-assign]
+    checkpointing.resume = resume
 else:
-    setattr(Trainer, MOMENTS[MOMENT], struck(MOMENTS[MOMENT]))
+    owner, name = MOMENTS[MOMENT]
+    setattr(owner, name, struck(getattr(owner, name)))
+usual_begin, train.begin = train.begin, begin
 run_command("dist_vgg.train", train.main)

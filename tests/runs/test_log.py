@@ -221,7 +221,7 @@ def through(tmp_path: Path) -> Callable[[str, int], str]:
         answer = tmp_path / "answer"
         script = tmp_path / name
         code = (
-            "import pathlib, sys; from dist_vgg import progress; "
+            "import pathlib, sys; from dist_vgg.base import progress; "
             "pathlib.Path(sys.argv[1]).write_text(str(progress._terminal()))"
         )
         # As under mpirun, the rank's own output is a pipe.

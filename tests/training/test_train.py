@@ -23,7 +23,7 @@ from training import EPOCHS, INSIDE, SHM, SMALL, outcome, struck, wait_for_step
 
 from dist_vgg.base.errors import signal_name
 from dist_vgg.runs.log import SPANS, read_metrics
-from dist_vgg.state import replica
+from dist_vgg.state import shm
 from dist_vgg.state.checkpoint import load_newest, load_weights, save_checkpoint
 
 
@@ -182,7 +182,7 @@ def test_ctrl_c_twice_leaves_nothing(ranks: int, data: Path, tmp_path: Path) -> 
     os.killpg(process.pid, signal.SIGINT)
     status, _, _ = launcher.finish(process, timeout=20)
     assert status != 0
-    left = [path for path in set(SHM.rglob("*")) - before if path != replica.folder()]
+    left = [path for path in set(SHM.rglob("*")) - before if path != shm.folder()]
     assert not left
     assert not [path for path in folder.rglob("*") if path.name.endswith(".partial")]
 

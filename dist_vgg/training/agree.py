@@ -1,0 +1,55 @@
+"""What all ranks agree on in a step, brought together by one allreduce of a short array."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dist_vgg.mpi.collectives import allreduce_sum
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A step's sums over all shards, and what ranks ask for; the same on every rank."""
+
+    loss: float = 0.0  # summed over the samples
+    correct: int = 0  # samples
+    norm: float = 0.0  # of the summed gradient, before it is clipped
+    stop_signal: int = 0  # that a rank has received, or 0
+    save: bool = False  # whether rank 0's clock says that a checkpoint is due
+
+    def is_finite(self) -> bool:
+        """Whether neither loss nor norm is NaN or Inf."""
+        return bool(np.isfinite([self.loss, self.norm]).all())
+
+
+def agree(
+    comm: "MPI.Intracomm",
+    losses: np.ndarray,
+    correct: np.ndarray,
+    squares: np.ndarray,
+    stop_signal: int,
+    save: bool,
+) -> Agreement:
+    """Agree on a step: `losses` and `correct` are (shards,), `squares` (grains,), all float64.
+
+    Each entry is zero but on the one rank that knows it, so the allreduce rounds nothing; only
+    then are the entries added, in one order. The result is the same bits at any number of ranks.
+    """
+    signals, due = np.zeros(comm.size), np.zeros(1)
+    signals[comm.rank] = stop_signal
+    due[0] = save and comm.rank == 0
+    parts = [losses, correct, squares, signals, due]
+    ends = np.cumsum([len(part) for part in parts])
+    summed = allreduce_sum(comm, np.concatenate(parts))
+    losses, correct, squares, signals, due = np.split(summed, ends[:-1])
+    return Agreement(
+        loss=float(losses.sum()),
+        correct=int(correct.sum()),
+        norm=float(squares.sum()) ** 0.5,
+        stop_signal=int(signals.max()),
+        save=bool(due[0]),
+    )

@@ -1,0 +1,95 @@
+"""What a trainer is made of: the same program, data and options on all ranks, and an exchange."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dist_vgg.base import machine
+from dist_vgg.data.batches import Batches
+from dist_vgg.data.shards import Samples, SetInfo, hosted
+from dist_vgg.mpi.collectives import allreduce_sum, require_same
+from dist_vgg.mpi.command import program_facts
+from dist_vgg.network.layers import Sequential
+from dist_vgg.runs.config import TrainConfig, flag
+from dist_vgg.state.checksums import Cells
+from dist_vgg.training.schedules import Schedule, scaled_lr, schedule
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from dist_vgg.exchange.protocol import Exchange, MakeExchange
+
+
+def require_same_training(comm: "MPI.Intracomm", config: TrainConfig, info: SetInfo) -> None:
+    """Raise UserError on every rank where ranks would train on other data or in another way."""
+    require_same(comm, program_facts(), "install the same version on every host")
+    require_same(comm, info.facts(), "give every host the same shards")
+    options = {flag(name): value for name, value in config.result_options().items()}
+    require_same(comm, options, "start all ranks with the same options")
+    require_same(comm, machine.facts(), machine.MEND)
+
+
+def shard_sizes(comm: "MPI.Intracomm", info: SetInfo, local: Mapping[int, Samples]) -> np.ndarray:
+    """The number of samples of every shard, (shards,) int64, from those that each rank hosts."""
+    sizes = np.zeros(info.shards, np.int64)
+    for shard, samples in local.items():
+        sizes[shard] = len(samples)
+    return allreduce_sum(comm, sizes)
+
+
+def where_is(comm: "MPI.Intracomm") -> str:
+    """This rank and its host, for a message."""
+    from mpi4py import MPI
+
+    return f"rank {comm.rank} on {MPI.Get_processor_name()}"
+
+
+def layer_starts(net: Sequential) -> dict[str, int]:
+    """Where each layer begins in the flat vector: at its weights, which come before the bias."""
+    return {slot.name.partition(".")[0]: slot.lo for slot in net.slots if not slot.is_bias}
+
+
+def make_exchange(
+    comm: "MPI.Intracomm",
+    config: TrainConfig,
+    net: Sequential,
+    shards: int,
+    state_names: Sequence[str],
+    standby: str,
+    make: "MakeExchange | None",
+) -> "Exchange":
+    """This rank's end of the exchange: the route of --route, audited unless the options say no.
+
+    `state_names` are the optimizer's vectors. With the name of a `standby`, shared memory keeps
+    the replica beyond the life of the processes, where there is room for it. `make` makes
+    another exchange than the route.
+    """
+    # These need MPI, which importing this package does not start.
+    from dist_vgg.exchange.partition import Partition
+    from dist_vgg.exchange.placement import choose, why_no_standby
+    from dist_vgg.exchange.route import Route
+
+    count, vectors = net.parameter_count, 1 + len(state_names)
+    shards_of_rank = [hosted(shards, comm.size, rank) for rank in range(comm.size)]
+    kind = choose(comm, config.route, count, shards_of_rank, vectors)
+    missing = standby and why_no_standby(comm, kind, count, shards_of_rank, vectors)
+    grain = Partition(count, comm.size).grain
+    cells = Cells(count, grain, layer_starts(net).values()) if config.audit else None
+    name = "" if missing else standby
+    exchange = (make or partial(Route, kind=kind))(
+        comm, count, shards_of_rank, state_names, name, cells
+    )
+    exchange.no_standby = missing or exchange.no_standby
+    return exchange
+
+
+def learning_rate(config: TrainConfig, batches: Batches) -> tuple[float, Schedule]:
+    """The rate after warm-up, scaled to the global batch, and the rate of each step."""
+    rate = scaled_lr(config.base_lr, batches.global_size(0), config.lr_batch)
+    warmup = config.warmup
+    if config.warmup_epochs:
+        warmup = max(1, round(config.warmup_epochs * batches.steps_per_epoch))
+    steps = config.epochs * batches.steps_per_epoch
+    return rate, schedule(config.schedule, rate, steps, warmup)
