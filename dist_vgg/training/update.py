@@ -81,7 +81,7 @@ class Update:
         average = state.pop() if self._config.ema else None
         self.optimizer.update(w, g, tuple(state), lr, step, decay)
         if average is not None:
-            optim.follow(average, w, self._config.ema, step)
+            optim.update_average(average, w, self._config.ema, step)
 
     def _cut(self, route: "Exchange") -> list[Block]:
         """All that this rank owns, a block at a time; cut where layers begin, for weight decay."""

@@ -14,7 +14,8 @@ from generate.rooms import files, room_pages, room_table, rooms
 from launcher import ROOT
 
 from dist_vgg.__main__ import COMMANDS
-from dist_vgg.runs.config import TrainConfig, flag
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.fields import flag
 
 
 def test_every_option_of_training_is_there() -> None:
