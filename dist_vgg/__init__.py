@@ -6,10 +6,9 @@ Each name is brought when it is first used, so importing this package is quick a
 Type checkers read the names in __init__.pyi: imports of them here would join every room with all.
 """
 
-import sys
 from importlib import import_module
 
-from dist_vgg._moved import MovedModules
+from dist_vgg import _moved
 
 __version__ = "0.1.0"
 
@@ -36,7 +35,7 @@ _HOMES = {
     "load": "api.model",
 }
 
-sys.meta_path.append(MovedModules())
+_moved.install()
 
 
 def __getattr__(name: str) -> object:

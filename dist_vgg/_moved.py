@@ -1,4 +1,4 @@
-"""Modules that have moved: the old import works for one more version, and warns.
+"""Modules that have moved into rooms: the old import works for one more version, and warns.
 
 Gone with the version after 0.1.0.
 """
@@ -6,43 +6,27 @@ Gone with the version after 0.1.0.
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pkgutil import iter_modules
 from types import ModuleType
 
-MOVED = {
-    "allreduce": "exchange.route",
-    "augment": "data.augment",
-    "batches": "data.batches",
-    "bounds": "base.bounds",
-    "checkpoint": "state.checkpoint",
-    "checksums": "state.checksums",
-    "comm": "mpi.collectives",
-    "command_line": "base.command_line",
-    "config": "runs.config",
-    "debug": "training.debug",
-    "digit": "data.digit",
-    "errors": "base.errors",
-    "files": "base.files",
-    "functional": "kernels.reference",
-    "layers": "network.layers",
-    "machine": "base.machine",
-    "optim": "training.optim",
-    "pictures": "data.pictures",
-    "progress": "base.progress",
-    "recall": "recovery.resume",
-    "replica": "state.replica",
-    "runlog": "runs.log",
-    "scoring": "training.scoring",
-    "shards": "data.shards",
-    "stall": "recovery.watchdog",
-    "stopping": "base.signals",
-    "streams": "base.random",
-    "vgg": "network.vgg",
-    "winograd": "kernels.winograd",
-    "words": "training.messages",
+# The rooms, and the modules that have moved there; some have been divided since.
+ROOMS = {
+    "base": "bounds command_line errors files machine progress stopping streams",
+    "kernels": "functional winograd",
+    "network": "layers vgg",
+    "mpi": "comm",
+    "data": "augment batches digit pictures shards",
+    "state": "checkpoint checksums replica",
+    "exchange": "allreduce",
+    "runs": "config runlog",
+    "recovery": "recall stall",
+    "training": "debug optim scoring words",
 }
+MOVED = {f"dist_vgg.{old}": f"dist_vgg.{room}" for room in ROOMS for old in ROOMS[room].split()}
 
 
 class MovedModules(MetaPathFinder, Loader):
@@ -51,16 +35,34 @@ class MovedModules(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Warn whoever imports a module by its old name; None for all other names."""
-        package, _, name = fullname.rpartition(".")
-        if package != "dist_vgg" or name not in MOVED:
-            return None
-        line = f"{fullname} is now dist_vgg.{MOVED[name]}; the old name goes with the next version"
-        # Python's own frames of the import don't count: level 2 is the line that imports.
-        warnings.warn(line, FutureWarning, stacklevel=2)
-        return ModuleSpec(fullname, self)
+        """An empty module for an old name, None for all others."""
+        return ModuleSpec(fullname, self) if fullname in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Put the module of the new name in place of the one that Python has made for the old."""
-        package, _, name = module.__name__.rpartition(".")
-        sys.modules[module.__name__] = import_module(f"{package}.{MOVED[name]}")
+        """Let the module look in its room for whatever is asked of it."""
+        module.__getattr__ = partial(_find, module.__name__)  # type: ignore[method-assign]
+
+
+def _find(old: str, name: str) -> object:
+    """What an old module had by this name; warns whoever asks, and says where it is now."""
+    if not name.startswith("__"):  # as Python itself asks
+        room = import_module(MOVED[old])
+        files = [import_module(f"{MOVED[old]}.{file.name}") for file in iter_modules(room.__path__)]
+        holders = [file for file in files if name in vars(file)]
+        # Where it is made, rather than where it is imported.
+        owners = [file for file in holders if _home(file, name) == file.__name__]
+        for file in (owners or holders)[:1]:
+            line = f"{old}.{name} is now in {file.__name__}; the old name goes with 0.2"
+            warnings.warn(line, FutureWarning, stacklevel=2)
+            return getattr(file, name)
+    raise AttributeError(f"module {old} has no attribute {name}; it has moved to {MOVED[old]}")
+
+
+def _home(file: ModuleType, name: str) -> str:
+    """The module that a class or function was made in; for other things the one they are in."""
+    return str(getattr(vars(file)[name], "__module__", file.__name__))
+
+
+def install() -> None:
+    """Have Python ask here for modules that it can't find."""
+    sys.meta_path.append(MovedModules())
