@@ -68,8 +68,7 @@ def fit(
         shards = train.local(comm.size, comm.rank, config.limit)
         scored = held_out.local(comm.size, comm.rank) if held_out is not None else {}
     with threadpool_limits(config.blas_threads, user_api="blas"), np.errstate(all="ignore"):
-        trainer = Trainer(config, train.info, shards, comm)
-        trainer.held_out = scored
+        trainer = Trainer(config, train.info, shards, comm, held_out=scored)
         try:
             with _closing(trainer):
                 trainer.start()
@@ -120,7 +119,7 @@ def _train(
     model = _model(trainer, trainer.route.params).copy()
     model.best = best
     if config.ema:
-        average = trainer.route.whole(trainer.route.state[AVERAGE])
+        average = trainer.route.vectors.whole(trainer.route.state[AVERAGE])
         model.average = _model(trainer, average).copy()
     return model
 

@@ -77,19 +77,20 @@ def console_script() -> list[str]:
     return ["-c", code]
 
 
-@pytest.mark.parametrize("name", __main__.COMMANDS)
-def test_a_name_starts_the_module(name: str) -> None:
-    usages = []
-    for words in ([*console_script(), name], ["-m", "dist_vgg", name]):
-        status, output, errors = launcher.run(1, *words, "--help")
-        assert (status, errors) == (0, "")
-        usages.append(" ".join(output.split()).partition(f" {name} ")[0])
-    assert usages == ["usage: dist-vgg", "usage: python -m dist_vgg"]
-
-
-def test_the_module_alone_is_called_by_its_own_name() -> None:
-    _, output, _ = launcher.run(1, "-m", "data_prep", "--help")
-    assert output.startswith("usage: python -m data_prep ")
+@pytest.mark.parametrize(
+    ("start", "name", "called"),
+    [
+        *(([], name, f"dist-vgg {name} ") for name in __main__.COMMANDS),
+        (["-m", "dist_vgg"], "prepare", "python -m dist_vgg prepare "),
+        (["-m"], "data_prep", "python -m data_prep "),
+    ],
+)
+def test_a_name_starts_the_module_which_says_how_it_was_called(
+    start: list[str], name: str, called: str
+) -> None:
+    status, output, errors = launcher.run(1, *(start or console_script()), name, "--help")
+    assert (status, errors) == (0, "")
+    assert " ".join(output.split()).startswith(f"usage: {called}")
 
 
 def test_ranks_start_through_the_script_with_the_same_bits(
@@ -103,9 +104,9 @@ def test_ranks_start_through_the_script_with_the_same_bits(
     assert load_weights(folder).sha256 == load_weights(reference).sha256
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_mistakes_through_the_script_have_its_name_and_status(ranks: int) -> None:
-    status, output, errors = launcher.run(ranks, *console_script(), "train", "--lmit", "3")
+@pytest.mark.parametrize(("ranks", "name"), [(1, "train"), (2, "train"), (1, "prepare")])
+def test_mistakes_through_the_script_have_its_name_and_status(ranks: int, name: str) -> None:
+    status, output, errors = launcher.run(ranks, *console_script(), name, "--lmit", "3")
     assert (status, output) == (2, "")
-    line = "unknown option --lmit; did you mean --limit?; see dist-vgg train --help"
-    assert launcher.one_line(errors) == f"dist_vgg.train: error: {line}"
+    line = f"unknown option --lmit; did you mean --limit?; see dist-vgg {name} --help"
+    assert launcher.one_line(errors) == f"{__main__.COMMANDS[name]}: error: {line}"
