@@ -9,4 +9,5 @@ from dist_vgg.base.errors import UserError as UserError
 from dist_vgg.runs.config import TrainConfig as TrainConfig
 from dist_vgg.training.scoring import Score as Score
 
+__all__: list[str]
 __version__: str

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dist_vgg.base.command_line import Parser
 from dist_vgg.base.errors import RankError, UserError
 from dist_vgg.data.batches import load_local
-from dist_vgg.data.shards import open_set
+from dist_vgg.data.dataset import open_set
 from dist_vgg.mpi.collectives import collective_errors
 from dist_vgg.mpi.command import run_command
 from dist_vgg.runs.config import TrainConfig

@@ -15,20 +15,10 @@ from data_prep.deal import deal, shuffled
 from dist_vgg.base.bounds import MAX_CHANNELS, MAX_CLASSES, MAX_SHARDS, MAX_SIZE
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import UserError
-from dist_vgg.data.shards import (
-    HELD_OUT,
-    SPLITS,
-    Samples,
-    SetInfo,
-    find_shards,
-    hosted,
-    load_shard,
-    open_set,
-    part_of,
-    pixel_statistics,
-    set_digest,
-    write_shard,
-)
+from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.data.samples import SPLITS, Samples, pixel_statistics, set_digest
+from dist_vgg.data.set_info import HELD_OUT, SetInfo
+from dist_vgg.data.shards import find_shards, hosted, shard_limit, write_shard
 from dist_vgg.network.vgg import STRIDE
 
 
@@ -127,7 +117,9 @@ class Dataset:
                 f"{ranks} ranks for {plural(shards, 'shard')}: a rank needs a shard, so start at "
                 f"most {plural(shards, 'rank')}, or make the data set with more shards"
             )
-        return {i: self.shard(i)[: part_of(limit, shards, i)] for i in hosted(shards, ranks, rank)}
+        return {
+            i: self.shard(i)[: shard_limit(limit, shards, i)] for i in hosted(shards, ranks, rank)
+        }
 
     def save(self, folder: str | Path, test: "Dataset", held_out: bool = False) -> None:
         """Write this set and its test images as a folder of shards, for the commands to train on.

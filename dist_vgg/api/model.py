@@ -17,12 +17,13 @@ from threadpoolctl import threadpool_limits
 from dist_vgg.api.dataset import Dataset, as_images
 from dist_vgg.base.command_line import nearest
 from dist_vgg.base.errors import UserError
-from dist_vgg.data.shards import SetInfo, normalise
-from dist_vgg.evaluate import load_network
+from dist_vgg.data.samples import normalise
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels import reference as F
 from dist_vgg.mpi.collectives import collective_errors
 from dist_vgg.state.checkpoint import Weights, load_weights, save_weights
 from dist_vgg.state.checksums import parameter_digest
+from dist_vgg.training.pretrained import load_network
 from dist_vgg.training.scoring import BATCH, Score, around, score
 
 if TYPE_CHECKING:

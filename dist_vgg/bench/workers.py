@@ -21,7 +21,9 @@ from dist_vgg.base import machine
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.random import generator
 from dist_vgg.bench.kernels import Layers, network_flops
-from dist_vgg.data.shards import Samples, SetInfo, hosted, normalise
+from dist_vgg.data.samples import Samples, normalise
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import hosted
 from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, barrier, bcast_text
 from dist_vgg.mpi.command import run_command
 from dist_vgg.network.vgg import initialise, vgg16

@@ -26,9 +26,10 @@ from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import lock, write_text
 from dist_vgg.base.machine import blas_kernels
-from dist_vgg.data.shards import SetInfo
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import allgather_text, bcast_text, collective_errors
-from dist_vgg.runs.config import TrainConfig, flag
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.fields import flag
 from dist_vgg.state import standby
 from dist_vgg.state.checkpoint import checkpoints, load_weights
 

@@ -8,9 +8,9 @@ import pytest
 from idx import ArrayDict, write_files
 
 from data_prep import __main__ as data_prep
-from data_prep import mnist
+from data_prep import zoom
 from dist_vgg import Dataset, UserError
-from dist_vgg.data.shards import load_shard, open_set
+from dist_vgg.data.dataset import load_shard, open_set
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
@@ -27,7 +27,7 @@ def test_arrays_are_dealt_as_data_prep_deals_them(tmp_path: Path, tiny: ArrayDic
     raw, out = write_files(tmp_path / "raw", tiny), tmp_path / "out"
     words = ("--raw", raw, "--out", out, "--shards", 7, "--size", 32, "--seed", 3)
     assert data_prep.main([str(word) for word in words]) == 0
-    large = mnist.zoom(tiny["train-images-idx3-ubyte"], 32)
+    large = zoom.enlarge(tiny["train-images-idx3-ubyte"], 32)
     arrays = Dataset(large, tiny["train-labels-idx1-ubyte"], shards=7, seed=3)
     info = open_set(out)
     assert (arrays.info.mean, arrays.info.std) == (info.mean, info.std)

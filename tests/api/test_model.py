@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dist_vgg import Dataset, Model, UserError, load
-from dist_vgg.data.shards import normalise
-from dist_vgg.evaluate import load_network
+from dist_vgg.data.samples import normalise
 from dist_vgg.kernels import reference as F
 from dist_vgg.state.checkpoint import load_weights
+from dist_vgg.training.pretrained import load_network
 
 
 @pytest.fixture(scope="module")
