@@ -27,7 +27,7 @@ def test_every_option_of_training_is_there() -> None:
     assert "`sgd`, `adam`, `adagrad`" in page
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS.values())
 def test_the_parser_of_each_command_is_found(command: str) -> None:
     parser = parser_of(command)
     assert isinstance(parser, argparse.ArgumentParser)
@@ -36,7 +36,7 @@ def test_the_parser_of_each_command_is_found(command: str) -> None:
 
 def test_the_page_of_commands_has_all_options() -> None:
     page = all_commands()
-    for command in COMMANDS:
+    for command in COMMANDS.values():
         assert f"\n## {command.rpartition('.')[2]}\n" in page
     for words in ("--resume [yes|if-any]", "-n N", "--vary NAME=X,Y", "IMAGE ...", "--step N"):
         assert f"{{option}} {words}\n" in page
