@@ -8,8 +8,8 @@ from dist_vgg.mpi.command import run_command
 from dist_vgg.training.trainer import Trainer
 
 
-def trainer(*arguments: Any) -> Trainer:
-    return Trainer(*arguments, exchange=Naive)
+def trainer(*arguments: Any, **options: Any) -> Trainer:
+    return Trainer(*arguments, **options, exchange=Naive)
 
 
 train.Trainer = trainer  # type: ignore[assignment, misc]
