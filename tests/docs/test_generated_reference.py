@@ -22,7 +22,8 @@ def test_every_option_of_training_is_there() -> None:
     page = train_options()
     for f in fields(TrainConfig):
         assert len(re.findall(rf"{{option}} {flag(f.name)}[ ,]", page)) == 1
-    assert "````{option} --micro-batch N\nSamples of each shard in a step.\n\nDefault: `4`" in page
+    about = "Samples that each shard contributes to a step."
+    assert f"````{{option}} --micro-batch N\n{about}\n\nDefault: `4`" in page
     assert "--audit, --no-audit\n" in page
     assert "`sgd`, `adam`, `adagrad`" in page
 
