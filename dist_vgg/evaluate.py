@@ -26,7 +26,7 @@ from dist_vgg.data.samples import SPLITS, Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import collective_errors, require_same
 from dist_vgg.mpi.command import run_command
-from dist_vgg.network.layers import Sequential
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.runs.fields import LARGEST, flag
 from dist_vgg.state.checkpoint import Weights, load_weights, weights_in
 from dist_vgg.training.pretrained import load_network

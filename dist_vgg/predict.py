@@ -23,7 +23,7 @@ from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import light_on_dark, read_picture
 from dist_vgg.data.samples import normalise
 from dist_vgg.kernels import reference as F
-from dist_vgg.network.layers import Sequential
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.state.checkpoint import Weights, load_weights
 from dist_vgg.training.pretrained import load_network
 

@@ -10,7 +10,7 @@ from math import prod
 
 from dist_vgg.base.command_line import Parser, run_alone
 from dist_vgg.base.errors import UserError
-from dist_vgg.network.layers import Sequential
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import STRIDE, vgg16
 
 FLOAT_BYTES = 4
