@@ -28,7 +28,7 @@ from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, barrier, bca
 from dist_vgg.mpi.command import run_command
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.runs.folder import describe_machine
+from dist_vgg.runs.provenance import describe_machine
 from dist_vgg.training.checkpointing import keep_standby
 from dist_vgg.training.records import peak_memory
 from dist_vgg.training.scoring import BATCH
