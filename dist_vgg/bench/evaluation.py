@@ -20,7 +20,8 @@ from dist_vgg.bench.options import (
 )
 from dist_vgg.bench.random_trainer import MEAN, STD, random_samples
 from dist_vgg.bench.report import Report
-from dist_vgg.data.shards import hosted, normalise
+from dist_vgg.data.samples import normalise
+from dist_vgg.data.shards import hosted
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.training.scoring import BATCH

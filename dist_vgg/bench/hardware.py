@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.runs.folder import describe_machine
+from dist_vgg.runs.provenance import describe_machine
 
 if TYPE_CHECKING:
     from mpi4py import MPI

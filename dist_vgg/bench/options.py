@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.runs.config import CONVOLUTIONS, LARGEST, RATES, TrainConfig
+from dist_vgg.runs.config import CONVOLUTIONS, RATES, TrainConfig
+from dist_vgg.runs.fields import LARGEST
 
 LARGEST_SIDE = 1 << 15  # of matrices to multiply: three of them take 12 GiB
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dist_vgg.base.random import generator
-from dist_vgg.data.shards import Samples, SetInfo, hosted
+from dist_vgg.data.samples import Samples
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import hosted
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.training.checkpointing import keep_standby

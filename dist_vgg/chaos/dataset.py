@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from dist_vgg.chaos.plan import Scale
-from dist_vgg.data.shards import Samples, SetInfo, pixel_statistics, set_digest, write_shard
+from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import write_shard
 
 SHARDS = 8
 

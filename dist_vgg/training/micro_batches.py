@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dist_vgg.data.batches import Batches, Prefetcher
-from dist_vgg.data.shards import Samples, SetInfo, normalise
+from dist_vgg.data.samples import Samples, normalise
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels import reference as F
 from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.network.layers import Sequential, StepKey

@@ -8,11 +8,14 @@ import numpy as np
 
 from dist_vgg.base import machine
 from dist_vgg.data.batches import Batches
-from dist_vgg.data.shards import Samples, SetInfo, hosted
+from dist_vgg.data.samples import Samples
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import hosted
 from dist_vgg.mpi.collectives import allreduce_sum, require_same
 from dist_vgg.mpi.command import program_facts
 from dist_vgg.network.layers import Sequential
-from dist_vgg.runs.config import TrainConfig, flag
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.fields import flag
 from dist_vgg.state.checksums import Cells
 from dist_vgg.training.schedules import Schedule, scaled_lr, schedule
 
