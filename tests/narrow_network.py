@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from dist_vgg.network.layers import Sequential, StepKey
+from dist_vgg.network.layers import StepKey
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import initialise, vgg16
 
 KEY = StepKey(0, 0, np.array([1, 2]))

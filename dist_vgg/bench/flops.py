@@ -5,7 +5,8 @@ They are those of the direct convolution, two for each multiply-add, whatever ke
 
 from math import prod
 
-from dist_vgg.network.layers import Layer, Sequential, Shape
+from dist_vgg.network.layers import Layer, Shape
+from dist_vgg.network.sequential import Sequential
 
 
 def layer_flops(layer: Layer, output: Shape) -> tuple[int, int]:

@@ -7,7 +7,8 @@ recognition", ICLR 2015, configuration D.
 import numpy as np
 
 from dist_vgg.base.random import generator
-from dist_vgg.network.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU, Sequential
+from dist_vgg.network.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU
+from dist_vgg.network.sequential import Sequential
 
 # Filters of the 3x3 convolutions in each block; a 2x2 max-pool closes the block.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

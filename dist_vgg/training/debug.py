@@ -4,7 +4,8 @@ import numpy as np
 
 from dist_vgg.base.errors import Diverged
 from dist_vgg.kernels import reference as F
-from dist_vgg.network.layers import Sequential, StepKey
+from dist_vgg.network.layers import StepKey
+from dist_vgg.network.sequential import Sequential
 
 
 class LayerMonitor:

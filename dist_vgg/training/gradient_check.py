@@ -6,7 +6,8 @@ import numpy as np
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.kernels import reference as F
-from dist_vgg.network.layers import Sequential, Slot, StepKey
+from dist_vgg.network.layers import StepKey
+from dist_vgg.network.sequential import Sequential, Slot
 
 # Lengths of a finite-difference step, in float64. A kink of a rectifier between the two points
 # spoils one length and not a shorter one; a wrong gradient is wrong at all of them.

@@ -9,9 +9,10 @@ from dist_vgg.data.samples import Samples, normalise
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels import reference as F
 from dist_vgg.mpi.collectives import allgather_text
-from dist_vgg.network.layers import Sequential, StepKey
+from dist_vgg.network.layers import StepKey
+from dist_vgg.network.sequential import Sequential
+from dist_vgg.runs.clock import Clock
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.runs.log import Clock
 from dist_vgg.training.debug import LayerMonitor, first_nonfinite
 
 if TYPE_CHECKING:

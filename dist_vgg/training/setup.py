@@ -13,7 +13,7 @@ from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import hosted
 from dist_vgg.mpi.collectives import allreduce_sum, require_same
 from dist_vgg.mpi.command import program_facts
-from dist_vgg.network.layers import Sequential
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.fields import flag
 from dist_vgg.state.checksums import Cells

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dist_vgg.network.layers import Slot
+from dist_vgg.network.sequential import Slot
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS
 from dist_vgg.training import optim

@@ -10,7 +10,8 @@ from dist_vgg.kernels import reference as F
 from dist_vgg.kernels import winograd
 from dist_vgg.kernels import winograd_transforms as transforms
 from dist_vgg.network import layers
-from dist_vgg.network.layers import Conv, Sequential, StepKey
+from dist_vgg.network.layers import Conv, StepKey
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import initialise, vgg16
 
 KEY = StepKey(0, 0, np.arange(1))
