@@ -79,10 +79,12 @@ class _Affine(Layer):
 
 
 class Conv(_Affine):
-    """3x3 convolution, (N,H,W,C) to (N,H,W,F), with a rectifier if `relu` is set.
+    """3x3 convolution that keeps the size of the image, with a rectifier if `relu` is set.
 
     The rectifier works on what the convolution has just written, while it is in the cache.
     """
+
+    # x is (N,H,W,C), y is (N,H,W,F), w is (3,3,C,F), b is (F,)
 
     kind = "conv"
 
@@ -123,7 +125,9 @@ class Conv(_Affine):
 
 
 class Linear(_Affine):
-    """Fully connected layer, (N,C) to (N,F)."""
+    """Fully connected layer."""
+
+    # x is (N,C), y is (N,F), w is (C,F), b is (F,)
 
     kind = "fc"
 
@@ -157,7 +161,9 @@ class ReLU(Layer):
 
 
 class MaxPool(Layer):
-    """2x2 max-pooling, (N,H,W,C) to (N,H/2,W/2,C)."""
+    """2x2 max-pooling."""
+
+    # x is (N,H,W,C), y is (N,H/2,W/2,C)
 
     kind = "pool"
 
@@ -189,7 +195,9 @@ class Flatten(Layer):
 
 
 class Dropout(Layer):
-    """Dropout of (N,C); a sample's mask depends on seed, layer, step and sample id only."""
+    """Dropout, whose mask for a sample depends on seed, layer, step and sample id only."""
+
+    # x, y and keep (bool) are (N,C)
 
     def __init__(self, name: str, rate: float) -> None:
         super().__init__(name)
