@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 BATCH = 32  # images at a time; a constant, since BLAS may round differently for other shapes
-Moves = Sequence[tuple[int, int]]  # rows down, columns to the right
+Shifts = Sequence[tuple[int, int]]  # rows down, columns to the right
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Score:
         return self.right / self.total
 
 
-def around(pixels: int) -> Moves:
-    """No move, and the eight moves by so many pixels to the sides and corners."""
+def shifts_by(pixels: int) -> Shifts:
+    """No shift, and the eight shifts by so many pixels to the sides and corners."""
     steps = (0, pixels, -pixels)
     return [(down, right) for down in steps for right in steps] if pixels else [(0, 0)]
 
@@ -54,13 +54,13 @@ def score(
     std: float,
     classes: int,
     comm: "MPI.Intracomm",
-    moves: Moves = ((0, 0),),
+    shifts: Shifts = ((0, 0),),
     done: Callable[[int], object] = lambda count: None,
 ) -> Score:
     """Score a bound network on a data set; every rank gives the shards that it hosts.
 
-    `mean` and `std` are those that the network was trained with. With several `moves`, average the
-    predicted probabilities over the image moved by each. Every rank returns the same score, which
+    `mean` and `std` are those that the network was trained with. With several `shifts`, average the
+    predicted probabilities over the image shifted by each. Every rank returns the same score, which
     does not depend on the number of ranks. Calls `done` with the size of each finished batch.
     """
     confusion = np.zeros((classes, classes))
@@ -68,7 +68,7 @@ def score(
     for index, samples in shards.items():
         for start in range(0, len(samples), BATCH):
             part = samples[start : start + BATCH]
-            images = (normalise(moved(part.pixels, *move), mean, std) for move in moves)
+            images = (normalise(shifted(part.pixels, *shift), mean, std) for shift in shifts)
             logits = averaged([net.forward(x) for x in images])
             np.add.at(confusion, (part.labels, logits.argmax(axis=1)), 1)
             losses[index] += F.cross_entropy(logits, part.labels, 1)[0].sum(dtype=np.float64)
@@ -88,8 +88,8 @@ def averaged(several: Sequence[np.ndarray]) -> np.ndarray:
     return np.logaddexp.reduce(logs, axis=0) - np.float32(np.log(len(several)))
 
 
-def moved(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
-    """Images moved by whole pixels, fewer than a side; pixels from outside are 0."""
+def shifted(pixels: np.ndarray, down: int, right: int) -> np.ndarray:
+    """Images shifted by whole pixels, fewer than a side; pixels from outside are 0."""
     # pixels and the result are (N,H,W,C)
     height, width = pixels.shape[1:3]
     result = np.zeros_like(pixels)
