@@ -7,8 +7,8 @@ import inspect
 PUBLIC = (
     "dist_vgg.state.checkpoint.load_weights",
     "dist_vgg.state.checkpoint.Weights",
-    "dist_vgg.evaluate.load_network",
-    "dist_vgg.data.shards.normalise",
+    "dist_vgg.training.pretrained.load_network",
+    "dist_vgg.data.samples.normalise",
 )
 
 
@@ -22,7 +22,7 @@ def public_names() -> list[str]:
 def api() -> str:
     """A block for each public name: its signature and what it says of itself."""
     parts = []
-    own_page = "" if hasattr(importlib.import_module("dist_vgg"), "__all__") else "\n   :no-index:"
+    own_page = "\n   :no-index:" if public_names() == list(PUBLIC) else ""
     for full in public_names():
         module, _, name = full.rpartition(".")
         thing = getattr(importlib.import_module(module), name)
