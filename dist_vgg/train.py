@@ -24,15 +24,10 @@ from dist_vgg.mpi.command import run_command
 from dist_vgg.recovery.host_memory import make_room
 from dist_vgg.recovery.resume import Found, find_state
 from dist_vgg.recovery.watchdog import watched
+from dist_vgg.runs.compatibility import check_held_out, check_resumed, stored_options
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.fields import flag
-from dist_vgg.runs.folder import (
-    check_held_out,
-    check_resumed,
-    choose_folder,
-    run_name,
-    stored_options,
-)
+from dist_vgg.runs.folder import choose_folder, run_name
 from dist_vgg.runs.options import train_parser
 from dist_vgg.runs.recipes import read_toml
 from dist_vgg.state.standby import tidied

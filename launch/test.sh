@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Run lint and every test, those under mpirun included. It makes .venv where there is none.
 #
-#   launch/test.sh                       everything
-#   launch/test.sh tests/test_vgg.py     lint, and the tests of one file
+#   launch/test.sh                       everything, several tests side by side
+#   launch/test.sh -m "not processes"    lint, and the tests that start no process: a minute's work
+#   launch/test.sh tests/exchange        lint, and the tests of one room
 #   launch/test.sh -k resume             lint, and the tests whose name has this word
+#   launch/test.sh -n 0                  everything, one test after the other
 #
-# Arguments go to pytest; its own options are shown by python -m pytest --help.
+# Arguments go to pytest; its own options are shown by python -m pytest --help. The tests of a
+# single file run one after the other.
 #
 # Environment variables:
 #   PYTHON    the Python that makes .venv, 3.10 or newer (default: python3)
@@ -13,8 +16,16 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 make_environment mpich,digits,test "$@"
 
+# One more than there are cores, since tests also wait: for a stall, a signal or a disk.
+side_by_side=(-n $(($(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal)
+for word in "$@"; do
+    if [[ $word == *.py || $word == *.py::* ]]; then
+        side_by_side=()
+    fi
+done
+
 ruff format --check .
 ruff check .
 mypy
 lint-imports
-python -m pytest "$@"
+python -m pytest ${side_by_side[@]+"${side_by_side[@]}"} "$@"

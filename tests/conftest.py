@@ -1,10 +1,17 @@
 """What several test files share."""
 
+import inspect
 import signal
+import uuid
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+import shared_memory
 from idx import ArrayDict, tiny_arrays
 from launcher import field, train
 from training import EPOCHS, SMALL
@@ -22,6 +29,46 @@ from dist_vgg.state.checkpoint import load_weights
 # inherits that. The commands under test are to be interrupted all the same.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+STARTERS = ("subprocess", "dist_vgg.bench.__main__")  # modules
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start processes, by themselves or with a fixture."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            fixtures = item._fixtureinfo.name2fixturedefs.values()
+            used = [item.function, *(found[-1].func for found in fixtures)]
+            if any(starts_processes(inspect.unwrap(function)) for function in used):
+                item.add_marker("processes")
+
+
+@cache
+def starts_processes(function: Callable[..., Any]) -> bool:
+    """Whether a function of the tests, or one that it calls, uses what starts processes."""
+    code = getattr(function, "__code__", None)
+    if code is None or not in_tests(code.co_filename):
+        return False
+    names = names_in(code)
+    found = [function.__globals__[name] for name in names if name in function.__globals__]
+    for module in [thing for thing in found if isinstance(thing, ModuleType)]:
+        if module.__name__ in STARTERS:
+            return True
+        if in_tests(getattr(module, "__file__", None) or ""):
+            found += [vars(module)[name] for name in names if name in vars(module)]
+    called = (thing for thing in found if isinstance(thing, FunctionType) and thing != function)
+    return any(map(starts_processes, called))
+
+
+def in_tests(path: str) -> bool:
+    return Path(path).is_relative_to(Path(__file__).parent)
+
+
+def names_in(code: CodeType) -> set[str]:
+    """The names of globals and attributes in a function, and in those inside it."""
+    inner = (thing for thing in code.co_consts if isinstance(thing, CodeType))
+    return set(code.co_names).union(*map(names_in, inner))
 
 
 @pytest.fixture
@@ -53,6 +100,17 @@ def shm_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Don't wait for the disk: many small shards would take seconds."""
     monkeypatch.setattr(files, "fsync", lambda path: None)
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[Path]]:
+    """The files in /dev/shm that the processes of this test have used so far."""
+    if not shared_memory.SHM.is_dir():
+        pytest.skip("needs Linux's /dev/shm")
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv("TEST_MEMORY", mark)
+    with shared_memory.watched(mark) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from dist_vgg.state.replica import Replica
 class ReplicaAudit(Audit):
     """Checksums of a node's replica and of the summed gradient, in tables that its ranks share.
 
-    All methods that end in `_all`, and `share`, are collective: every rank calls them.
+    `note_all` and `share` are collective: every rank calls them at the same time.
     """
 
     def __init__(

@@ -40,7 +40,8 @@ def fold(blocks: dict[Block, T], shards: int, add: Callable[[T, T], object]) -> 
 class LocalTree:
     """Sums one rank's micro-batches as they come, in as few vectors as the tree allows.
 
-    A rank that hosts n neighbouring shards needs at most log2(n) + 1 vectors, not n.
+    A rank that hosts n neighbouring shards needs no more than 2 log2(n) + 1 vectors, not n, and
+    log2(n) + 1 where they make a whole branch.
     """
 
     def __init__(self, shards: int) -> None:

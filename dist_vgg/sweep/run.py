@@ -8,8 +8,9 @@ from typing import Any
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.dataset import open_set
 from dist_vgg.data.set_info import SetInfo
+from dist_vgg.runs.compatibility import stored_options
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.runs.folder import holds_steps, stored_options
+from dist_vgg.runs.folder import holds_steps
 from dist_vgg.sweep.variants import Variant, label
 
 TEST_SCORE, HELD_OUT_SCORE = "score.json", "held-out.json"  # of evaluate, in the run's folder

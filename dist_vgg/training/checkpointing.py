@@ -1,9 +1,7 @@
-"""What a checkpoint holds of a training, how one goes on from it, and when to write the next."""
+"""What a checkpoint holds of a training, and how one goes on from it."""
 
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,23 +16,6 @@ from dist_vgg.training.validation import Best
 
 if TYPE_CHECKING:
     from dist_vgg.training.trainer import Trainer
-
-
-@dataclass
-class Saves:
-    """When checkpoints were written, and whether --checkpoint-minutes are over."""
-
-    minutes: float  # between two of them; 0: the clock asks for none
-    step: int = 0  # the last one that is on disk; before the first step nothing can be lost
-    _tried: float = field(default_factory=time.monotonic)
-
-    def due(self) -> bool:
-        """Whether the last try was so many minutes ago."""
-        return self.minutes > 0 and time.monotonic() - self._tried >= 60 * self.minutes
-
-    def trying(self) -> None:
-        """Note a try, whatever comes of it: a full disk is not to be tried at every step."""
-        self._tried = time.monotonic()
 
 
 def header(trainer: "Trainer") -> dict[str, Any]:

@@ -12,14 +12,14 @@ from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.network.vgg import initialise, vgg16
+from dist_vgg.runs.clock import Clock
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.runs.log import Clock
 from dist_vgg.training.agree import Agreement, agree
-from dist_vgg.training.checkpointing import Saves
 from dist_vgg.training.divergence import exploded
 from dist_vgg.training.micro_batches import MicroBatches
 from dist_vgg.training.optim import AVERAGE
 from dist_vgg.training.records import EpochSums, Totals, digests, speed
+from dist_vgg.training.saves import Saves
 from dist_vgg.training.setup import (
     layer_starts,
     learning_rate,

@@ -4,7 +4,7 @@ import argparse
 import importlib
 import re
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 from unittest import mock
 
@@ -30,12 +30,7 @@ class _Captured(BaseException):
 
 def all_commands() -> str:
     """A chapter for each command: what it is for, how to call it, and its options."""
-    return "\n\n".join(chapter(name) for name in commands()) + "\n"
-
-
-def commands() -> list[str]:
-    """The modules that `python -m` takes, as `python -m dist_vgg` lists them."""
-    return list(COMMANDS.values() if isinstance(COMMANDS, Mapping) else COMMANDS)
+    return "\n\n".join(chapter(name) for name in COMMANDS.values()) + "\n"
 
 
 def chapter(command: str) -> str:

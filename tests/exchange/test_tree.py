@@ -71,9 +71,10 @@ def test_a_plan_has_what_remains_of_a_ranks_shards(shards: int, data: st.DataObj
     for rank, tree in enumerate(trees):
         mine = hosted(shards, ranks, rank)
         # The last shard's gradient is not added yet, so that it can be sent while it comes.
-        assert remaining(tree.blocks, shards) == remaining([(0, i) for i in mine], shards)
+        alone = remaining([(0, i) for i in mine], shards)
+        assert set(remaining(tree.blocks, shards)) == set(alone)
         assert sorted(set(tree.blocks.values())) == sorted(tree.blocks.values())
-        assert tree.vectors <= len(mine).bit_length() + 1
+        assert tree.vectors <= 2 * len(mine).bit_length() - 1  # 2 log2(n) + 1
     everything = [block for tree in trees for block in tree.blocks]
     assert remaining(everything, shards) == [((shards - 1).bit_length(), 0)]
     assert first(everything)[1] == 0

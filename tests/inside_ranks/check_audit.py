@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exchanges import COUNT, comm, opened, plain_sum, step
+from exchanges import COUNT, RUN, comm, opened, plain_sum, step
 
 from dist_vgg.base.errors import RankError
 from dist_vgg.mpi.collectives import barrier
-from dist_vgg.recovery.resume import FIELDS, recall
+from dist_vgg.recovery.host_memory import HEADER_FIELDS, load_from_memory
 from dist_vgg.state import shm
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.mpi
 
 
 def test_every_rank_has_the_checksums_of_whole_vectors(kind: str) -> None:
-    with opened(kind, state=["momentum"], run="tested", audited=True) as route:
+    with opened(kind, state=["momentum"], run=RUN, audited=True) as route:
         audit = route.audit
         assert audit
         route.audit.note_all()
@@ -34,7 +34,7 @@ def test_every_rank_has_the_checksums_of_whole_vectors(kind: str) -> None:
 
 @pytest.mark.parametrize("name", [PARAMETERS, "momentum", GRADIENT])
 def test_a_flipped_bit_is_noticed_by_the_rank_that_has_it(kind: str, name: str) -> None:
-    with opened(kind, state=["momentum"], run="tested", audited=True) as route:
+    with opened(kind, state=["momentum"], run=RUN, audited=True) as route:
         assert route.audit
         route.audit.note_all()
         step(route, 0)
@@ -53,7 +53,7 @@ def test_a_flipped_bit_is_noticed_by_the_rank_that_has_it(kind: str, name: str) 
 
 
 def test_a_copy_of_another_nodes_parameters_is_checked(kind: str) -> None:
-    with opened(kind, state=["momentum"], run="tested", audited=True) as route:
+    with opened(kind, state=["momentum"], run=RUN, audited=True) as route:
         assert route.audit
         route.audit.note_all()
         step(route, 0)
@@ -70,8 +70,8 @@ def test_a_copy_of_another_nodes_parameters_is_checked(kind: str) -> None:
 
 @pytest.mark.parametrize("later", [0, 1])
 def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
-    header = dict.fromkeys(FIELDS, "") | {"folder": str(Path.cwd().resolve())}
-    with opened(kind, state=["momentum"], run="tested", audited=True) as route:
+    header = dict.fromkeys(HEADER_FIELDS, "") | {"folder": str(Path.cwd().resolve())}
+    with opened(kind, state=["momentum"], run=RUN, audited=True) as route:
         audit = route.audit
         assert audit
         route.audit.note_all()
@@ -81,7 +81,7 @@ def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
                 audit.commit(header | dict(step=number + 1))
             barrier(comm)
         # The third step has gone over the first, and was never marked.
-        state = recall(comm, "tested", Path.cwd(), later)
+        state = load_from_memory(comm, RUN, Path.cwd(), later)
         assert (state is not None) == (comm.rank == 0)
         if state:
             assert state.step == 2
@@ -89,14 +89,14 @@ def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
             assert np.array_equal(state.params, -expected)
             assert np.array_equal(state.state["momentum"], expected)
         barrier(comm)
-        assert recall(comm, "tested", Path.cwd(), 3) is None
-        assert recall(comm, "another", Path.cwd(), 0) is None
+        assert load_from_memory(comm, RUN, Path.cwd(), 3) is None
+        assert load_from_memory(comm, "another", Path.cwd(), 0) is None
         barrier(comm)
         route.replica.swap()
         if comm.rank == 0:
             route.params.view(np.uint32)[7] ^= 1 << 3
         barrier(comm)
-        assert recall(comm, "tested", Path.cwd(), 0) is None
+        assert load_from_memory(comm, RUN, Path.cwd(), 0) is None
         barrier(comm)
     barrier(comm)
-    assert not list(shm.folder().glob("tested-*"))
+    assert not list(shm.folder().glob(f"{RUN}-*"))

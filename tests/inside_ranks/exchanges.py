@@ -1,5 +1,6 @@
 """Exchanges on this job's ranks, and the plain sums that they are to agree with."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +20,7 @@ comm = MPI.COMM_WORLD
 
 COUNT = 70_001  # more than one bucket, and no multiple of anything
 SHARDS = 11
+RUN = f"tested-{os.getppid()}"  # which is mpirun's: other tests may be running
 CELLS = Cells(COUNT, Partition(COUNT, 1).grain, [1001, 40_000])
 
 Hosts = list[list[int]]  # the shards of each rank

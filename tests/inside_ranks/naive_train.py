@@ -1,16 +1,11 @@
 """dist_vgg.train with the naive exchange in place of the routes; run under mpirun."""
 
-from typing import Any
+from functools import partial
 
 from dist_vgg import train
 from dist_vgg.exchange.naive import Naive
 from dist_vgg.mpi.command import run_command
 from dist_vgg.training.trainer import Trainer
 
-
-def trainer(*arguments: Any) -> Trainer:
-    return Trainer(*arguments, exchange=Naive)
-
-
-train.Trainer = trainer  # type: ignore[assignment, misc]
+train.Trainer = partial(Trainer, exchange=Naive)  # type: ignore[assignment, misc]
 run_command("dist_vgg.train", train.main)

@@ -11,8 +11,6 @@ import pytest
 from launcher import one_line, train
 from training import EPOCHS, INSIDE, SHM, SMALL, memory_of, outcome, struck, wait_for_step
 
-from dist_vgg.state import shm
-
 
 def test_killed_rank_ends_the_job_and_resume_works(
     data: Path, tmp_path: Path, reference: Path
@@ -57,10 +55,10 @@ def test_struck_and_resumed_is_never_struck(
     data: Path,
     tmp_path: Path,
     reference: Path,
+    memory: set[Path],
 ) -> None:
     folder = tmp_path / "run"
     run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, *options)
-    before = set(SHM.glob("*"))
     status, output, errors = struck(ranks, fault, *run)
     if "flip" in fault:
         assert status == 72, output + errors
@@ -72,7 +70,8 @@ def test_struck_and_resumed_is_never_struck(
     else:
         assert status != 0
         assert "Traceback" not in errors
-    assert not [path for path in set(SHM.glob("*")) - before if path != shm.folder()]
+    assert memory
+    assert not [path for path in memory if path.parent == SHM and path.exists()]
     status, output, errors = train(later, "--resume", "--out", folder)
     assert status == 0, errors
     assert f"resumed at {resumed}" in output

@@ -19,11 +19,11 @@ import pytest
 from launcher import field, one_line, train
 from lies import say
 from threadpoolctl import threadpool_info
-from training import EPOCHS, INSIDE, SHM, SMALL, outcome, struck, wait_for_step
+from training import EPOCHS, INSIDE, SMALL, outcome, struck, wait_for_step
 
 from dist_vgg.base.errors import signal_name
-from dist_vgg.runs.log import SPANS, read_metrics
-from dist_vgg.state import shm
+from dist_vgg.runs.clock import SPANS
+from dist_vgg.runs.log import read_metrics
 from dist_vgg.state.checkpoint import load_newest, load_weights, save_checkpoint
 
 
@@ -171,10 +171,11 @@ def test_a_batch_system_that_tells_everybody_is_heard_once(
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_ctrl_c_twice_leaves_nothing(ranks: int, data: Path, tmp_path: Path) -> None:
+def test_ctrl_c_twice_leaves_nothing(
+    ranks: int, data: Path, tmp_path: Path, memory: set[Path]
+) -> None:
     folder = tmp_path / "run"
     run = ("--data", data, "--out", folder, *SMALL, "--epochs", 99)
-    before = set(SHM.rglob("*"))
     process = launcher.start(ranks, INSIDE / "slow_train.py", *run)
     wait_for_step(folder, 2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
@@ -182,8 +183,8 @@ def test_ctrl_c_twice_leaves_nothing(ranks: int, data: Path, tmp_path: Path) -> 
     os.killpg(process.pid, signal.SIGINT)
     status, _, _ = launcher.finish(process, timeout=20)
     assert status != 0
-    left = [path for path in set(SHM.rglob("*")) - before if path != shm.folder()]
-    assert not left
+    assert memory
+    assert not [path for path in memory if path.exists()]
     assert not [path for path in folder.rglob("*") if path.name.endswith(".partial")]
 
 
@@ -246,9 +247,10 @@ def test_checkpoints_by_the_clock(data: Path, tmp_path: Path) -> None:
     assert len(list((folder / "checkpoints").iterdir())) == 6
 
 
-def test_a_second_signal_ends_at_once_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
+def test_a_second_signal_ends_at_once_and_leaves_nothing(
+    data: Path, tmp_path: Path, memory: set[Path]
+) -> None:
     folder = tmp_path / "run"
-    before = set(SHM.glob("*"))
     process = launcher.start(
         1, INSIDE / "slow_train.py", "--data", data, "--out", folder, *SMALL, "--epochs", 99
     )
@@ -259,7 +261,8 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing(data: Path, tmp_path: P
     status, _, errors = launcher.finish(process, timeout=30)
     assert status == 128 + signal.SIGTERM
     assert "Traceback" not in errors
-    assert set(SHM.glob("*")) <= before
+    assert memory
+    assert not [path for path in memory if path.exists()]
     assert not list(folder.glob("**/.*"))
 
 
