@@ -19,29 +19,18 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import check_writable, write_text
 from dist_vgg.base.progress import Progress
 from dist_vgg.data.batches import load_local
-from dist_vgg.data.shards import SPLITS, SetInfo, open_set
+from dist_vgg.data.dataset import open_set
+from dist_vgg.data.samples import SPLITS
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import collective_errors, require_same
 from dist_vgg.mpi.command import run_command
-from dist_vgg.network.layers import Sequential
-from dist_vgg.network.vgg import vgg16
-from dist_vgg.runs.config import LARGEST, flag
+from dist_vgg.runs.fields import LARGEST, flag
 from dist_vgg.state.checkpoint import Weights, load_weights, weights_in
+from dist_vgg.training.pretrained import load_network
 from dist_vgg.training.scoring import Score, around, score
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-
-def load_network(weights: Weights) -> Sequential:
-    """The network that the weights belong to, ready for forward passes."""
-    net = vgg16(**weights.network, dropout=0)
-    if weights.params.shape != (net.parameter_count,):
-        raise UserError(
-            f"the weights hold {weights.params.size} parameters and their network has "
-            f"{net.parameter_count}; name another file"
-        )
-    net.bind(weights.params, weights.params)
-    return net
 
 
 def line(score: Score, name: str, moves: int) -> str:

@@ -20,11 +20,11 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import check_writable, write_bytes
 from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import light_on_dark, read_picture
-from dist_vgg.data.shards import normalise
-from dist_vgg.evaluate import load_network
+from dist_vgg.data.samples import normalise
 from dist_vgg.kernels import reference as F
 from dist_vgg.network.layers import Sequential
 from dist_vgg.state.checkpoint import Weights, load_weights
+from dist_vgg.training.pretrained import load_network
 
 NO_DIGIT = "no digit found"
 CELL, GAP, LINE = 128, 8, 13  # of --show: pixels of a picture, between pictures, and of a line

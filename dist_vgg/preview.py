@@ -16,8 +16,11 @@ from dist_vgg.base.command_line import Parser, run_alone
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import check_writable, write_bytes
 from dist_vgg.data.augment import Augment
-from dist_vgg.data.shards import Samples, load_shard, open_set
-from dist_vgg.runs.config import TrainConfig, add_options, read_toml
+from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.data.samples import Samples
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.options import add_options
+from dist_vgg.runs.recipes import read_toml
 
 EPOCHS = 9  # columns after the first
 GAP, HEAD = 4, 14  # pixels between images, and for a heading

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from dist_vgg.base.command_line import Parser
 from dist_vgg.base.errors import RankError, UserError
 from dist_vgg.data.batches import load_local
-from dist_vgg.data.shards import open_set
+from dist_vgg.data.dataset import open_set
 from dist_vgg.mpi.collectives import collective_errors
 from dist_vgg.mpi.command import run_command
+from dist_vgg.runs.compatibility import check_resumed, stored_options
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.runs.folder import check_resumed, stored_options
 from dist_vgg.runs.log import read_metrics
 from dist_vgg.state.checkpoint import Checkpoint, load_newest
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS

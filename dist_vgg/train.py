@@ -16,21 +16,21 @@ from dist_vgg.base import signals
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import KILLED_BY, UserError
 from dist_vgg.data.batches import load_local
-from dist_vgg.data.shards import Samples, SetInfo, open_set
+from dist_vgg.data.dataset import open_set
+from dist_vgg.data.samples import Samples
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import bcast_text, collective_errors, require_same
 from dist_vgg.mpi.command import run_command
 from dist_vgg.recovery.host_memory import make_room
 from dist_vgg.recovery.resume import Found, find_state
 from dist_vgg.recovery.watchdog import watched
-from dist_vgg.runs.config import TrainConfig, flag, read_toml, train_parser
-from dist_vgg.runs.folder import (
-    check_held_out,
-    check_resumed,
-    choose_folder,
-    run_name,
-    stored_options,
-)
-from dist_vgg.state.replica import tidied
+from dist_vgg.runs.compatibility import check_held_out, check_resumed, stored_options
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.fields import flag
+from dist_vgg.runs.folder import choose_folder, run_name
+from dist_vgg.runs.options import train_parser
+from dist_vgg.runs.recipes import read_toml
+from dist_vgg.state.standby import tidied
 from dist_vgg.training.loop import begin, closing, debug_checks, train
 from dist_vgg.training.trainer import Trainer
 

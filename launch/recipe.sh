@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# From raw data to a number in the README: environment, data, training and evaluation of each seed.
+# From raw data to an accuracy in docs/results/: environment, data, training, evaluation of each seed.
 #
 #   launch/recipe.sh mnist-100      100 images, 5 seeds: half an hour
 #   launch/recipe.sh mnist-1000     1,000 images, 3 seeds: an hour
 #   launch/recipe.sh mnist-60000    all images, 1 seed: 2 hours and a quarter
 #
-# The times are of 2 cores as in the README. It may be stopped; the same command goes on. What it
+# The times are of 2 cores as there. It may be stopped; the same command goes on. What it
 # writes is in recipes/NAME.
 #
 # Options behind the name go to data_prep, e.g.

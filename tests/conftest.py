@@ -18,8 +18,12 @@ from launcher import field, train
 from training import EPOCHS, SMALL
 
 from data_prep import mnist
+from data_prep.idx import idx_sha256
 from dist_vgg.base import files
-from dist_vgg.data.shards import Samples, SetInfo, pixel_statistics, set_digest, write_shard
+from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import write_shard
+from dist_vgg.state import shm
 from dist_vgg.state.checkpoint import load_weights
 
 # A shell has the jobs that it starts in the background ignore Ctrl-C, and what they start
@@ -96,7 +100,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> ArrayDict:
     """60 + 20 random images that count as the genuine MNIST during the test."""
     arrays = tiny_arrays()
     for name, array in arrays.items():
-        monkeypatch.setitem(mnist.SHA256, name, mnist.idx_sha256(array))
+        monkeypatch.setitem(mnist.SHA256, name, idx_sha256(array))
     return arrays
 
 
@@ -107,6 +111,13 @@ def real_mnist() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real MNIST is not in {folder}")
     return folder
+
+
+@pytest.fixture
+def shm_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for /dev/shm during the test."""
+    monkeypatch.setattr(shm, "SHM", tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

@@ -37,15 +37,18 @@ import lies
 import numpy as np
 from PIL import Image
 
-from data_prep import mnist
+from data_prep import idx
 from dist_vgg.base import bounds, files
 from dist_vgg.base.errors import UserError
 from dist_vgg.data import digit, pictures, shards
+from dist_vgg.data.dataset import load_shard
 from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import read_image
-from dist_vgg.data.shards import Samples, SetInfo
-from dist_vgg.runs import config
-from dist_vgg.runs.config import TrainConfig, read_toml
+from dist_vgg.data.samples import Samples
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.runs import recipes
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.recipes import read_toml
 from dist_vgg.state import checkpoint
 from dist_vgg.state.checkpoint import (
     Checkpoint,
@@ -250,7 +253,7 @@ WEIGHTS = Weights(NETWORK, 33.3, 78.5, "mnist", "ab" * 32, 7, "cd" * 32, VECTOR)
 def idx_seeds(folder: Path) -> list[bytes]:
     """Images and labels."""
     images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    return [mnist.idx_bytes(images), mnist.idx_bytes(images[:0]), mnist.idx_bytes(images[0, 0])]
+    return [idx.idx_bytes(images), idx.idx_bytes(images[:0]), idx.idx_bytes(images[0, 0])]
 
 
 def write_idx(path: Path, seeds: list[bytes], rng: random.Random) -> None:
@@ -269,9 +272,9 @@ def write_idx(path: Path, seeds: list[bytes], rng: random.Random) -> None:
 def read_idx(path: Path) -> None:
     """As images and as labels."""
     try:
-        mnist.read_idx(path, 3)
+        idx.read_idx(path, 3)
     except UserError:
-        mnist.read_idx(path, 1)
+        idx.read_idx(path, 1)
 
 
 # TOML
@@ -414,7 +417,7 @@ READERS = {
             "train-00000-of-00001.h5",
         ),
         write_hdf5,
-        lambda path: shards.load_shard(path.parent, "train", 0, INFO),
+        lambda path: load_shard(path.parent, "train", 0, INFO),
     ),
     "checkpoint": Reader(
         "step-00000007.h5",
@@ -554,13 +557,13 @@ def cover(name: str, trials: int, seed: int) -> None:
         for module in (
             bounds,
             checkpoint,
-            config,
+            recipes,
             digit,
             files,
-            mnist,
+            idx,
             pictures,
             shards,
-            config.tomllib,
+            recipes.tomllib,
         ):
             for value in list(vars(module).values()):
                 if isinstance(value, FunctionType) and value.__module__.startswith(module.__name__):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import mnist
+from data_prep.idx import idx_bytes
 
 ArrayDict = dict[str, np.ndarray]
 
@@ -25,7 +26,7 @@ def write_files(folder: Path, arrays: ArrayDict, zipped: bool = True) -> Path:
     """Write arrays as IDX files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
-        data = mnist.idx_bytes(array)
+        data = idx_bytes(array)
         if zipped:
             (folder / f"{name}.gz").write_bytes(gzip.compress(data, 1))
         else:

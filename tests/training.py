@@ -8,7 +8,7 @@ from typing import Any
 import launcher
 
 from dist_vgg.runs.log import read_metrics
-from dist_vgg.state import replica
+from dist_vgg.state import shm
 from dist_vgg.state.checkpoint import load_weights
 
 SMALL = ("--width", 0.02, "--micro-batch", 3, "--warmup", 2, "--progress", "none")
@@ -43,4 +43,4 @@ def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:
 def memory_of(folder: Path) -> list[Path]:
     """What a run has left in shared memory."""
     name = json.loads((folder / "config.json").read_text())["run"]
-    return list(replica.folder().glob(f"{name}-*"))
+    return list(shm.folder().glob(f"{name}-*"))

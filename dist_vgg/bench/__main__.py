@@ -36,7 +36,8 @@ from dist_vgg.bench.report import (
     write_json,
 )
 from dist_vgg.bench.turns import Failed, interruptible, measure, worker
-from dist_vgg.runs.config import CONVOLUTIONS, LARGEST, RATES
+from dist_vgg.runs.config import CONVOLUTIONS, RATES
+from dist_vgg.runs.fields import LARGEST
 
 
 def main(argv: Sequence[str] | None = None) -> int:

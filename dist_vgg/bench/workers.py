@@ -21,12 +21,14 @@ from dist_vgg.base import machine
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.random import generator
 from dist_vgg.bench.kernels import Layers, network_flops
-from dist_vgg.data.shards import Samples, SetInfo, hosted, normalise
+from dist_vgg.data.samples import Samples, normalise
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import hosted
 from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, barrier, bcast_text
 from dist_vgg.mpi.command import run_command
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.runs.folder import describe_machine
+from dist_vgg.runs.provenance import describe_machine
 from dist_vgg.training.checkpointing import keep_standby
 from dist_vgg.training.records import peak_memory
 from dist_vgg.training.scoring import BATCH
@@ -113,6 +115,8 @@ def audit(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> di
 
     Also those of two whole steps, and of what is done for an audited one where none is computed.
     """
+    from dist_vgg.exchange.route import Route
+
     name = f"bench-{bcast_text(comm, uuid.uuid4().hex[:16])}"
     trainers = dict(
         both=_trainer(comm, shards, options, name),
@@ -132,7 +136,8 @@ def audit(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> di
             steps = [go(trainers["both"]) for _ in range(3)][1:]  # the first is to warm up
             for trainer in trainers.values():
                 trainer.micro_batches.gradient = lambda *rest: (0.0, 0)  # type: ignore[method-assign]
-                for vector in trainer.route._vectors[trainer.route.node.rank]:
+                assert isinstance(trainer.route, Route)
+                for vector in trainer.route.memory.mine:
                     vector[:] = 0  # or they would grow, added up in place again and again
                 go(trainer)
             seconds = [{key: go(one) for key, one in trainers.items()} for _ in range(repeat)]
@@ -214,7 +219,7 @@ def exchange(
     second, of as many ranks at once as there are cores: each adds two arrays into a third. All
     these arrays together have `stream` bytes.
     """
-    from dist_vgg.exchange.route import choose
+    from dist_vgg.exchange.placement import choose
 
     shards_of_rank = [[rank] for rank in range(comm.size)]
     kinds = ["flat"] + ["node"] * (choose(comm, "auto", count, shards_of_rank) == "node")
@@ -292,7 +297,8 @@ class _Routed(_Plain):
     def __init__(self, comm: "MPI.Intracomm", pattern: np.ndarray, kind: str) -> None:
         from dist_vgg.exchange.route import Route
 
-        self.route = Route(comm, kind, len(pattern), [[rank] for rank in range(comm.size)])
+        shards_of_rank = [[rank] for rank in range(comm.size)]
+        self.route = Route(comm, len(pattern), shards_of_rank, kind=kind)
         super().__init__(comm, pattern)
 
     def result(self) -> np.ndarray:

@@ -141,7 +141,7 @@ class Faulty:
             vector = route.params
         places = np.arange(len(vector))
         # A rank has all parameters for itself on the route "flat", and else what it owns.
-        alone = self.plan.fault.vector == "params" and route.node.size == 1
+        alone = self.plan.fault.vector == "params" and route.kind == "flat"
         if not alone:
             places = np.concatenate([places[lo:hi] for lo, hi in route.owned])
         place = places[int(self.plan.place * len(places))]

@@ -21,14 +21,9 @@ import numpy as np
 from dist_vgg.base.errors import UserError
 from dist_vgg.chaos.faults import ANY_STATUS, FLUSH, NOTHING, Plan, Scale
 from dist_vgg.chaos.faulty import FAULT, JOURNAL, STRUCK, ballast
-from dist_vgg.data.shards import (
-    Samples,
-    SetInfo,
-    pixel_statistics,
-    set_digest,
-    shard_path,
-    write_shard,
-)
+from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import shard_path, write_shard
 from dist_vgg.state.checkpoint import checkpoints, load_weights
 
 SHARDS = 8

@@ -1,5 +1,6 @@
-"""Images: the HDF5 shards, which samples make a step, augmentation, and pictures to predict.
+"""Images: data sets in HDF5 shards, the samples of a step, augmentation, pictures to predict.
 
-Plain integers say which shards a rank hosts; this room knows no MPI and no network. It uses
-`base`. Start with shards.py.
+This room knows no MPI and no network: plain integers say which shards a rank hosts. It uses
+`base`. Start with shards.py; dataset.py opens a folder of shards, batches.py says which samples
+make a step, and `normalise` (samples.py) turns pixels into the network's input.
 """

@@ -1,4 +1,4 @@
-"""Which samples a rank has, and which of them each shard brings to which step."""
+"""Which samples a rank holds, and which of them each shard contributes to a step."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,18 +11,21 @@ import numpy as np
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import RankError, UserError
 from dist_vgg.base.random import generator
-from dist_vgg.data.shards import Samples, SetInfo, hosted, load_shard, part_of
+from dist_vgg.data.dataset import load_shard
+from dist_vgg.data.samples import Samples
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import hosted, shard_limit
 
-# To multiply by an odd number modulo 2**64 loses no bit.
+# Multiplication by an odd number modulo 2**64 loses no bit.
 ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 
 
 def load_local(
     folder: str | Path, info: SetInfo, split: str, limit: int, ranks: int, rank: int
 ) -> dict[int, Samples]:
-    """The shards of a split that a rank hosts, cut to a limit on all of them together.
+    """Read the shards of a split that a rank hosts; `limit` counts the samples of all shards.
 
-    Raises UserError where there are more ranks than shards, or a shard can't be used.
+    Raises UserError where there are more ranks than shards, or a shard cannot be used.
     """
     if ranks > info.shards:
         raise UserError(
@@ -34,12 +37,12 @@ def load_local(
     shards = {}
     for index in hosted(info.shards, ranks, rank):
         samples = load_shard(folder, split, index, info)
-        shards[index] = samples[: part_of(limit, info.shards, index)]
+        shards[index] = samples[: shard_limit(limit, info.shards, index)]
     return shards
 
 
 def row_sums(pixels: np.ndarray, labels: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """A checksum of each sample that any one flipped bit changes: (n,) uint64.
+    """A checksum of each sample, (n,) uint64; any single flipped bit changes it.
 
     `pixels` is (n, ...) uint8, `labels` and `ids` are (n,).
     """
@@ -62,44 +65,46 @@ class Batches:
     ) -> None:
         """`shards` are those hosted here, `counts` the number of samples of every shard.
 
-        With `where`, a rank and its host for a message, a sample in memory is to stay as it is.
+        With `where`, which names this rank and its host, every sample is checked for flipped bits
+        whenever it is used.
         """
         self._shards, self._where = shards, where
-        self._sums = {index: _sums(samples) for index, samples in shards.items()} if where else {}
+        self._checksums = {i: _checksums(samples) for i, samples in shards.items()} if where else {}
         self._counts = counts
-        self._size = micro_batch
+        self._micro_batch = micro_batch
         self._seed = seed
         self._orders: dict[tuple[int, int], np.ndarray] = {}
-        self.steps_per_epoch = -(-int(counts.max()) // self._size)
+        self.steps_per_epoch = -(-int(counts.max()) // self._micro_batch)
 
     @property
     def samples(self) -> int:
-        """Samples of all shards together: an epoch."""
+        """Number of samples in an epoch: those of all shards."""
         return int(self._counts.sum())
 
     def position(self, step: int) -> tuple[int, int]:
-        """The epoch of a step, and its number within the epoch; both from 0."""
+        """The epoch of a step, and the step's number within it; both count from 0."""
         return divmod(step, self.steps_per_epoch)
 
     def global_size(self, step: int) -> int:
-        """Samples in the micro-batches of all shards together."""
+        """Number of samples in the global batch: the micro-batches of all shards."""
         _, index = self.position(step)
-        return int(np.clip(self._counts - index * self._size, 0, self._size).sum())
+        return int(np.clip(self._counts - index * self._micro_batch, 0, self._micro_batch).sum())
 
     def micro_batch(self, shard: int, step: int) -> Samples:
-        """The samples of one shard for one step; none where the shard has run out.
+        """The samples that a shard contributes to a step; none once the shard has run out.
 
-        Raises RankError where one of them is no longer what was read.
+        Raises RankError where a sample has changed in memory since it was read.
         """
         epoch, index = self.position(step)
         if (shard, epoch) not in self._orders:
             self._orders = {k: v for k, v in self._orders.items() if k[0] != shard}
             shuffle = generator(self._seed, "order", epoch, shard)
             self._orders[shard, epoch] = shuffle.permutation(len(self._shards[shard]))
-        rows = self._orders[shard, epoch][index * self._size : (index + 1) * self._size]
+        first = index * self._micro_batch
+        rows = self._orders[shard, epoch][first : first + self._micro_batch]
         samples = self._shards[shard][rows]
-        if self._sums:
-            wrong = _sums(samples) != self._sums[shard][rows]
+        if self._checksums:
+            wrong = _checksums(samples) != self._checksums[shard][rows]
             if wrong.any():
                 raise RankError(
                     f"step {step + 1}: sample {samples.ids[wrong.argmax()]} of shard {shard} on "
@@ -111,23 +116,23 @@ class Batches:
 
 
 class Prefetcher:
-    """A thread that reads the next micro-batch while the network computes on this one."""
+    """Reads the next micro-batch in a thread while the network computes on the current one."""
 
     def __init__(self, read: Callable[[int, int], Any]) -> None:
-        """`read` gives what belongs to a shard and a step; it is called in the thread only."""
+        """`read(shard, step)` runs in the thread only."""
         self._read = read
         self._thread = ThreadPoolExecutor(1, "reader")
-        self._next: tuple[tuple[int, int], Future[Any]] | None = None
+        self._ahead: tuple[tuple[int, int], Future[Any]] | None = None  # (shard, step), its result
 
     def __call__(self, shard: int, step: int, then: tuple[int, int] | None = None) -> Any:
-        """What was read for a shard and step, or what reading raised; begin with `then`."""
-        place = shard, step
-        if self._next is None or self._next[0] != place:
-            self._next = place, self._thread.submit(self._read, *place)
-        found = self._next[1].result()
-        self._next = (then, self._thread.submit(self._read, *then)) if then else None
+        """The result of `read(shard, step)`, or its exception; starts reading `then` meanwhile."""
+        wanted = shard, step
+        if self._ahead is None or self._ahead[0] != wanted:
+            self._ahead = wanted, self._thread.submit(self._read, *wanted)
+        found = self._ahead[1].result()
+        self._ahead = (then, self._thread.submit(self._read, *then)) if then else None
         return found
 
 
-def _sums(samples: Samples) -> np.ndarray:
+def _checksums(samples: Samples) -> np.ndarray:
     return row_sums(samples.pixels, samples.labels, samples.ids)

@@ -67,10 +67,10 @@ def without_ground(levels: np.ndarray) -> tuple[np.ndarray, float]:
         mean = box_sum(rest * near, radius) / np.maximum(count, 1)
         rest = rest - mean * (count > 0.1 * box_sum(every, radius))
         near = close(rest, near)
-    if spread(rest[near]) > 3:  # strokes survive the mean over 3x3 pixels, and most noise doesn't
+    if rms(rest[near]) > 3:  # strokes survive the mean over 3x3 pixels, and most noise doesn't
         rest = box_sum(rest, 1) / box_sum(every, 1)
         near = close(rest, near)
-    return rest, spread(rest[near])
+    return rest, rms(rest[near])
 
 
 def threshold(levels: np.ndarray) -> int:
@@ -84,11 +84,11 @@ def threshold(levels: np.ndarray) -> int:
 
 def close(rest: np.ndarray, near: np.ndarray) -> np.ndarray:
     """The pixels that differ no more than usual from the ground, as far as it is known."""
-    return np.abs(rest) <= max(2 * spread(rest[near]), FAINT)
+    return np.abs(rest) <= max(2 * rms(rest[near]), FAINT)
 
 
-def spread(rest: np.ndarray) -> float:
-    """The standard deviation from zero."""
+def rms(rest: np.ndarray) -> float:
+    """The root mean square."""
     return float(np.sqrt(np.mean(rest**2))) if rest.size else 0.0
 
 

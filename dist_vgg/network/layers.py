@@ -41,7 +41,7 @@ class Slot:
 
 Shape = tuple[int, ...]  # of one sample: (H,W,C), or (C,) after flattening
 Watch = Callable[[str, str, np.ndarray], None]  # ("forward" | "backward", layer, array)
-GradReady = Callable[[int, int], None]  # the slice of the flat gradient that is finished
+OnSlice = Callable[[int, int], None]  # a slice that forward needs, or backward has finished
 
 
 class Layer:
@@ -267,18 +267,23 @@ class Sequential:
             )
 
     def forward(
-        self, x: np.ndarray, key: StepKey | None = None, watch: Watch | None = None
+        self,
+        x: np.ndarray,
+        key: StepKey | None = None,
+        watch: Watch | None = None,
+        need: OnSlice | None = None,
     ) -> np.ndarray:
-        """From images to logits; with a key, everything is remembered for backward."""
-        # x is (N,H,W,C), the result is (N,K)
-        for layer in self.layers:
+        """From images (N,H,W,C) to logits (N,K); with a key, layers keep what backward needs."""
+        for layer, slots in self._places:
+            if need and slots:
+                need(slots[0].lo, slots[-1].hi)
             x = layer.forward(x, key)
             if watch:
                 watch("forward", layer.name, x)
         return x
 
     def backward(
-        self, dy: np.ndarray, grad_ready: GradReady | None = None, watch: Watch | None = None
+        self, dy: np.ndarray, grad_ready: OnSlice | None = None, watch: Watch | None = None
     ) -> None:
         """From the logits' gradient to all parameters', announcing each finished slice.
 

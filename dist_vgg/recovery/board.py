@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dist_vgg.mpi.collectives import allgather_text, barrier
-from dist_vgg.state import replica
+from dist_vgg.state import shm
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -125,8 +125,8 @@ def new_file(size: int) -> tuple[str, int]:
     Returns its path, and a handle to be closed when all have it open.
     """
     try:
-        path = replica.folder() / f"board-{uuid.uuid4().hex[:16]}"
-        return str(path), replica.new_file(path, size, [(0, size)])
+        path = shm.folder() / f"board-{uuid.uuid4().hex[:16]}"
+        return str(path), shm.new_file(path, size, [(0, size)])
     except (OSError, AttributeError):  # it is full, say, or this is no Linux
         handle, name = tempfile.mkstemp(prefix="dist_vgg-board-")
         os.write(handle, bytes(size))

@@ -16,7 +16,7 @@ import numpy as np
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, barrier, collective_errors
-from dist_vgg.state import replica
+from dist_vgg.state import standby
 from dist_vgg.state.checkpoint import Checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def load_from_memory(
     `home` is the run's folder. A state older than the step `at_least` is of no interest.
     """
     reads = first_of_host(comm)
-    copies = [c for c in replica.kept(run, home) if c.step >= at_least] if reads else []
+    copies = [c for c in standby.kept(run, home) if c.step >= at_least] if reads else []
     offers = [dict(rank=comm.rank, index=k, **c.claim()) for k, c in enumerate(copies)]
     everyone = [
         offer for text in allgather_text(comm, json.dumps(offers)) for offer in json.loads(text)
@@ -72,7 +72,7 @@ def _are_complete(offers: list[dict[str, Any]]) -> bool:
 
 
 def _assemble(
-    comm: "MPI.Intracomm", offers: list[dict[str, Any]], copies: list[replica.Kept]
+    comm: "MPI.Intracomm", offers: list[dict[str, Any]], copies: list[standby.Kept]
 ) -> Checkpoint | None:
     """Put a state together on rank 0, each piece from the first that offers it."""
     from mpi4py import MPI
@@ -115,7 +115,7 @@ def make_room(
     the `keep` newest checkpoints; if that fails, the memory stays as it is.
     """
     removes = first_of_host(comm)
-    crowded = removes and replica.is_crowded(run, home)
+    crowded = removes and standby.is_crowded(run, home)
     if not allreduce_sum(comm, np.array([crowded], np.int64))[0]:
         return
     try:
@@ -126,7 +126,7 @@ def make_room(
         print(f"warning: {error}; what was kept in memory stays there", flush=True)
         return
     if removes:
-        replica.make_room(run, home)
+        standby.make_room(run, home)
     barrier(comm)
 
 
@@ -137,4 +137,4 @@ def remove_stale(comm: "MPI.Intracomm", home: Path, ours: Path | None, saved: bo
     removes nothing before the state is `saved` to disk.
     """
     if first_of_host(comm) and (saved or ours):
-        replica.remove_stale(home, ours)
+        standby.remove_stale(home, ours)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dist_vgg.base.errors import SUPERVISED, UserError
-from dist_vgg.state import replica
+from dist_vgg.state import shm
 
 GRACE = 30  # seconds that killed processes may take to be gone
 MPI_MEMORY = ("mpich_sh*", "ucx_shm_posix*", "sm_segment*")  # names of MPI's shared memory
@@ -165,7 +165,7 @@ def unlink_unused_memory(since: float) -> None:
     `since` is in seconds since 1970; what is older is another's.
     """
     candidates = []
-    for path in (path for pattern in MPI_MEMORY for path in replica.SHM.glob(pattern)):
+    for path in (path for pattern in MPI_MEMORY for path in shm.SHM.glob(pattern)):
         with suppress(OSError):
             status = path.stat()
             # A younger one may be of another job, whose ranks have not mapped it yet.

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from dist_vgg.base.command_line import INFORMS, Parser
 from dist_vgg.base.errors import UserError
-from dist_vgg.runs.config import TrainConfig, read_toml
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.recipes import read_toml
 
 GAVE_UP = 75  # exit status
 

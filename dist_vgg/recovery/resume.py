@@ -13,7 +13,7 @@ from dist_vgg.mpi.collectives import bcast_text, collective_errors
 from dist_vgg.recovery.host_memory import HEADER_FIELDS, load_from_memory
 from dist_vgg.recovery.watchdog import Beat
 from dist_vgg.runs.folder import run_name
-from dist_vgg.state import replica
+from dist_vgg.state import standby
 from dist_vgg.state.checkpoint import Checkpoint, checkpoints, load_newest, step_of
 from dist_vgg.state.checksums import PARAMETERS, whole_sum
 
@@ -84,7 +84,7 @@ def _wait_until_unused(run: str, folder: Path, comm: "MPI.Intracomm", beat: Beat
     """Wait until no process of an earlier start is left; UserError if the run is still going on."""
     with collective_errors(comm):
         end = time.monotonic() + DYING
-        while (run and replica.in_use(run, folder)) or (comm.rank == 0 and not _lock(folder)):
+        while (run and standby.in_use(run, folder)) or (comm.rank == 0 and not _lock(folder)):
             if time.monotonic() > end:
                 raise UserError(f"the run in {folder} is still going on; wait for it, or end it")
             time.sleep(0.1)

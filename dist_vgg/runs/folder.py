@@ -9,27 +9,16 @@ best.h5            what did best on held-out images, with --patience
 """
 
 import json
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
-import numpy as np
-
-import dist_vgg
-from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import lock, write_text
-from dist_vgg.base.machine import blas_kernels
-from dist_vgg.data.shards import SetInfo
 from dist_vgg.mpi.collectives import allgather_text, bcast_text, collective_errors
-from dist_vgg.runs.config import TrainConfig, flag
-from dist_vgg.state import replica
+from dist_vgg.state import standby
 from dist_vgg.state.checkpoint import checkpoints, load_weights
 
 if TYPE_CHECKING:
@@ -90,7 +79,7 @@ def run_name(folder: Path) -> str:
 def holds_steps(folder: Path) -> bool:
     """Whether a run has left something to go on with, on disk or in memory."""
     name = run_name(folder)
-    in_memory = bool(name) and any(copy.step for copy in replica.kept(name, folder))
+    in_memory = bool(name) and any(copy.step for copy in standby.kept(name, folder))
     return in_memory or bool(checkpoints(folder / "checkpoints"))
 
 
@@ -104,42 +93,45 @@ def prepare_folder(
     comm: "MPI.Intracomm",
     resume: bool,
     description: dict[str, Any],
-    anew: bool = False,
+    over_damaged: bool = False,
     named: bool = True,
 ) -> Path:
     """Write config.json, in a new folder or where a run goes on; never mix two runs in one.
 
-    Returns the folder, which is another where it was not `named` by the user and has been taken
-    meanwhile. config.json's "resumed" lists what each later start ran on. A folder whose run has
-    left neither a checkpoint nor a step in memory may be used again, and with `anew` one whose
-    steps in memory have been found to be damaged.
+    Returns the folder. It is another one if the user has not `named` it and somebody has taken
+    the name meanwhile. A new run may use a folder whose run has left neither a checkpoint nor a
+    step in memory and, with `over_damaged`, one whose steps in memory turned out to be damaged.
     """
     with collective_errors(comm):
         if comm.rank == 0:
             folder = folder if named else new_folder(folder)
-            _describe(folder, resume, description, anew)
+            if resume:
+                _note_resumption(folder, description)
+            else:
+                _claim(folder, description, over_damaged)
     return Path(bcast_text(comm, str(folder)))
 
 
-def _describe(folder: Path, resume: bool, description: dict[str, Any], anew: bool) -> None:
-    """Write config.json, see `prepare_folder`."""
+def _note_resumption(folder: Path, description: dict[str, Any]) -> None:
+    """Add to config.json's "resumed" what this later start of the run is."""
     path = folder / "config.json"
-    if resume:
-        try:
-            first = json.loads(path.read_text())
-            later = [*first.get("resumed", []), description]
-        except (OSError, ValueError, TypeError, AttributeError):
-            first, later = description, [description]
-        now = {name: description[name] for name in ("run", "steps")}
-        kept = {**first, **now, "resumed": later}
-        try:
-            write_text(path, json.dumps(kept, indent=2) + "\n")
-        except UserError as error:
-            # A full disk is no reason to lose the training as well.
-            print(f"warning: {error}; training goes on without", flush=True)
-        return
+    try:
+        first = json.loads(path.read_text())
+        later = [*first.get("resumed", []), description]
+    except (OSError, ValueError, TypeError, AttributeError):
+        first, later = description, [description]
+    now = {name: description[name] for name in ("run", "steps")}
+    try:
+        write_text(path, json.dumps({**first, **now, "resumed": later}, indent=2) + "\n")
+    except UserError as error:
+        # A full disk is no reason to lose the training as well.
+        print(f"warning: {error}; training goes on without", flush=True)
+
+
+def _claim(folder: Path, description: dict[str, Any], over_damaged: bool) -> None:
+    """Make the folder of a new run and write its config.json; UserError if it holds a run."""
     done = (folder / "weights.h5").exists() or checkpoints(folder / "checkpoints")
-    if done or (not anew and holds_steps(folder)):
+    if done or (not over_damaged and holds_steps(folder)):
         raise UserError(
             f"{folder} holds a run already; go on with --resume --out {folder}, "
             "or choose another --out"
@@ -152,7 +144,7 @@ def _describe(folder: Path, resume: bool, description: dict[str, Any], anew: boo
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"can't make the run's folder {folder}: {error.strerror}") from error
-    write_text(path, json.dumps(description, indent=2) + "\n")
+    write_text(folder / "config.json", json.dumps(description, indent=2) + "\n")
 
 
 def check_shared(
@@ -214,80 +206,3 @@ def has_finished(folder: Path) -> bool:
         return bool(load_weights(folder).step == steps)
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def describe_machine() -> dict[str, Any]:
-    """Versions of all that computes, and the machine, for config.json."""
-    from mpi4py import MPI
-    from mpi4py import __version__ as mpi4py_version
-
-    return dict(
-        versions=dict(
-            dist_vgg=dist_vgg.__version__,
-            python=platform.python_version(),
-            numpy=np.__version__,
-            h5py=h5py.__version__,
-            mpi4py=mpi4py_version,
-            mpi=MPI.Get_library_version().splitlines()[0].strip("\0 "),
-            blas=blas_kernels(),
-        ),
-        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
-        git_commit=_git_commit(),
-        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    )
-
-
-def _git_commit() -> str | None:
-    """The commit of the source in use, where it is a checkout."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def stored_options(stored: Mapping[str, Any], **others: Any) -> TrainConfig:
-    """The options that a run was started with; `others` go before them."""
-    try:
-        return TrainConfig(**{**stored, **others})
-    except TypeError as error:
-        raise UserError(
-            f"the run was started by another version of this program: {error}"
-        ) from error
-
-
-def check_held_out(info: SetInfo, folder: str) -> None:
-    """Raise UserError where the images to score while training are those of the test set."""
-    if not info.held_out:
-        raise UserError(
-            f"--validate takes held-out training images, and {folder} has the test set, which is "
-            f"for the end only; prepare another folder with: python -m data_prep --held-out N"
-        )
-
-
-def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any]) -> None:
-    """Refuse to go on with another network, data set or recipe than the checkpoint's."""
-    if header["dataset"] != info.digest:
-        raise UserError(
-            f"the checkpoint was trained on another data set than {config.data} holds "
-            f"({header['dataset'][:16]} against {info.digest[:16]}); name the right one with --data"
-        )
-    if (header["request"], header["shards"]) != (info.request, info.shards):
-        raise UserError(
-            f"the checkpoint was trained on {plural(header['shards'], 'shard')} and {config.data} "
-            f"has the same images in {info.shards} others; name the right folder with --data"
-        )
-    before = stored_options(header["config"]).result_options()
-    for name, value in config.result_options().items():
-        if name == "epochs" and config.schedule == "constant":
-            continue
-        if value != before[name]:
-            option = flag(name)
-            mend = f"leave {option} out to go on, or start a new run without --resume"
-            if name == "epochs":
-                mend = f"--schedule {config.schedule} has laid out its rates over those: leave "
-                mend += f"{option} out to finish them, or start a new run in another --out"
-            raise UserError(
-                f"{option} {value} contradicts the checkpoint, trained with {option} "
-                f"{before[name]}; {mend}"
-            )

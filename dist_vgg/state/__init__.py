@@ -1,6 +1,7 @@
-"""What a step leaves, in memory and on disk, and how it is trusted.
+"""What a step leaves, in memory and on disk, and how later starts come to trust it.
 
-A replica is the parameters and optimizer state of a node, a checkpoint the same in a file, and
-checksums tell whether either is still what was written. This room uses `base`; it does not know
-which rank it serves or how the vectors are used. Start with checksums.py.
+A replica is a node's parameters and optimizer state, a standby what a killed run has left of its
+replicas in shared memory, a checkpoint the same in a file. Checksums tell whether any of them is
+still what was written. This room uses `base` only; it does not know which rank it serves or how
+the vectors are used. Read checksums.py first, then replica.py.
 """

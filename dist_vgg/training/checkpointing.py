@@ -1,9 +1,7 @@
-"""What a checkpoint holds of a training, how one goes on from it, and when to write the next."""
+"""What a checkpoint holds of a training, and how one goes on from it."""
 
 import json
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,23 +16,6 @@ from dist_vgg.training.validation import Best
 
 if TYPE_CHECKING:
     from dist_vgg.training.trainer import Trainer
-
-
-@dataclass
-class Saves:
-    """When checkpoints were written, and whether --checkpoint-minutes are over."""
-
-    minutes: float  # between two of them; 0: the clock asks for none
-    step: int = 0  # the last one that is on disk; before the first step nothing can be lost
-    _tried: float = field(default_factory=time.monotonic)
-
-    def due(self) -> bool:
-        """Whether the last try was so many minutes ago."""
-        return self.minutes > 0 and time.monotonic() - self._tried >= 60 * self.minutes
-
-    def trying(self) -> None:
-        """Note a try, whatever comes of it: a full disk is not to be tried at every step."""
-        self._tried = time.monotonic()
 
 
 def header(trainer: "Trainer") -> dict[str, Any]:
@@ -55,7 +36,7 @@ def gather(trainer: "Trainer") -> Checkpoint | None:
     """Everything needed to go on from here, on rank 0."""
     trainer.require_begun()
     route = trainer.route
-    state = {name: route.gather(vector) for name, vector in route.state.items()}
+    state = {name: route.vectors.gather(vector) for name, vector in route.state.items()}
     if trainer.comm.rank:
         return None
     whole = {name: vector for name, vector in state.items() if vector is not None}
@@ -66,7 +47,8 @@ def save(trainer: "Trainer", folder: Path) -> None:
     """Write a checkpoint of what has been checked; UserError on every rank where it can't be."""
     trainer.clock.listener("coming to save a checkpoint")
     trainer.saves.trying()
-    trainer.route.check()
+    if trainer.route.audit:
+        trainer.route.audit.check_all()
     barrier(trainer.comm)  # a rank that has found something wrong does not come here
     checkpoint = gather(trainer)
     with collective_errors(trainer.comm):
@@ -101,12 +83,12 @@ def resume(
     trainer.step, trainer.epoch = position["step"], EpochSums(**position["epoch"])
     trainer.validation.best = Best(**position["best"])
     trainer.end_early()
-    route.broadcast()
+    route.vectors.broadcast()
     for name, vector in route.state.items():
-        route.scatter(checkpoint.state[name] if checkpoint else None, vector)
-    route.audit_all()
-    if route.audit and sums:
-        for name, sum_ in sums.items():
+        route.vectors.scatter(checkpoint.state[name] if checkpoint else None, vector)
+    if route.audit:
+        route.audit.note_all()
+        for name, sum_ in (sums or {}).items():
             route.audit.check_whole(name, sum_)
     barrier(comm)  # nobody marks it as whole before rank 0 has found that it is
     trainer.begun = True
@@ -124,10 +106,8 @@ def _fits(trainer: "Trainer", checkpoint: Checkpoint) -> bool:
 
 def keep_standby(trainer: "Trainer", folder: Path) -> None:
     """Mark the step as whole in the memory that outlives this process."""
-    route = trainer.route
-    if route.is_leader and route.audit:
-        where = dict(folder=str(folder.resolve()), pieces=route.owned_by_node())
-        route.replica.commit({**header(trainer), **where}, route.audit.cells)
+    if trainer.route.audit:
+        trainer.route.audit.commit({**header(trainer), "folder": str(folder.resolve())})
     trainer.clock.mark("audit")
 
 

@@ -135,8 +135,8 @@ def write_results(trainer: Trainer, folder: Path) -> str:
     """Write the weights of the last step, and their average; SHA-256 of the parameters."""
     route, config = trainer.route, trainer.config
     trainer.clock.listener("coming to write the weights")
-    sha256 = route.digest()
-    average = route.gather(route.state[AVERAGE]) if config.ema else None
+    sha256 = route.vectors.digest()
+    average = route.vectors.gather(route.state[AVERAGE]) if config.ema else None
     with collective_errors(trainer.comm):
         if trainer.comm.rank == 0:
             if trainer.ended_early:

@@ -14,7 +14,7 @@ import numpy as np
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import SUPERVISED, signal_name
 from dist_vgg.base.machine import blas_kernels
-from dist_vgg.runs.folder import describe_machine
+from dist_vgg.runs.provenance import describe_machine
 from dist_vgg.training.records import peak_memory
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dist_vgg.data.batches import Batches, Prefetcher
-from dist_vgg.data.shards import Samples, SetInfo, normalise
+from dist_vgg.data.samples import Samples, normalise
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels import reference as F
 from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.network.layers import Sequential, StepKey
@@ -16,7 +17,7 @@ from dist_vgg.training.debug import Watcher, first_nonfinite
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from dist_vgg.exchange.route import Route
+    from dist_vgg.exchange.protocol import Exchange
 
 
 class MicroBatches:
@@ -41,7 +42,7 @@ class MicroBatches:
         return samples, normalise(pixels, self._info.mean, self._info.std)
 
     def gradient(
-        self, samples: Samples, x: np.ndarray, step: int, total: int, route: "Route"
+        self, samples: Samples, x: np.ndarray, step: int, total: int, route: "Exchange"
     ) -> tuple[float, int]:
         """Write a micro-batch's part of the gradient to the route; its summed loss, how many right.
 
@@ -53,7 +54,7 @@ class MicroBatches:
             return 0.0, 0
         self._net.bind(route.params, grad)
         key = StepKey(self._config.seed, step, samples.ids)
-        logits = self._net.forward(x, key, self._watch)
+        logits = self._net.forward(x, key, self._watch, route.need)
         smoothing = self._config.label_smoothing
         losses, dlogits = F.cross_entropy(logits, samples.labels, total, smoothing)
         self._net.backward(dlogits, route.ready, self._watch)
@@ -68,7 +69,7 @@ class MicroBatches:
         if self.watcher:
             self.watcher(direction, layer, array)
 
-    def first_nonfinite(self, step: int, route: "Route", comm: "MPI.Intracomm") -> str:
+    def first_nonfinite(self, step: int, route: "Exchange", comm: "MPI.Intracomm") -> str:
         """Which step, layer and rank brought numbers that are not finite: a line, on every rank."""
         found = ""
         for shard in route.local_shards:

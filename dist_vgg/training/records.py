@@ -14,7 +14,7 @@ from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from dist_vgg.exchange.route import Route
+    from dist_vgg.exchange.protocol import Exchange
 
 
 @dataclass
@@ -81,7 +81,7 @@ def speed(samples: int, spent: Mapping[str, float]) -> dict[str, Any]:
     )
 
 
-def peak_memory(comm: "MPI.Intracomm", route: "Route") -> tuple[float, float]:
+def peak_memory(comm: "MPI.Intracomm", route: "Exchange") -> tuple[float, float]:
     """Peak memory in GiB: of the largest rank, and of all; what a node shares counts once."""
     peak, shared = machine.memory()
     parts = np.zeros((comm.size, 2))

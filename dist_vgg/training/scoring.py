@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dist_vgg.data.shards import Samples, normalise
+from dist_vgg.data.samples import Samples, normalise
 from dist_vgg.kernels import reference as F
 from dist_vgg.mpi.collectives import allreduce_sum
 from dist_vgg.network.layers import Sequential

@@ -1,27 +1,28 @@
 """What a trainer is made of: the same program, data and options on all ranks, and an exchange."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dist_vgg.base import machine
 from dist_vgg.data.batches import Batches
-from dist_vgg.data.shards import Samples, SetInfo
+from dist_vgg.data.samples import Samples
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import hosted
 from dist_vgg.mpi.collectives import allreduce_sum, require_same
 from dist_vgg.mpi.command import program_facts
-from dist_vgg.runs.config import TrainConfig, flag
-from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, Cells
+from dist_vgg.network.layers import Sequential
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.fields import flag
+from dist_vgg.state.checksums import Cells
 from dist_vgg.training import optim
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-    from dist_vgg.exchange.route import Route
-
-# Makes an exchange: communicator, numbers in the flat vector, the shards that each rank hosts, and
-# the names of the optimizer's vectors.
-MakeExchange = Callable[["MPI.Intracomm", int, Sequence[Sequence[int]], Sequence[str]], "Route"]
+    from dist_vgg.exchange.protocol import Exchange, MakeExchange
 
 
 def require_same_training(comm: "MPI.Intracomm", config: TrainConfig, info: SetInfo) -> None:
@@ -48,36 +49,43 @@ def where_is(comm: "MPI.Intracomm") -> str:
     return f"rank {comm.rank} on {MPI.Get_processor_name()}"
 
 
-def audited_route(config: TrainConfig, layers: Iterable[int], standby: str = "") -> MakeExchange:
-    """Make the route that the options ask for, audited unless they say otherwise.
+def layer_starts(net: Sequential) -> dict[str, int]:
+    """Where each layer begins in the flat vector: at its weights, which come before the bias."""
+    return {slot.name.partition(".")[0]: slot.lo for slot in net.slots if not slot.is_bias}
 
-    `layers` says where each layer begins in the flat vector. With the name of a `standby` the
-    replica is kept in memory that outlives the processes, where there is room for it.
+
+def make_exchange(
+    comm: "MPI.Intracomm",
+    config: TrainConfig,
+    net: Sequential,
+    shards: int,
+    state_names: Sequence[str],
+    standby: str,
+    make: "MakeExchange | None",
+) -> "Exchange":
+    """This rank's end of the exchange: the route of --route, audited unless the options say no.
+
+    `state_names` are the optimizer's vectors. With the name of a `standby`, shared memory keeps
+    the replica beyond the life of the processes, where there is room for it. `make` makes
+    another exchange than the route.
     """
+    # These need MPI, which importing this package does not start.
+    from dist_vgg.exchange.partition import Partition
+    from dist_vgg.exchange.placement import choose, why_no_standby
+    from dist_vgg.exchange.route import Route
 
-    def make(
-        comm: "MPI.Intracomm",
-        count: int,
-        shards_of_rank: Sequence[Sequence[int]],
-        state_names: Sequence[str],
-    ) -> "Route":
-        # It needs MPI, which importing this package does not start.
-        from dist_vgg.exchange.route import Partition, Route, choose, why_no_standby
-
-        names = (PARAMETERS, *state_names)
-        kind = choose(comm, config.route, count, shards_of_rank, len(names))
-        missing = standby and why_no_standby(comm, kind, count, shards_of_rank, len(names))
-        partition = Partition(count, comm.size)
-        cells = Cells(count, partition.grain, layers)
-        name = "" if missing else standby
-        route = Route(comm, kind, count, shards_of_rank, state_names, name, len(cells))
-        route.no_standby = missing or route.no_standby
-        if config.audit:
-            tables, bucket = route.replica.tables, partition.buckets[0][1]
-            route.audit = Audit(cells, (*names, GRADIENT), tables, where_is(comm), bucket)
-        return route
-
-    return make
+    count, vectors = net.parameter_count, 1 + len(state_names)
+    shards_of_rank = [hosted(shards, comm.size, rank) for rank in range(comm.size)]
+    kind = choose(comm, config.route, count, shards_of_rank, vectors)
+    missing = standby and why_no_standby(comm, kind, count, shards_of_rank, vectors)
+    grain = Partition(count, comm.size).grain
+    cells = Cells(count, grain, layer_starts(net).values()) if config.audit else None
+    name = "" if missing else standby
+    exchange = (make or partial(Route, kind=kind))(
+        comm, count, shards_of_rank, state_names, name, cells
+    )
+    exchange.no_standby = missing or exchange.no_standby
+    return exchange
 
 
 def learning_rate(config: TrainConfig, batches: Batches) -> tuple[float, optim.Schedule]:

@@ -8,22 +8,22 @@ import numpy as np
 from dist_vgg.base import machine, signals
 from dist_vgg.base.errors import Diverged
 from dist_vgg.data.batches import Batches
-from dist_vgg.data.shards import Samples, SetInfo, hosted
+from dist_vgg.data.samples import Samples
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.log import Clock
-from dist_vgg.state.checksums import GRADIENT
 from dist_vgg.training.agree import Agreement, agree
-from dist_vgg.training.checkpointing import Saves
 from dist_vgg.training.divergence import exploded
 from dist_vgg.training.micro_batches import MicroBatches
 from dist_vgg.training.optim import AVERAGE
 from dist_vgg.training.records import EpochSums, Totals, digests, speed
+from dist_vgg.training.saves import Saves
 from dist_vgg.training.setup import (
-    MakeExchange,
-    audited_route,
+    layer_starts,
     learning_rate,
+    make_exchange,
     require_same_training,
     shard_sizes,
     where_is,
@@ -33,6 +33,8 @@ from dist_vgg.training.validation import Validation
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+    from dist_vgg.exchange.protocol import MakeExchange
 
 
 class Trainer:
@@ -49,7 +51,7 @@ class Trainer:
         shards: Mapping[int, Samples],
         comm: "MPI.Intracomm",
         standby: str = "",
-        exchange: MakeExchange | None = None,
+        exchange: "MakeExchange | None" = None,
         held_out: Mapping[int, Samples] | None = None,
     ) -> None:
         """`shards` are those that this rank hosts, `held_out` likewise those to validate on.
@@ -61,13 +63,11 @@ class Trainer:
         require_same_training(comm, config, info)
         self.config, self.info, self.comm = config, info, comm
         self.net = vgg16(**self.network, dropout=config.dropout, conv=config.conv)
-        # Where each layer begins in the flat vector: at its weights, which come before the bias.
-        self.layers = {s.name.partition(".")[0]: s.lo for s in self.net.slots if not s.is_bias}
         self.update = Update(config, self.net.slots)
-        shards_of_rank = [hosted(info.shards, comm.size, rank) for rank in range(comm.size)]
-        make = exchange or audited_route(config, self.layers.values(), standby)
-        count = self.net.parameter_count
-        self.route = make(comm, count, shards_of_rank, self.update.state_names)
+        state_names = self.update.state_names
+        self.route = make_exchange(
+            comm, config, self.net, info.shards, state_names, standby, exchange
+        )
         sizes = shard_sizes(comm, info, shards)
         where = where_is(comm) if config.audit else ""
         self.batches = Batches(shards, sizes, config.micro_batch, config.seed, where)
@@ -105,11 +105,12 @@ class Trainer:
         route = self.route
         if self.comm.rank == 0:
             initialise(self.net, route.params, self.config.seed)
-        route.broadcast()
+        route.vectors.broadcast()
         if self.config.ema:
             for lo, hi in route.owned:
                 route.state[AVERAGE][lo:hi] = route.params[lo:hi]
-        route.audit_all()
+        if route.audit:
+            route.audit.note_all()
         self.begun = True
 
     def require_begun(self) -> None:
@@ -136,7 +137,7 @@ class Trainer:
         clock.mark("waiting")
         route.reduce_scatter()
         clock.mark("exchange")
-        route.check_copies()
+        route.check()
         clock.mark("audit")
         self.agreed = self._agree(losses, correct)
         clock.mark("exchange")
@@ -168,7 +169,8 @@ class Trainer:
         exploded.
         """
         signal, route = signals.received[0] if signals.received else 0, self.route
-        agreed = agree(self.comm, losses, correct, route.squares(), signal, self.saves.due())
+        squares = route.partition.squares(route.total, route.owned)
+        agreed = agree(self.comm, losses, correct, squares, signal, self.saves.due())
         if not agreed.is_finite():
             self._check_all()
             raise Diverged(self.micro_batches.first_nonfinite(self.step, route, self.comm))
@@ -183,11 +185,8 @@ class Trainer:
 
     def _check_all(self) -> None:
         """Raise RankError if it was a flipped bit that has made the numbers what they are."""
-        route = self.route
-        route.check()
-        if route.audit:
-            for piece in route.owned:
-                route.audit.check(GRADIENT, route.total, *piece)
+        if self.route.audit:
+            self.route.audit.check_all(self.route.total)
         barrier(self.comm)
 
     def _record(self, total: int) -> dict[str, Any]:
@@ -201,7 +200,7 @@ class Trainer:
             accuracy=agreed.correct / total,
             lr=self.lr(self.step),
             gradient_norm=agreed.norm,
-            **digests(self.route.audit, self.layers, self.comm.rank),
+            **digests(self.route.audit, layer_starts(self.net), self.comm.rank),
             **speed(total, spent),
         )
         self.totals.add(total, spent)
@@ -213,7 +212,9 @@ class Trainer:
         """What metrics.jsonl has of the epoch that the last step ended; begins the next."""
         done, self.epoch = self.epoch, EpochSums()
         number = self.step // self.batches.steps_per_epoch
-        return dict(step=self.step, epoch=number, **done.record(), sha256=self.route.digest())
+        return dict(
+            step=self.step, epoch=number, **done.record(), sha256=self.route.vectors.digest()
+        )
 
     def validate(self) -> tuple[dict[str, Any], np.ndarray | None]:
         """What metrics.jsonl has of a score on the held-out images; the parameters, if the best.
@@ -223,7 +224,7 @@ class Trainer:
         self.require_begun()
         models = {"": self.route.params}
         if self.config.ema:
-            models["average_"] = self.route.whole(self.route.state[AVERAGE])
+            models["average_"] = self.route.vectors.whole(self.route.state[AVERAGE])
         scores, best = self.validation.score(
             self.net, models, self.step, self.comm,
             done=lambda count: self.clock.listener("scoring held-out images"),

@@ -13,7 +13,7 @@ from dist_vgg.training import optim
 from dist_vgg.training.optim import AVERAGE, Optimizer
 
 if TYPE_CHECKING:
-    from dist_vgg.exchange.route import Route
+    from dist_vgg.exchange.protocol import Exchange
 
 UPDATE_SLICE = 1 << 16  # numbers updated at a time, so that temporaries stay in cache
 Block = tuple[int, int, list[tuple[slice, float]]]  # lo, hi, and each part's weight decay
@@ -42,7 +42,7 @@ class Update:
         self._config, self._slots = config, slots
         self._blocks: list[Block] | None = None
 
-    def __call__(self, route: "Route", lr: float, norm: float, step: int) -> None:
+    def __call__(self, route: "Exchange", lr: float, norm: float, step: int) -> None:
         """Update what this rank owns, into the replica's other copy; `step` counts from 1.
 
         `norm` is that of the whole gradient, before it is clipped.
@@ -83,7 +83,7 @@ class Update:
         if average is not None:
             optim.follow(average, w, self._config.ema, step)
 
-    def _cut(self, route: "Route") -> list[Block]:
+    def _cut(self, route: "Exchange") -> list[Block]:
         """All that this rank owns, a block at a time; cut where layers begin, for weight decay."""
         edges = sorted({edge for slot in self._slots for edge in (slot.lo, slot.hi)})
         weights = [slot for slot in self._slots if not slot.is_bias]

@@ -198,7 +198,7 @@ def test_faulty_needs_to_be_told() -> None:
 def test_one_bit_of_one_sample_is_flipped(place: int, tmp_path: Path) -> None:
     shards = {k: SimpleNamespace(pixels=np.zeros((7, 4, 4, 1), np.uint8)) for k in (5, 6)}
     trainer: Any = SimpleNamespace(
-        route=SimpleNamespace(mine=range(5, 7)), batches=SimpleNamespace(_shards=shards)
+        route=SimpleNamespace(local_shards=range(5, 7)), batches=SimpleNamespace(_shards=shards)
     )
     trainer.comm, trainer.step = SimpleNamespace(rank=1), 4
     plan = plan_of("flip-sample", place=place, bit=13, rank=1, step=5)
@@ -218,9 +218,9 @@ def test_one_bit_is_flipped_where_it_is_noticed(kind: str, neighbours: int, tmp_
         route = SimpleNamespace(
             params=np.ones(1000, np.float32),
             total=np.ones(1000, np.float32),
-            pieces=pieces,
+            owned=pieces,
             state={"m": np.ones(1000, np.float32)},
-            node=SimpleNamespace(size=neighbours),
+            kind="flat" if neighbours == 1 else "node",
         )
         trainer: Any = SimpleNamespace(route=route)
         trainer.comm, trainer.step = SimpleNamespace(rank=1), 4

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from data_prep import mnist
+from data_prep.idx import read_idx
 from dist_vgg.base.command_line import run_alone
 from dist_vgg.base.errors import UserError
 from dist_vgg.data import pictures
@@ -173,7 +174,7 @@ def test_a_digit_in_its_place_stays_there() -> None:
 def test_real_digits_stay_where_they_are(real_mnist: Path) -> None:
     path = mnist.find_file(real_mnist, "t10k-images-idx3-ubyte")
     assert path is not None
-    shifts = [shift(pixels) for pixels in mnist.read_idx(path, 3)[:300]]
+    shifts = [shift(pixels) for pixels in read_idx(path, 3)[:300]]
     assert max(shifts) <= 1
     assert np.median(shifts) < 0.01  # most are not touched at all
 
@@ -434,7 +435,7 @@ def test_photos_come_out_as_the_digits_they_were_made_from(
     real_mnist: Path, tmp_path: Path
 ) -> None:
     paths = [mnist.find_file(real_mnist, name) for name in mnist.FILES["test"]]
-    images, labels = (mnist.read_idx(path, ndim) for path, ndim in zip(paths, (3, 1), strict=True))
+    images, labels = (read_idx(path, ndim) for path, ndim in zip(paths, (3, 1), strict=True))
     cosines = []
     for photo in photos.photos(images, labels, seed=1, every=10):
         path = tmp_path / photo.name
@@ -477,7 +478,7 @@ def test_a_digit_that_fills_its_picture(real_mnist: Path) -> None:
     path = mnist.find_file(real_mnist, "t10k-images-idx3-ubyte")
     assert path is not None
     cosines = []
-    for pixels in mnist.read_idx(path, 3)[:100]:
+    for pixels in read_idx(path, 3)[:100]:
         rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
         tight = Image.fromarray(pixels[np.ix_(rows, columns)])
         cosines.append(alike(like_mnist(tight), pixels))

@@ -8,15 +8,10 @@ from launcher import one_line, run
 from PIL import Image
 
 from dist_vgg.data.augment import Augment
-from dist_vgg.data.shards import (
-    Samples,
-    SetInfo,
-    load_shard,
-    open_set,
-    pixel_statistics,
-    set_digest,
-    write_shard,
-)
+from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import write_shard
 from dist_vgg.preview import COLUMN, GAP, HEAD, draw
 
 

@@ -11,7 +11,8 @@ from training import EPOCHS, SMALL
 import dist_vgg
 from dist_vgg.base import machine
 from dist_vgg.data.batches import load_local
-from dist_vgg.data.shards import SetInfo, open_set
+from dist_vgg.data.dataset import open_set
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.command import program_facts
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.folder import choose_folder, prepare_folder
@@ -41,7 +42,7 @@ def test_a_trainer_computes_the_bits_of_the_command(data: Path, reference: Path)
         trainer.start()
         for _ in range(trainer.steps):
             trainer.train_step()
-        assert trainer.route.digest() == load_weights(reference).sha256
+        assert trainer.route.vectors.digest() == load_weights(reference).sha256
 
 
 def test_a_trainer_that_was_not_started_says_so(data: Path) -> None:

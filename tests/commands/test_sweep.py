@@ -4,160 +4,15 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import pytest
 from launcher import finish, one_line, run, start, train
-
-from dist_vgg.base.errors import UserError
-from dist_vgg.data.shards import open_set
-from dist_vgg.runs.config import TrainConfig
-from dist_vgg.sweep import Run, as_options, axes_of, draw, label, looks, report, variants
 
 SMALL = ("--width", 0.02, "--micro-batch", 8, "--epochs", 2, "--progress", "plain")
 
 
 def sweep(*options: object) -> tuple[int, str, str]:
     return run(1, "-m", "dist_vgg.sweep", *options)
-
-
-def test_all_combinations() -> None:
-    found = variants(["optimizer=sgd,adam", "nesterov=true,false"])
-    assert [label(v) for v in found] == [
-        "optimizer sgd, nesterov true",
-        "optimizer sgd, nesterov false",
-        "optimizer adam, nesterov true",
-        "optimizer adam, nesterov false",
-    ]
-    assert as_options(found[1]) == ["--optimizer", "sgd", "--no-nesterov"]
-    assert variants([]) == [{}]
-    assert variants(["data=a/b"]) == [{"data": "a/b"}]
-    assert variants([" lr = 1, 2"]) == [{"lr": "1"}, {"lr": "2"}]
-    for wrong in ("lr", "lr=", "=1", "lr=1,,2", "lr/=1", "lr/ema=1", "lr/ema=1/0,2", "lr/ema=1/"):
-        with pytest.raises(UserError, match="give an option's name and values"):
-            variants([wrong])
-    for twice in (["lr=1", "lr=2"], ["lr/lr=1/2"], ["lr=1", "dropout/lr=0/1"]):
-        with pytest.raises(UserError, match="lr varies twice"):
-            variants(twice)
-
-
-def test_options_that_go_together() -> None:
-    found = variants(["optimizer/lr=sgd/0.01,adam/1e-4", "dropout=0,0.5"])
-    assert [as_options(v) for v in found] == [
-        ["--optimizer", "sgd", "--lr", "0.01", "--dropout", "0"],
-        ["--optimizer", "sgd", "--lr", "0.01", "--dropout", "0.5"],
-        ["--optimizer", "adam", "--lr", "1e-4", "--dropout", "0"],
-        ["--optimizer", "adam", "--lr", "1e-4", "--dropout", "0.5"],
-    ]
-
-
-def test_means_and_deviations_are_over_the_seeds_of_a_variant() -> None:
-    found = [
-        dict(variant={"lr": lr}, seed=seed, minutes=2.0, images="test",
-             models=dict(weights=dict(test=accuracy, sha256="ab" * 32)))
-        for lr, seed, accuracy in (("1", 0, 0.5), ("2", 0, 0.9), ("1", 1, 0.6), ("2", 1, 0.9))
-    ]  # fmt: skip
-    text = report(found)
-    assert "lr 1      2     55.00 ± 7.07" in text
-    assert "lr 2      2     90.00 ± 0.00" in text
-    assert '"test" is on the test images' in text
-    found[0]["images"] = "held-out training"
-    assert '"test" is on the held-out training or the test images' in report(found)
-
-
-def test_what_some_runs_have_not_is_a_dash() -> None:
-    one = dict(test=0.5, sha256="ab" * 32)
-    found = [
-        dict(variant={"ema": ema}, seed=0, minutes=2.0, images="test", models=models)
-        for ema, models in (("0", dict(weights=one)), ("0.9", dict(weights=one, average=one)))
-    ]
-    for several in (found, found[::-1]):
-        lines = report(several).splitlines()
-        assert "average, test %" in lines[0]
-        (without,) = (line for line in lines[:3] if line.startswith("ema 0 "))
-        assert without.split()[-1] == "-"
-
-
-def test_two_options_that_vary_are_colours_and_styles() -> None:
-    together = "optimizer/lr=sgd/0.02,adam/2e-4,adagrad/1e-3"
-    assert looks(axes_of([together, "dropout=0.5,0"])) == {
-        "optimizer sgd, lr 0.02, dropout 0.5": (0, 0),
-        "optimizer sgd, lr 0.02, dropout 0": (0, 1),
-        "optimizer adam, lr 2e-4, dropout 0.5": (1, 0),
-        "optimizer adam, lr 2e-4, dropout 0": (1, 1),
-        "optimizer adagrad, lr 1e-3, dropout 0.5": (2, 0),
-        "optimizer adagrad, lr 1e-3, dropout 0": (2, 1),
-    }
-    # One has colours alone, and what does not vary has no say.
-    one = {"ema 0, lr 1": (0, 0), "ema 0, lr 2": (1, 0)}
-    assert looks(axes_of(["ema=0", "lr=1,2"])) == one
-    assert list(looks(axes_of([together])).values()) == [(0, 0), (1, 0), (2, 0)]
-    assert looks([]) == {"as given": (0, 0)}
-    # Too many values for styles: another option has those, and pairs come together all the same.
-    found = looks(axes_of(["dropout=0.5,0", "lr=1,2,3,4,5"]))
-    assert list(found)[:2] == ["dropout 0.5, lr 1", "dropout 0, lr 1"]
-    assert found["dropout 0, lr 5"] == (4, 1)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        ["lr=1,2,3", "dropout=0,0.5"],
-        ["lr=1,2,3,4,5,6,7,8,9,10"],
-        ["lr=1,2,3,4,5,6,7", "seed=1,2,3,4,5", "dropout=0,0.5"],
-        ["lr=1,2,3,4,5", "dropout=0,0.1,0.2,0.3,0.4"],
-    ],
-)
-def test_no_two_lines_of_a_picture_look_alike(given: list[str], tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    found = [dict(variant=variant, loss=[2.3, 0.6]) for variant in variants(given)]
-    lines = drawn(tmp_path / "loss.png", found, given).axes[0].get_lines()
-    assert len(lines) == len(found)
-    seen = {(to_hex(line.get_color()), line.get_linestyle()) for line in lines}
-    assert len(seen) == len(lines)
-
-
-def to_hex(colour: object) -> str:
-    from matplotlib import colors
-
-    return colors.to_hex(colour)  # type: ignore[arg-type]
-
-
-def drawn(path: Path, found: Sequence[Mapping[str, Any]], given: Sequence[str]) -> Any:
-    """The figure that `draw` has written."""
-    from matplotlib import pyplot
-
-    figures: list[Any] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pyplot, "close", figures.append)
-        draw(path, found, axes_of(given))
-    pyplot.close(figures[0])
-    assert path.read_bytes().startswith(b"\x89PNG")
-    return figures[0]
-
-
-def test_the_picture_has_a_line_for_each_variant(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    losses = [("1", [2.0, 1.0]), ("1", [3.0, 2.0, 1.0]), ("2", [2.5, 2.4, 2.3])]
-    found = [dict(variant={"lr": lr}, loss=loss) for lr, loss in losses]
-    figure = drawn(tmp_path / "loss.png", found, ["lr=1,2,3"])
-    lines = figure.axes[0].get_lines()
-    # None is left of the third, whose runs have diverged.
-    assert [line.get_label() for line in lines] == ["lr 1", "lr 2"]
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["lr 1", "lr 2"]
-    assert lines[0].get_ydata().tolist() == [2.5, 1.5]  # one of its runs ended early
-
-
-def test_the_losses_fill_the_picture(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    found = [dict(variant={}, loss=[2.3, 1.0, 0.5]), dict(variant={}, loss=[2.4, 1.2, 0.52])]
-    low, high = drawn(tmp_path / "loss.png", found, []).axes[0].get_ylim()
-    assert low < 0.5 < 2.4 < high
-    assert (2.4 - 0.5) / (high - low) > 0.85
 
 
 def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
@@ -211,62 +66,6 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     assert "was trained with ema 0.5, not 0.6; choose another --out" in one_line(errors)
 
 
-def test_what_has_been_evaluated_already(data: Path, tmp_path: Path) -> None:
-    digest = open_set(data).digest
-    one = Run({}, 0, tmp_path, data, data, [], TrainConfig())
-
-    def found(shifts: int, **held_out: object) -> bool:
-        score = dict(weights="aa", dataset=digest, shifted=dict(shifts=2))
-        for name, different in (("score.json", {}), ("held-out.json", held_out)):
-            (tmp_path / name).write_text(json.dumps({**score, **different}))
-        return one.evaluated(shifts) is not None
-
-    assert found(2)
-    assert found(0)  # more than was asked for
-    assert not found(1)
-    assert not found(2, shifted={})
-    assert found(0, shifted={})
-    assert not found(2, weights="bb")
-    assert not found(2, dataset="of other images")
-    (tmp_path / "held-out.json").unlink()
-    assert one.evaluated(2) is None
-    alone = replace(one, held_out=None)
-    assert alone.evaluated(2) is not None
-    score = json.loads((tmp_path / "score.json").read_text())
-    (tmp_path / "score.json").write_text(json.dumps({**score, "dataset": "of other images"}))
-    assert alone.evaluated(2) is None
-
-
-def test_a_folder_with_another_run_is_refused(data: Path, tmp_path: Path) -> None:
-    info = open_set(data)
-    one = Run({}, 0, tmp_path, data, None, [], TrainConfig())
-    dataset = dict(sha256=info.digest, shards=info.shards, request=info.request)
-
-    def check(config: TrainConfig, **dataset: object) -> None:
-        content = dict(config=config.as_dict(), dataset=dataset)
-        (tmp_path / "config.json").write_text(json.dumps(content))
-        one.check(info)
-
-    # What has left no step may begin anew, with other options.
-    check(TrainConfig(lr=0.5), **dataset)
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "step-00000001.h5").touch()
-    check(TrainConfig(), **dataset)
-    with pytest.raises(UserError, match=r"was trained with lr 0.5, not 0.01; choose another --out"):
-        check(TrainConfig(lr=0.5), **dataset)
-    for name, other in (("sha256", "0" * 64), ("shards", 9), ("request", "of another seed")):
-        with pytest.raises(UserError, match=r"another data set, or other shards of it, than"):
-            check(TrainConfig(), **{**dataset, name: other})
-    with pytest.raises(UserError, match="is damaged"):
-        check(TrainConfig())
-    # A score stays what it is where the weights have been removed.
-    (tmp_path / "checkpoints" / "step-00000001.h5").unlink()
-    check(TrainConfig(lr=0.5), **dataset)
-    (tmp_path / "score.json").touch()
-    with pytest.raises(UserError, match=r"was trained with lr 0.5"):
-        check(TrainConfig(lr=0.5), **dataset)
-
-
 def test_other_options_are_refused_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
     options = ("--data", data, *SMALL)
     status, _, errors = train(1, *options, "--out", tmp_path / "seed-0", "--dropout", 0)
@@ -310,8 +109,8 @@ def test_ctrl_c_of_a_terminal_reaches_a_command_once() -> None:
     # It goes to the terminal's process group, and we pass it on: the command is in another.
     ask = "import os, sys; sys.exit(os.getpgrp() == int(sys.argv[1]))"
     code = (
-        "import os, sys; from dist_vgg.sweep import Children;"
-        f"sys.exit(Children().run([sys.executable, '-c', {ask!r}, os.getpgrp()]))"
+        "import os, sys; from dist_vgg.sweep.processes import CommandRunner;"
+        f"sys.exit(CommandRunner().run([sys.executable, '-c', {ask!r}, os.getpgrp()]))"
     )
     status, _, errors = run(1, "-c", code)
     assert status == 0, errors

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dist_vgg.base.errors import RankError
 from dist_vgg.data.batches import Batches, Prefetcher
-from dist_vgg.data.shards import Samples
+from dist_vgg.data.samples import Samples
 
 
 def shard(index: int, count: int) -> Samples:

@@ -1,6 +1,5 @@
 """Shards: written, read back, and refused where anything is wrong with them."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from lies import edited, say
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.data import shards
-from dist_vgg.data.shards import Samples, SetInfo
+from dist_vgg.data.dataset import check_set, load_shard, open_set
+from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
+from dist_vgg.data.set_info import SetInfo
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
@@ -27,7 +26,7 @@ def samples(count: int, seed: int = 0) -> Samples:
 
 
 SPLITS = {"train": samples(21), "test": samples(11, 1)}
-MEAN, STD = shards.pixel_statistics(SPLITS["train"].pixels)
+MEAN, STD = pixel_statistics(SPLITS["train"].pixels)
 INFO = SetInfo(
     source="mnist",
     request="{}",
@@ -41,7 +40,7 @@ INFO = SetInfo(
     seed=0,
     train_count=21,
     test_count=11,
-    digest=shards.set_digest(SPLITS),
+    digest=set_digest(SPLITS),
 )
 
 
@@ -50,7 +49,7 @@ def part(split: str, index: int, count: int = 3) -> Samples:
 
 
 def write(folder: Path, info: SetInfo = INFO) -> Path:
-    for split in shards.SPLITS:
+    for split in SPLITS:
         for index in range(info.shards):
             shards.write_shard(folder, split, index, part(split, index, info.shards), info)
     return folder
@@ -70,16 +69,16 @@ def assert_same(one: Samples, other: Samples) -> None:
 
 
 def test_what_is_written_is_read(folder: Path) -> None:
-    assert shards.open_set(folder) == INFO
-    for split in shards.SPLITS:
+    assert open_set(folder) == INFO
+    for split in SPLITS:
         for index in range(3):
-            read = shards.load_shard(folder, split, index, INFO)
+            read = load_shard(folder, split, index, INFO)
             assert_same(read, part(split, index))
             assert (read.pixels.dtype, read.labels.dtype, read.ids.dtype) == ("u1", "u1", "i8")
 
 
 def test_check_set_tells_every_shard_and_the_digest(folder: Path) -> None:
-    lines = list(shards.check_set(folder))
+    lines = list(check_set(folder))
     assert lines[0] == "train-00000-of-00003.h5: 7 samples"
     assert lines[-1] == f"SHA-256 {INFO.digest}"
     assert len(lines) == 7
@@ -105,73 +104,11 @@ def test_a_shard_too_large_to_be_read_is_not_written(
 def test_shards_around_the_size_of_a_chunk(tmp_path: Path, count: int) -> None:
     info = replace(INFO, shards=1, train_count=count)
     shards.write_shard(tmp_path, "train", 0, samples(count), info)
-    assert_same(shards.load_shard(tmp_path, "train", 0, info), samples(count))
-
-
-def test_samples_have_a_length_and_rows() -> None:
-    some = SPLITS["train"][3:8]
-    assert len(some) == 5
-    assert some.ids.tolist() == SPLITS["train"].ids[3:8].tolist()
+    assert_same(load_shard(tmp_path, "train", 0, info), samples(count))
 
 
 def test_count_of_a_split() -> None:
     assert (INFO.count("train"), INFO.count("test")) == (21, 11)
-
-
-# Statistics and digest
-
-
-@given(st.integers(0, 2**32), st.integers(1, 3000), st.integers(1, 256))
-@settings(max_examples=20, deadline=None)
-def test_statistics_are_those_of_numpy(seed: int, count: int, top: int) -> None:
-    pixels = np.random.default_rng(seed).integers(0, top, (count, 2, 2, 1), np.uint8)
-    mean, std = shards.pixel_statistics(pixels)
-    np.testing.assert_allclose([mean, std], [pixels.mean(), pixels.std()], atol=1e-9)
-
-
-def test_statistics_do_not_copy_all_pixels_as_integers() -> None:
-    import tracemalloc
-
-    pixels = np.zeros((8192, 32, 32, 1), np.uint8)
-    tracemalloc.start()
-    shards.pixel_statistics(pixels)
-    assert tracemalloc.get_traced_memory()[1] < 2 * pixels.nbytes  # as int64: 8 times
-    tracemalloc.stop()
-
-
-def test_normalise_gives_mean_0_and_deviation_1() -> None:
-    pixels = SPLITS["train"].pixels
-    x = shards.normalise(pixels, MEAN, STD)
-    assert x.dtype == np.float32
-    assert abs(x.mean()) < 1e-5
-    assert abs(x.std() - 1) < 1e-5
-    np.testing.assert_allclose(x, (pixels - MEAN) / STD, rtol=1e-5, atol=1e-6)
-
-
-def test_the_digest_does_not_depend_on_the_order() -> None:
-    rng = np.random.default_rng(5)
-    mixed = {split: some[rng.permutation(len(some))] for split, some in SPLITS.items()}
-    assert shards.set_digest(mixed) == INFO.digest
-
-
-@pytest.mark.parametrize("name", ["pixels", "labels", "ids"])
-@pytest.mark.parametrize("split", shards.SPLITS)
-def test_the_digest_depends_on_everything(split: str, name: str) -> None:
-    changed = getattr(SPLITS[split], name).copy()
-    changed.flat[4] += 1
-    other = {**SPLITS, split: replace(SPLITS[split], **{name: changed})}
-    assert shards.set_digest(other) != INFO.digest
-
-
-def test_the_digest_is_what_it_says() -> None:
-    expected = hashlib.sha256()
-    for split, some in SPLITS.items():
-        rows = sorted(range(len(some)), key=lambda row: some.ids[row])
-        expected.update(f"{split} {some.pixels.shape}".encode())
-        expected.update(b"".join(int(some.ids[row]).to_bytes(8, "little") for row in rows))
-        expected.update(bytes(int(some.labels[row]) for row in rows))
-        expected.update(b"".join(some.pixels[row].tobytes() for row in rows))
-    assert expected.hexdigest() == INFO.digest
 
 
 # Refused
@@ -180,7 +117,7 @@ def test_the_digest_is_what_it_says() -> None:
 def fails(folder: Path, match: str) -> None:
     """Checking the folder must raise one line that names the folder and says how to mend it."""
     with pytest.raises(UserError, match=match) as caught:
-        list(shards.check_set(folder))
+        list(check_set(folder))
     line = str(caught.value)
     assert "\n" not in line
     assert str(folder) in line
@@ -228,7 +165,7 @@ def test_a_shard_of_another_set(folder: Path, field: str) -> None:
     shards.write_shard(folder, "test", 1, part("test", 1), other)
     fails(folder, "test-00001-of-00003.h5 belongs to another data set")
     with pytest.raises(UserError, match="another data set"):
-        shards.load_shard(folder, "test", 1, INFO)
+        load_shard(folder, "test", 1, INFO)
 
 
 def test_shards_of_two_shardings(folder: Path) -> None:
@@ -308,7 +245,7 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("request_", ["", "{}", "5", "null", '{"limit": 5}', "[" * 50_000])
 def test_what_data_prep_did_not_hold_out_is_the_test_set(data: Path, request_: str) -> None:
-    info = replace(shards.open_set(data), request=request_)
+    info = replace(open_set(data), request=request_)
     assert not info.held_out
     assert info.test_name == "test"
     assert replace(info, request='{"held_out": 5}').test_name == "held-out training"

@@ -10,7 +10,7 @@ from pathlib import Path
 from dist_vgg import train
 from dist_vgg.base import files
 from dist_vgg.mpi.command import run_command
-from dist_vgg.state import replica
+from dist_vgg.state import standby
 from dist_vgg.training.trainer import Trainer
 
 FULL = sys.argv.pop(1) == "full"
@@ -25,7 +25,7 @@ def end(*arguments: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-replica.is_crowded = lambda run, home: True
+standby.is_crowded = lambda run, home: True
 if FULL:
     files.fsync = fsync
 Trainer.__init__ = end  # type: ignore[assignment]

@@ -16,7 +16,7 @@ from dist_vgg import train
 from dist_vgg.base import machine
 from dist_vgg.mpi.command import run_command
 from dist_vgg.runs import folder
-from dist_vgg.runs.config import train_parser
+from dist_vgg.runs.options import train_parser
 
 thing = sys.argv.pop(1)
 last = MPI.COMM_WORLD.rank == MPI.COMM_WORLD.size - 1

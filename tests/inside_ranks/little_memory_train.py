@@ -3,11 +3,10 @@
 import sys
 from pathlib import Path
 
-from dist_vgg.exchange import route
 from dist_vgg.mpi.command import run_command
-from dist_vgg.state import replica
+from dist_vgg.state import shm
 from dist_vgg.train import main
 
-replica.SHM = Path(sys.argv.pop(1))
-route._shared_memory_free = lambda: 1000
+shm.SHM = Path(sys.argv.pop(1))
+shm.bytes_free = lambda: 1000
 run_command("dist_vgg.train", main)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from launcher import ROOT
 
-SCRIPTS = ("quickstart", "recipe", "test")
+SCRIPTS = ("quickstart", "recipe", "test", "docs")
 TAKES = "takes no {}; see launch/quickstart.sh --help"
 
 
@@ -77,6 +77,7 @@ def test_help_names_what_a_script_takes(project: Path) -> None:
         "quickstart": ["--raw DIR", "--source NAME", "--seed N", "--size PIXELS", "DIST_VGG_CACHE"],
         "recipe": ["mnist-100 ", "mnist-1000 ", "mnist-60000 ", "--raw DIR", "SEEDS "],
         "test": ["Arguments go to pytest"],
+        "docs": ["docs/_build/html/index.html", "where there is a network"],
     }
     for name, words in takes.items():
         text = script(project, name, "--help").stdout
@@ -180,7 +181,7 @@ def test_what_the_scripts_share_is_no_script(project: Path) -> None:
 
 
 def test_a_python_that_is_missing_or_too_old(project: Path) -> None:
-    for name, words in [("quickstart", ()), ("recipe", ("mnist-100",)), ("test", ())]:
+    for name, words in [("quickstart", ()), ("recipe", ("mnist-100",)), ("test", ()), ("docs", ())]:
         done = script(project, name, *words)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == (

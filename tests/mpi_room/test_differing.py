@@ -10,7 +10,8 @@ import pytest
 from launcher import one_line, run
 from training import EPOCHS, INSIDE, SMALL
 
-from dist_vgg.data.shards import load_shard, open_set, write_shard
+from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.data.shards import write_shard
 
 
 def start(thing: str, *options: object, ranks: int = 3, cwd: Path | None = None) -> tuple[int, str]:

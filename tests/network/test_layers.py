@@ -71,6 +71,24 @@ def test_layers_hold_views() -> None:
     assert grads[57:62].tolist() == [8] * 5
 
 
+def test_forward_asks_for_parameters_just_before_it_uses_them() -> None:
+    net = small()
+    params, _ = bound(net)
+    values = params.copy()
+    params[:] = np.nan
+    asked = []
+
+    def need(lo: int, hi: int) -> None:
+        asked.append((lo, hi))
+        params[:] = np.nan  # no layer reads what another has asked for
+        params[lo:hi] = values[lo:hi]
+
+    logits = net.forward(images(), need=need)
+    assert asked == [(0, 57), (57, 122), (122, 146)]
+    params[:] = values
+    assert np.array_equal(logits, net.forward(images()))
+
+
 def test_binding_again_leaves_the_first_gradient_alone() -> None:
     net = small()
     params, first = bound(net)

@@ -16,9 +16,13 @@ import numpy as np
 import pytest
 from idx import ArrayDict, write_files
 
-from data_prep import __main__ as command
-from data_prep import deal, mnist
+from data_prep import deal, mnist, prepare, zoom
+from data_prep.__main__ import main
+from data_prep.idx import idx_sha256
+from dist_vgg.base.command_line import guarded
 from dist_vgg.data import shards
+from dist_vgg.data.dataset import check_set, load_shard, open_set
+from dist_vgg.data.samples import SPLITS, Samples, pixel_statistics
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 ROOT = Path(__file__).parents[2]
@@ -30,7 +34,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command in this process: exit status, output, error output."""
 
     def run(*words: object) -> tuple[int, str, str]:
-        status = command.main([str(word) for word in words])
+        status = guarded("data_prep", lambda: main([str(word) for word in words]))
         return status, *capsys.readouterr()
 
     return run
@@ -41,17 +45,17 @@ def raw(tmp_path: Path, tiny: ArrayDict) -> Path:
     return write_files(tmp_path / "raw", tiny)
 
 
-def everything(folder: Path) -> dict[str, shards.Samples]:
+def everything(folder: Path) -> dict[str, Samples]:
     """All samples of a prepared folder, in order of id."""
-    info = shards.open_set(folder)
+    info = open_set(folder)
     splits = {}
-    for split in shards.SPLITS:
-        parts = [shards.load_shard(folder, split, i, info) for i in range(info.shards)]
+    for split in SPLITS:
+        parts = [load_shard(folder, split, i, info) for i in range(info.shards)]
         joined = [
             np.concatenate([getattr(p, name) for p in parts])
             for name in ("pixels", "labels", "ids")
         ]
-        splits[split] = shards.Samples(*joined)[np.argsort(joined[2])]
+        splits[split] = Samples(*joined)[np.argsort(joined[2])]
     return splits
 
 
@@ -71,15 +75,15 @@ def test_every_image_is_there_once_enlarged_with_its_label(
     for split, (images, labels) in mnist.FILES.items():
         assert splits[split].ids.tolist() == list(range(len(tiny[labels])))
         np.testing.assert_array_equal(splits[split].labels, tiny[labels])
-        np.testing.assert_array_equal(splits[split].pixels, mnist.zoom(tiny[images], 32))
-    info = shards.open_set(tmp_path / "out")
+        np.testing.assert_array_equal(splits[split].pixels, zoom.enlarge(tiny[images], 32))
+    info = open_set(tmp_path / "out")
     assert (info.source, info.shards, info.size, info.zoom) == ("mnist", 7, 32, "bicubic")
     assert (info.train_count, info.test_count) == (60, 20)
     assert info.mean == pytest.approx(splits["train"].pixels.mean())
     assert info.std == pytest.approx(splits["train"].pixels.std())
     for word in ("MNIST", "60 train, 20 test", info.digest, "mpirun -n 7 python -m dist_vgg.train"):
         assert word in out
-    assert len(list(shards.check_set(tmp_path / "out"))) == 15
+    assert len(list(check_set(tmp_path / "out"))) == 15
     assert len(list((tmp_path / "out").iterdir())) == 14  # and nothing else
 
 
@@ -91,7 +95,7 @@ def test_the_data_does_not_depend_on_the_shards(
     for count in (1, 3, 20):
         out = tmp_path / f"out{count}"
         assert run("--raw", raw, "--out", out, "--shards", count, *limit)[0] == 0
-        digests.add(shards.open_set(out).digest)
+        digests.add(open_set(out).digest)
     assert len(digests) == 1
 
 
@@ -100,8 +104,8 @@ def test_the_seed_changes_order_and_subset_only(run: Run, raw: Path, tmp_path: P
     for seed in (0, 1):
         out = tmp_path / f"out{seed}"
         assert run("--raw", raw, "--out", out, "--seed", seed, "--shards", 2)[0] == 0
-        infos.append(shards.open_set(out))
-        ids.append(shards.load_shard(out, "train", 0, infos[-1]).ids.tolist())
+        infos.append(open_set(out))
+        ids.append(load_shard(out, "train", 0, infos[-1]).ids.tolist())
         run("--raw", raw, "--out", tmp_path / f"few{seed}", "--seed", seed, "--limit", 20)
     assert infos[0].digest == infos[1].digest
     assert ids[0] != ids[1]
@@ -134,9 +138,9 @@ def test_a_limit_beyond_the_data_is_no_limit(run: Run, raw: Path, tmp_path: Path
 def test_a_shard_keeps_the_order_of_the_shuffle(run: Run, raw: Path, tmp_path: Path) -> None:
     run("--raw", raw, "--out", tmp_path / "out", "--shards", 3)
     order = deal.shuffled(60, 0, "train").tolist()
-    info = shards.open_set(tmp_path / "out")
+    info = open_set(tmp_path / "out")
     for index in range(3):
-        ids = shards.load_shard(tmp_path / "out", "train", index, info).ids
+        ids = load_shard(tmp_path / "out", "train", index, info).ids
         places = [order.index(i) for i in ids]
         assert places == sorted(places)
 
@@ -155,16 +159,16 @@ def test_digits_are_said_to_be_digits(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     out = run("--source", "digits", "--out", tmp_path / "out", "--size", 32, "--limit", 100)[1]
     assert "NOT MNIST" in out
-    assert shards.open_set(tmp_path / "out").source == "digits"
+    assert open_set(tmp_path / "out").source == "digits"
 
 
 def test_the_real_mnist(run: Run, real_mnist: Path, tmp_path: Path) -> None:
     # --size 32 and --limit keep it quick; the test set is always whole.
     status, _, _ = run("--raw", real_mnist, "--out", tmp_path, "--limit", 1000, "--size", 32)
     assert status == 0
-    info = shards.open_set(tmp_path)
+    info = open_set(tmp_path)
     assert (info.train_count, info.test_count) == (1000, 10000)
-    sizes = [len(shards.load_shard(tmp_path, "test", i, info)) for i in range(8)]
+    sizes = [len(load_shard(tmp_path, "test", i, info)) for i in range(8)]
     assert sizes == [1250] * 8
 
 
@@ -176,7 +180,7 @@ def test_again_does_nothing(
 ) -> None:
     run("--raw", raw, "--out", tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    monkeypatch.setattr(mnist, "zoom", lambda *_: pytest.fail("enlarged again"))
+    monkeypatch.setattr(prepare, "enlarge", lambda *_: pytest.fail("enlarged again"))
     status, out, _ = run("--raw", raw, "--out", tmp_path / "out")
     assert status == 0
     assert "holds this data set already" in out
@@ -202,10 +206,10 @@ def test_other_shards_are_replaced_only_when_told(
     assert content(out) == before
 
     assert run("--raw", raw, "--out", out, "--overwrite", *change)[0] == 0
-    list(shards.check_set(out))
+    list(check_set(out))
     assert (out / "mine.txt").read_text() == "kept"
-    assert len(shards.find_shards(out)) == 2 * shards.open_set(out).shards
-    wanted = json.loads(shards.open_set(out).request)
+    assert len(shards.find_shards(out)) == 2 * open_set(out).shards
+    wanted = json.loads(open_set(out).request)
     assert wanted[change[0][2:]] == change[1]
 
 
@@ -215,7 +219,7 @@ def test_other_raw_data_is_another_set(
     run("--raw", raw, "--out", tmp_path / "out")
     name = mnist.FILES["test"][0]
     tiny[name] = tiny[name] ^ 1
-    monkeypatch.setitem(mnist.SHA256, name, mnist.idx_sha256(tiny[name]))
+    monkeypatch.setitem(mnist.SHA256, name, idx_sha256(tiny[name]))
     write_files(raw, tiny)
     assert "holds other shards (raw " in run("--raw", raw, "--out", tmp_path / "out")[2]
 
@@ -229,7 +233,7 @@ def test_an_incomplete_set_is_not_taken_for_whole(run: Run, raw: Path, tmp_path:
     assert "no whole data set" in error
     assert "--overwrite" in error
     assert run("--raw", raw, "--out", out, "--overwrite")[0] == 0
-    list(shards.check_set(out))
+    list(check_set(out))
 
 
 # Failing in the middle
@@ -250,7 +254,7 @@ def test_an_error_in_the_middle_leaves_what_was_there(
     if not first:
         run("--raw", raw, "--out", out)
     before = content(tmp_path)
-    real, calls = command.write_shard, []
+    real, calls = prepare.write_shard, []
 
     def failing(*args: object) -> None:
         calls.append(args)
@@ -258,7 +262,7 @@ def test_an_error_in_the_middle_leaves_what_was_there(
             raise error
         real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(command, "write_shard", failing)
+    monkeypatch.setattr(prepare, "write_shard", failing)
     words = ("--raw", raw, "--out", out, "--seed", 1, "--overwrite")
     if error is KeyboardInterrupt:
         status, _, lines = run(*words)
@@ -339,7 +343,7 @@ def test_check_verifies_and_changes_nothing(run: Run, raw: Path, tmp_path: Path)
     before = content(out)
     status, lines, _ = run("--check", out)
     assert status == 0
-    assert lines.splitlines()[-1] == f"SHA-256 {shards.open_set(out).digest}"
+    assert lines.splitlines()[-1] == f"SHA-256 {open_set(out).digest}"
     assert content(out) == before
 
     shutil.copy(shards.shard_path(out, "test", 0, 2), shards.shard_path(out, "test", 1, 2))
@@ -355,7 +359,7 @@ def test_check_verifies_and_changes_nothing(run: Run, raw: Path, tmp_path: Path)
 def test_too_large_shards_are_refused_before_the_work(
     run: Run, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data_prep.__main__.MAX_BYTES", 40 * 32 * 32)
+    monkeypatch.setattr("data_prep.prepare.MAX_BYTES", 40 * 32 * 32)
     options = ("--raw", raw, "--out", tmp_path / "out", "--size", 32)
     status, output, error = run(*options, "--shards", 1)
     assert (status, output) == (2, "")
@@ -425,7 +429,7 @@ def test_too_little_memory_is_said_before_it_is_taken(
 
 def test_help_shows_groups_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        command.main(["--help"])
+        main(["--help"])
     assert caught.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for word in ("where from:", "where to:", "(default: 8)", "(default: data)", "(default: 64)"):
@@ -482,7 +486,7 @@ def test_held_out_images_are_training_images_that_are_not_used(
         rows = np.searchsorted(both.ids, split.ids)
         np.testing.assert_array_equal(both.pixels[rows], split.pixels)
         np.testing.assert_array_equal(both.labels[rows], split.labels)
-    info = shards.open_set(tmp_path / "x")
+    info = open_set(tmp_path / "x")
     assert info.held_out
-    assert not shards.open_set(tmp_path / "all").held_out
-    assert (info.mean, info.std) == shards.pixel_statistics(splits["train"].pixels)
+    assert not open_set(tmp_path / "all").held_out
+    assert (info.mean, info.std) == pixel_statistics(splits["train"].pixels)

@@ -74,7 +74,7 @@ def test_leftovers_of_a_dead_supervisor_are_ended_first(tmp_path: Path) -> None:
 
 
 def test_names_that_mpi_left_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job.replica, "SHM", tmp_path)
+    monkeypatch.setattr(job.shm, "SHM", tmp_path)
     paths = {name: tmp_path / f"mpich_sh{name}" for name in ("used", "old", "left", "young")}
     for path in paths.values():
         path.write_bytes(bytes(100))

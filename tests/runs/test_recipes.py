@@ -7,10 +7,12 @@ import pytest
 from launcher import ROOT, run
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.runs import config
-from dist_vgg.runs.config import TrainConfig, read_toml, recipes
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.recipes import RECIPES as FOLDER
+from dist_vgg.runs.recipes import read_toml, recipes, tomllib
 
 RECIPES = recipes()
+PACKAGES = ("dist_vgg", "data_prep")
 TRAINED = [f"mnist-{count}" for count in (100, 1000, 60000)]
 
 
@@ -19,11 +21,11 @@ def test_every_recipe_is_there() -> None:
 
 
 def test_recipes_and_all_else_that_is_no_program_are_installed() -> None:
-    # Packages are named in pyproject.toml; setuptools leaves out other files unless told.
-    settings = config.tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    for package in settings["packages"]:
-        folder = ROOT.joinpath(*package.split("."))
-        inside = [ROOT.joinpath(*name.split(".")) for name in settings["packages"]]
+    # setuptools finds packages, and leaves out other files unless told.
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    inside = [init.parent for top in PACKAGES for init in (ROOT / top).rglob("__init__.py")]
+    for folder in inside:
+        package = ".".join(folder.relative_to(ROOT).parts)
         data = {
             path
             for path in folder.rglob("*")
@@ -41,7 +43,7 @@ def test_in_a_checkout_they_are_found_where_they_were() -> None:
     assert sorted(link.stem for link in links) == RECIPES
     for link in links:
         assert not link.readlink().is_absolute()
-        assert link.samefile(config.RECIPES / link.name)
+        assert link.samefile(FOLDER / link.name)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -50,7 +52,7 @@ def test_a_recipe_has_a_name_from_anywhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     found = read_toml(name)
-    assert found == read_toml(str(config.RECIPES / f"{name}.toml")) != {}
+    assert found == read_toml(str(FOLDER / f"{name}.toml")) != {}
     (tmp_path / name).mkdir()  # a run's folder, say
     assert read_toml(name) == found
     (tmp_path / name).rmdir()

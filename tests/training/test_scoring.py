@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dist_vgg.data.shards import Samples, normalise
+from dist_vgg.data.samples import Samples, normalise
 from dist_vgg.kernels import reference as F
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.training import scoring

@@ -1,0 +1,134 @@
+"""MNIST's files from the cache, or from the first mirror that has them whole."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+
+import numpy as np
+
+from data_prep.mnist import MIRRORS, NAMES, find_file, read_verified
+from data_prep.raw import Arrays
+from dist_vgg.base.errors import UserError
+
+CONNECT_SECONDS, READ_SECONDS = 3, 30
+
+Say = Callable[[str], None]
+
+
+class Unavailable(UserError):
+    """MNIST is neither in the cache nor to be had from any mirror."""
+
+
+def cache_folder() -> Path | None:
+    """Where downloads are kept: DIST_VGG_CACHE, else the place that pooch gives to programs.
+
+    None where neither is known, as for a user without a home folder.
+    """
+    import pooch
+
+    if named := os.environ.get("DIST_VGG_CACHE"):
+        return Path(named)
+    try:
+        folder = Path(pooch.os_cache("dist_vgg"))
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None  # "~/.cache" where nobody knows what ~ is
+
+
+def mirrors() -> list[str]:
+    """Where to download from, in order: DIST_VGG_MIRRORS (URLs between spaces), else MIRRORS."""
+    urls = os.environ.get("DIST_VGG_MIRRORS", "").split() or MIRRORS
+    return [url.rstrip("/") + "/" for url in urls]
+
+
+def fetch(cache: Path | None, urls: list[str], say: Say) -> Arrays:
+    """Give the four files from the cache; download those that are not there or damaged.
+
+    Files that came whole stay in the cache. Where it can't be read or written, they go through a
+    temporary folder, which is removed. Raises Unavailable where no mirror has a file.
+    """
+    arrays: Arrays = {}
+    alive = list(urls)  # a mirror that can't be reached is not asked for the other files
+    if cache:
+        try:
+            _read_cached(arrays, cache, say)
+            _download_missing(arrays, cache, alive, say)
+            return arrays
+        except OSError as error:
+            why = f"can't use the cache {cache}: {error.strerror or error}"
+    else:
+        why = "can't find a home folder for the cache"
+    say(f"{why}; downloads are not kept; DIST_VGG_CACHE can name another folder")
+    try:
+        with TemporaryDirectory(prefix="dist_vgg-", ignore_cleanup_errors=True) as folder:
+            _download_missing(arrays, Path(folder), alive, say)
+    except OSError as error:
+        raise Unavailable(
+            f"can't use a temporary folder either: {error.strerror or error}; set DIST_VGG_CACHE "
+            "or TMPDIR to a folder that can be written"
+        ) from error
+    return arrays
+
+
+def _read_cached(arrays: Arrays, cache: Path, say: Say) -> None:
+    """Add the files that the cache holds; remove damaged ones."""
+    for name in NAMES:
+        while name not in arrays and (path := find_file(cache, name)):
+            try:
+                arrays[name] = read_verified(path, name, str(path))
+            except UserError as error:
+                say(f"{error}; to be downloaded again")
+                path.unlink()
+
+
+def _download_missing(arrays: Arrays, folder: Path, alive: list[str], say: Say) -> None:
+    """Add the files that are still missing, by way of a folder that is to keep them."""
+    missing = [name for name in NAMES if name not in arrays]
+    if missing:
+        # A folder that can't be written is better known before a download is announced.
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    for name in missing:
+        arrays[name] = _download(folder, name, alive, say)
+
+
+def _download(folder: Path, name: str, alive: list[str], say: Say) -> np.ndarray:
+    """Download one file from the first mirror that has it whole; unreachable ones leave `alive`."""
+    import pooch
+    import requests
+
+    http = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(),
+        chunk_size=1 << 16,
+        timeout=(CONNECT_SECONDS, READ_SECONDS),
+    )
+    pooch.get_logger().setLevel("WARNING")
+
+    def verified(url: str, part: str, _: object) -> None:
+        # pooch gives the file its name only after this: a bad one never gets into the cache.
+        http(url, part, None)
+        read_verified(Path(part), name, url)
+        Path(part).chmod(0o644)  # a cache may be shared, and temporary files are private
+
+    for mirror in list(alive):
+        url = f"{mirror}{name}.gz"
+        say(f"downloading {url}")
+        try:
+            path = pooch.retrieve(url, None, f"{name}.gz", folder, downloader=verified)
+            return read_verified(Path(path), name, path)
+        except UserError as error:
+            say(f"{error}; not used")
+        except requests.HTTPError as error:
+            say(f"{mirror} has no {name}.gz: {str(error).split(' for url')[0]}")
+        except (requests.ConnectionError, requests.Timeout) as error:
+            alive.remove(mirror)
+            slow = isinstance(error, requests.Timeout)
+            say(f"{mirror} {'does not answer' if slow else 'can not be reached'}; not tried again")
+        except requests.RequestException as error:
+            say(f"{url} did not come whole: {str(error).splitlines()[0]}")
+    raise Unavailable(
+        f"no mirror gave {name}; copy MNIST's four files to a folder and use --raw DIR, "
+        "or set DIST_VGG_MIRRORS"
+    )

@@ -1,0 +1,84 @@
+"""IDX is MNIST's file format: an array of bytes behind a short header, often gzipped."""
+
+import hashlib
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from dist_vgg.base.errors import UserError
+
+MAX_BYTES = 64 << 20  # the largest of MNIST's four files has 47 million bytes
+
+
+def read_idx(path: Path, ndim: int, called: str | None = None) -> np.ndarray:
+    """Read an IDX file of bytes with `ndim` dimensions, gzipped or not.
+
+    Big-endian: 0, 0, 8 for unsigned bytes, ndim; then a uint32 for each dimension; then the
+    data. Raises a UserError that opens with the file's name, or what it is `called`.
+    """
+    called = called or str(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{called} is not of MNIST: it has more than {MAX_BYTES:,} bytes")
+        stored = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"can't read {called}: {error.strerror or error}") from error
+    unzip = _Plain() if stored[:2] != b"\x1f\x8b" else zlib.decompressobj(wbits=31)
+    try:
+        header = unzip.decompress(stored, 4 + 4 * ndim)
+        if len(header) < 4 + 4 * ndim and not unzip.eof:
+            raise UserError(f"{called} is a damaged or cut-short gzip file")
+        if header[:4] != bytes((0, 0, 8, ndim)):
+            raise UserError(
+                f"{called} is not an IDX file of {ndim}-dimensional bytes: "
+                f"it begins with {header[:4].hex() or 'nothing'} instead of 0000080{ndim}"
+            )
+        if len(header) < 4 + 4 * ndim:
+            raise UserError(f"{called} is cut short: it ends within its header")
+        shape = struct.unpack(f">{ndim}I", header[4:])
+        size = math.prod(shape)
+        if max(size, *shape) > MAX_BYTES:  # a side may be huge beside one of 0
+            raise UserError(
+                f"{called} is not of MNIST: its header announces {' x '.join(map(str, shape))} "
+                f"bytes, more than {MAX_BYTES:,}"
+            )
+        # One byte more than announced tells a longer file, however far a gzip would swell.
+        data = unzip.decompress(unzip.unconsumed_tail, size + 1)
+    except zlib.error as error:
+        raise UserError(f"{called} is a damaged or cut-short gzip file") from error
+    # One gzip, as MNIST's are, and zeros behind it at most: millions of empty ones take minutes.
+    if len(data) <= size and (not unzip.eof or unzip.unused_data.strip(b"\0")):
+        raise UserError(f"{called} is a damaged or cut-short gzip file")
+    if len(data) != size:
+        found = f"more than {size:,}" if len(data) > size else f"{len(data):,}"
+        raise UserError(
+            f"{called} has another length than its header says: "
+            f"{found} bytes of data instead of {size:,}"
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+class _Plain:
+    """What zlib's decompressobj is, for bytes that are not compressed."""
+
+    unconsumed_tail = unused_data = b""
+    eof = True
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        """The first bytes, at most so many; the others are left as `unconsumed_tail`."""
+        self.unconsumed_tail = data[most:]
+        return data[:most]
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    """Give the IDX file that holds an array of bytes."""
+    head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    return head + np.ascontiguousarray(array, np.uint8).tobytes()
+
+
+def idx_sha256(array: np.ndarray) -> str:
+    """SHA-256 of the uncompressed IDX file that holds an array."""
+    return hashlib.sha256(idx_bytes(array)).hexdigest()

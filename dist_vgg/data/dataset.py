@@ -1,0 +1,109 @@
+"""A data set is a folder of shards: opened, read shard by shard, and verified as a whole."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dist_vgg.base.errors import UserError
+from dist_vgg.data.samples import SPLITS, Samples, pixel_statistics, set_digest
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.data.shards import find_shards, how_to_mend, read_shard, shard_path
+
+
+def open_set(folder: str | Path) -> SetInfo:
+    """What the shards in a folder say of their data set, once they all agree on it.
+
+    Raises UserError where there are no shards, one is missing or damaged, or shards of
+    different sets lie together.
+    """
+    folder = Path(folder)
+    infos = {path: read_shard(path, with_samples=False)[0] for path in _shards_in(folder)}
+    first = next(iter(infos))
+    info = infos[first]
+    for path, other in infos.items():
+        if other != info:
+            raise UserError(
+                f"{path} belongs to another data set than {first.name}; {how_to_mend(folder)}"
+            )
+    for split in SPLITS:
+        for index in range(info.shards):
+            path = shard_path(folder, split, index, info.shards)
+            if path not in infos:
+                raise UserError(f"shard {path} is missing; {how_to_mend(folder)}")
+    return info
+
+
+def _shards_in(folder: Path) -> list[Path]:
+    """The shards in a folder; UserError where it cannot be read or has none."""
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; name a folder of shards")
+    if not folder.is_dir():
+        raise UserError(
+            f"no data folder {folder}; make one with: python -m data_prep --out {folder}"
+        )
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise UserError(f"can't read the data folder {folder}: {os.strerror(errno.EACCES)}")
+    paths = find_shards(folder)
+    if not paths:
+        raise UserError(
+            f"no shards in {folder}; make them with: python -m data_prep --out {folder}"
+        )
+    return paths
+
+
+def load_shard(folder: str | Path, split: str, index: int, info: SetInfo) -> Samples:
+    """Read one shard into memory, after verifying its digest.
+
+    Raises UserError for a damaged file, another data set, or a label outside the classes.
+    """
+    folder = Path(folder)
+    path = shard_path(folder, split, index, info.shards)
+    found, samples = read_shard(path)
+    mend = how_to_mend(folder)
+    if found != info:
+        raise UserError(f"{path} belongs to another data set than its neighbours; {mend}")
+    shape = (len(samples), info.size, info.size, info.channels)
+    if samples.pixels.shape != shape or samples.labels.shape != shape[:1]:
+        raise UserError(f"shard {path} has arrays of unequal length; {mend}")
+    if len(samples) and samples.labels.max() >= info.classes:
+        row = int(samples.labels.argmax())
+        raise UserError(
+            f"shard {path}: sample {samples.ids[row]} has label {samples.labels[row]}, outside "
+            f"the classes 0..{info.classes - 1}; {mend}"
+        )
+    return samples
+
+
+def check_set(folder: Path) -> Iterator[str]:
+    """Verify a whole data set; yields a line for each shard that is read, and one at the end.
+
+    Raises UserError at the first fault.
+    """
+    info = open_set(folder)
+    splits = {}
+    for split in SPLITS:
+        parts = []
+        for index in range(info.shards):
+            parts.append(load_shard(folder, split, index, info))
+            yield f"{shard_path(folder, split, index, info.shards).name}: {len(parts[-1])} samples"
+        samples = Samples(
+            *(np.concatenate([getattr(part, name) for part in parts])
+              for name in ("pixels", "labels", "ids"))
+        )  # fmt: skip
+        distinct = len(np.unique(samples.ids))
+        if distinct != len(samples) or len(samples) != info.count(split):
+            raise UserError(
+                f"the {split} shards in {folder} hold {len(samples)} samples, {distinct} of them "
+                f"distinct, instead of {info.count(split)}; {how_to_mend(folder)}"
+            )
+        splits[split] = samples
+    statistics = pixel_statistics(splits["train"].pixels)
+    if set_digest(splits) != info.digest or statistics != (info.mean, info.std):
+        raise UserError(
+            f"the content of {folder} is not what its shards were written with; "
+            f"{how_to_mend(folder)}"
+        )
+    yield f"SHA-256 {info.digest}"

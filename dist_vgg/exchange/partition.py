@@ -1,0 +1,83 @@
+"""The partition of the flat vector: grains, buckets of grains, and the slices that a rank owns.
+
+Each rank updates only what it owns and keeps optimizer state only for that: stage 1 of ZeRO
+(Rajbhandari et al., "ZeRO: memory optimizations toward training trillion parameter models",
+SC'20). Ranks own a piece of every bucket, so that all of them take part in the exchange of each
+bucket as soon as backward has finished it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+Slice = tuple[int, int]  # (lo, hi) of the flat vector
+
+BUCKET_GRAINS = 256
+
+
+@dataclass(frozen=True)
+class Partition:
+    """How a vector of `count` numbers is cut for so many `ranks`.
+
+    Grains depend on `count` alone, and every slice begins and ends with one, so a sum over each
+    grain (the norm's, a checksum's) is the same at any number of ranks.
+    """
+
+    count: int
+    ranks: int
+
+    @property
+    def grain(self) -> int:
+        """Numbers in a grain: 16,384 for 40 million, 256 for the narrowest networks."""
+        return max(256, 1 << max(0, self.count.bit_length() - 12))
+
+    @property
+    def grains(self) -> int:
+        return -(-self.count // self.grain)
+
+    @property
+    def buckets(self) -> list[Slice]:
+        """Each bucket, 256 grains long but for the last."""
+        size = BUCKET_GRAINS * self.grain
+        return [(lo, min(lo + size, self.count)) for lo in range(0, self.count, size)]
+
+    def piece(self, bucket: Slice, rank: int) -> Slice:
+        """A rank's piece of a bucket."""
+        lo, hi = bucket
+        grains = -(-(hi - lo) // self.grain)
+        first, last = (grains * r // self.ranks for r in (rank, rank + 1))
+        return min(lo + first * self.grain, hi), min(lo + last * self.grain, hi)
+
+    def sizes(self, bucket: Slice) -> list[int]:
+        """Numbers in each rank's piece of a bucket."""
+        return [hi - lo for lo, hi in (self.piece(bucket, rank) for rank in range(self.ranks))]
+
+    def owned(self, rank: int) -> list[Slice]:
+        """The slices that a rank owns: its piece of every bucket, in order."""
+        return [self.piece(bucket, rank) for bucket in self.buckets]
+
+    def owned_by(self, ranks: Iterable[int]) -> list[Slice]:
+        """The slices that some ranks own together, in order; neighbours are joined."""
+        ranks = list(ranks)
+        joined: list[Slice] = []
+        for bucket in self.buckets:
+            for lo, hi in (self.piece(bucket, rank) for rank in ranks):
+                if joined and joined[-1][1] == lo:
+                    joined[-1] = (joined[-1][0], hi)
+                elif lo < hi:
+                    joined.append((lo, hi))
+        return joined
+
+    def squares(self, total: np.ndarray, owned: Iterable[Slice]) -> np.ndarray:
+        """Sum of squares of each grain of a vector, float64; zeros where not `owned`.
+
+        Added up over ranks and then over grains, it is the squared norm of the whole vector, in
+        an order that depends on no rank.
+        """
+        squares = np.zeros(self.grains)
+        for lo, hi in owned:
+            for start in range(lo, hi, self.grain):
+                grain = total[start : min(start + self.grain, hi)].astype(np.float64)
+                squares[start // self.grain] = grain @ grain
+        return squares

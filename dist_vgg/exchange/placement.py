@@ -1,0 +1,79 @@
+"""The placement of vectors: in private or in shared memory, by what the nodes have room for."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from mpi4py import MPI
+
+from dist_vgg.base.errors import UserError
+from dist_vgg.exchange.nodes import neighbours, ranks_of_nodes
+from dist_vgg.exchange.tree import plan
+from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, collective_errors
+from dist_vgg.state import shm
+
+
+def choose(
+    comm: MPI.Intracomm,
+    wanted: str,
+    count: int,
+    shards_of_rank: Sequence[Sequence[int]],
+    vectors: int = 1,
+) -> str:
+    """The route to take: "node" where ranks share a node whose shared memory suffices.
+
+    A replica has so many `vectors` of `count` numbers: the parameters, and the optimizer's.
+    Raises UserError where "node" was asked for and can't be had.
+    """
+    if wanted == "flat":
+        return "flat"
+    node = neighbours(comm)
+    needed = _node_bytes(comm, node, count, shards_of_rank, vectors)
+    free = shm.bytes_free()
+    shared = allreduce_sum(comm, np.array([node.size > 1, node.size > 1 and free < needed], "i8"))
+    with collective_errors(comm):
+        if wanted == "node" and node.size > 1 and free < needed:
+            raise UserError(
+                f"--route node needs {needed >> 20} MiB of shared memory on "
+                f"{MPI.Get_processor_name()}, and {shm.SHM} has {free >> 20} MiB free; "
+                "enlarge it or use --route flat"
+            )
+    return "node" if wanted == "node" or (shared[0] and not shared[1]) else "flat"
+
+
+def why_no_standby(
+    comm: MPI.Intracomm,
+    kind: str,
+    count: int,
+    shards_of_rank: Sequence[Sequence[int]],
+    vectors: int,
+) -> str:
+    """Why replicas can't be kept in memory that outlives the processes; "" where they can."""
+    node = neighbours(comm)
+    if kind == "flat":
+        needed = 2 * 4 * count * (node.size + vectors - 1)
+    else:
+        needed = _node_bytes(comm, node, count, shards_of_rank, vectors) + 4 * count * vectors
+    free = shm.bytes_free()
+    short = ""
+    try:
+        shm.make_folder()
+        if free < needed:
+            short = f"{shm.SHM} has {free >> 20} MiB free of {needed >> 20} needed"
+    except OSError as error:
+        short = f"{error.filename}: {error.strerror}"
+    short = short and f"{short} on {MPI.Get_processor_name()}"
+    return next((text for text in allgather_text(comm, short) if text), "")
+
+
+def _node_bytes(
+    comm: MPI.Intracomm,
+    node: MPI.Intracomm,
+    count: int,
+    shards_of_rank: Sequence[Sequence[int]],
+    vectors: int,
+) -> int:
+    """Bytes of shared memory for all gradients of this node, and for one copy of its replica."""
+    shards = sum(map(len, shards_of_rank))
+    home = next(ranks for ranks in ranks_of_nodes(comm, node) if comm.rank in ranks)
+    gradients = sum(plan(shards_of_rank[rank], shards).vectors for rank in home)
+    return (gradients + vectors) * count * 4

@@ -1,0 +1,57 @@
+"""Whether a run can go on: with the options it was started with, on the data it was trained on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dist_vgg.base.command_line import plural
+from dist_vgg.base.errors import UserError
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.fields import flag
+
+
+def stored_options(stored: Mapping[str, Any], **others: Any) -> TrainConfig:
+    """The options that a run was started with; `others` go before them."""
+    try:
+        return TrainConfig(**{**stored, **others})
+    except TypeError as error:
+        raise UserError(
+            f"the run was started by another version of this program: {error}"
+        ) from error
+
+
+def check_held_out(info: SetInfo, folder: str) -> None:
+    """Raise UserError where the images to score while training are those of the test set."""
+    if not info.held_out:
+        raise UserError(
+            f"--validate takes held-out training images, and {folder} has the test set, which is "
+            f"for the end only; prepare another folder with: python -m data_prep --held-out N"
+        )
+
+
+def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any]) -> None:
+    """Refuse to go on with another network, data set or recipe than the checkpoint's."""
+    if header["dataset"] != info.digest:
+        raise UserError(
+            f"the checkpoint was trained on another data set than {config.data} holds "
+            f"({header['dataset'][:16]} against {info.digest[:16]}); name the right one with --data"
+        )
+    if (header["request"], header["shards"]) != (info.request, info.shards):
+        raise UserError(
+            f"the checkpoint was trained on {plural(header['shards'], 'shard')} and {config.data} "
+            f"has the same images in {info.shards} others; name the right folder with --data"
+        )
+    before = stored_options(header["config"]).result_options()
+    for name, value in config.result_options().items():
+        if name == "epochs" and config.schedule == "constant":
+            continue
+        if value != before[name]:
+            option = flag(name)
+            mend = f"leave {option} out to go on, or start a new run without --resume"
+            if name == "epochs":
+                mend = f"--schedule {config.schedule} has laid out its rates over those: leave "
+                mend += f"{option} out to finish them, or start a new run in another --out"
+            raise UserError(
+                f"{option} {value} contradicts the checkpoint, trained with {option} "
+                f"{before[name]}; {mend}"
+            )

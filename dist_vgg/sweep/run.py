@@ -1,0 +1,90 @@
+"""One run of a sweep: its options, and what its folder already holds."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dist_vgg.base.errors import UserError
+from dist_vgg.data.dataset import open_set
+from dist_vgg.data.set_info import SetInfo
+from dist_vgg.runs.compatibility import stored_options
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.folder import holds_steps
+from dist_vgg.sweep.variants import Variant, label
+
+TEST_SCORE, HELD_OUT_SCORE = "score.json", "held-out.json"  # of evaluate, in the run's folder
+# What json and dictionaries raise for a file that is not what it was.
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One training of a sweep: a variant with a seed."""
+
+    variant: Variant
+    seed: int
+    folder: Path
+    data: Path
+    held_out: Path | None  # a folder of unused training images, to score as well
+    options: list[str]  # of train
+    config: TrainConfig
+
+    @property
+    def title(self) -> str:
+        """How messages name the run."""
+        return f"{label(self.variant)}, seed {self.seed}"
+
+    def check_folder(self, info: SetInfo) -> None:
+        """Raise UserError where the folder holds another run than this one, finished or not.
+
+        `info` describes the data set that this one is to be trained on.
+        """
+        left = ("weights.h5", TEST_SCORE)  # large files may have been removed since
+        if not (any((self.folder / name).exists() for name in left) or holds_steps(self.folder)):
+            return
+        try:
+            stored = json.loads((self.folder / "config.json").read_text())
+            before = stored_options(stored["config"]).result_options()
+            dataset = {name: stored["dataset"][name] for name in ("sha256", "shards", "request")}
+        except DAMAGED as error:
+            raise self.damaged(error) from error
+        for name, value in self.config.result_options().items():
+            if before[name] != value:
+                raise UserError(
+                    f"{self.folder} was trained with {name} {before[name]}, not {value}; "
+                    "choose another --out, or remove it"
+                )
+        # The same images in other shards give other weights.
+        if dataset != dict(sha256=info.digest, shards=info.shards, request=info.request):
+            raise UserError(
+                f"{self.folder} was trained on another data set, or other shards of it, than "
+                f"{self.data} holds; choose another --out, or remove it"
+            )
+
+    def scores(self, shifts: int) -> dict[str, Any] | None:
+        """What evaluate wrote, by "test" and "held out"; None where it has yet to be run.
+
+        Raises UserError for a score that cannot be read.
+        """
+        sets = {"test": (TEST_SCORE, self.data), "held out": (HELD_OUT_SCORE, self.held_out)}
+        paths = {key: self.folder / name for key, (name, data) in sets.items() if data}
+        if not all(path.exists() for path in paths.values()):
+            return None
+        try:
+            found = {key: json.loads(path.read_text()) for key, path in paths.items()}
+            scored_shifts = {one.get("shifted", {}).get("shifts", 0) for one in found.values()}
+            weights = {one["weights"] for one in found.values()}
+            datasets = {key: one["dataset"] for key, one in found.items()}
+        except DAMAGED as error:
+            raise self.damaged(error) from error
+        # Scores of other images, or over other shifts, only need another evaluation.
+        for key, (_, data) in sets.items():
+            if data and datasets[key] != open_set(data).digest:
+                return None
+        same_shifts = not shifts or scored_shifts == {shifts}
+        return found if len(weights) == 1 and same_shifts else None
+
+    def damaged(self, error: Exception) -> UserError:
+        """The error to raise for a file of the run that is not what it was."""
+        return UserError(f"{self.folder} is damaged ({error}); remove it")

@@ -1,0 +1,21 @@
+"""A pretrained network: VGG16 with the weights that a run has left."""
+
+from dist_vgg.base.errors import UserError
+from dist_vgg.network.layers import Sequential
+from dist_vgg.network.vgg import vgg16
+from dist_vgg.state.checkpoint import Weights
+
+
+def load_network(weights: Weights) -> Sequential:
+    """The network that the weights belong to, ready for forward passes.
+
+    Raises UserError where their number does not fit the network that they name.
+    """
+    net = vgg16(**weights.network, dropout=0)
+    if weights.params.shape != (net.parameter_count,):
+        raise UserError(
+            f"the weights hold {weights.params.size} parameters and their network has "
+            f"{net.parameter_count}; name another file"
+        )
+    net.bind(weights.params, weights.params)
+    return net

@@ -1,0 +1,57 @@
+"""How Sphinx builds the site; `launch/docs.sh` calls it."""
+
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+DOCS = Path(__file__).parent
+sys.path[:0] = [str(DOCS), str(DOCS.parent)]
+
+from generate import write_all  # noqa: E402
+from generate.docstrings import as_rst  # noqa: E402
+
+from dist_vgg import __version__  # noqa: E402
+
+project = "dist_vgg"
+author = "the dist_vgg developers"
+release = version = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+nitpicky = True
+# Types in signatures are not documented here, and there may be no network to look them up.
+nitpick_ignore_regex = [("py:.*", ".*")]
+
+myst_enable_extensions = ["colon_fence", "deflist", "attrs_block"]
+myst_heading_anchors = 3
+
+autodoc_mock_imports = ["torch"]
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 80
+
+html_theme = "furo"
+html_title = "dist_vgg"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_show_copyright = False
+html_copy_source = False
+pygments_style = "tango"
+pygments_dark_style = "github-dark"
+
+
+def plain_docstrings(
+    app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
+) -> None:
+    """Docstrings are plain text, not reStructuredText; a module's own is on its page already."""
+    lines[:] = [] if what == "module" else as_rst(lines)
+
+
+def setup(app: Sphinx) -> None:
+    """Write what is generated, before any page is read."""
+    app.connect("autodoc-process-docstring", plain_docstrings)
+    write_all()

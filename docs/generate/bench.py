@@ -1,0 +1,62 @@
+"""The tables of `dist_vgg.bench`, from its `--json`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .markdown import table, text
+
+OURS = "dist_vgg"
+
+
+def compared_table(found: Mapping[str, Any]) -> str:
+    """Images a second of all that took turns, ours first, and how they compare."""
+    contenders: Mapping[str, Any] = found["results"]["contenders"]
+    rows = []
+    for name, one in contenders.items():
+        shown = f"**{text(name)}**" if one["family"] == OURS else text(name)
+        memory = (one.get("memory_gib") or [None, None])[1]
+        rows.append([
+            shown,
+            reading(one["images_per_s"], 1),
+            f"{one['share_of_peak']:.2f}" if "share_of_peak" in one else "–",
+            f"{memory['median']:.2f} GiB" if memory else "–",
+        ])  # fmt: skip
+    parts = [table(["", "images/s", "of peak", "memory of all"], rows)]
+    parts += [f"- {line}" for line in ratios(contenders)]
+    return "\n".join(parts) + "\n"
+
+
+def ratios(contenders: Mapping[str, Any]) -> list[str]:
+    """How each of ours compares with the best of each other family."""
+    families: dict[str, list[str]] = {}
+    for name, one in contenders.items():
+        families.setdefault(one["family"], []).append(name)
+
+    def rate(name: str) -> float:
+        return float(contenders[name]["images_per_s"]["median"])
+
+    ours = families.pop(OURS, [])
+    return [
+        f"{text(name)}: {rate(name) / rate(max(others, key=rate)):.2f} times "
+        f"{text(max(others, key=rate))}"
+        for name in ours
+        for others in families.values()
+    ]
+
+
+def audit_table(found: Mapping[str, Any]) -> str:
+    """What a step pays for being audited and kept, in milliseconds and as its share."""
+    options, results = found["options"], found["results"]
+    more = results.get("more")
+    row = [
+        f"{options['ranks']} ranks, route {results['route']}",
+        reading(more, 0) + " ms" if more else "–",
+        f"{results['share']:.1%}",
+    ]
+    return table(["", "more in each step", "of the step"], [row])
+
+
+def reading(spread: Mapping[str, Any], decimals: int) -> str:
+    """A median, with the lowest and highest reading behind it."""
+    middle, low, high = (f"{spread[key]:,.{decimals}f}" for key in ("median", "low", "high"))
+    return f"{middle} ({low}–{high})"

@@ -1,0 +1,97 @@
+"""The tables that the site's build makes of result files, old ones and those of the commands."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generate.results import ABOUT, render, result_pages
+from launcher import ROOT
+
+from dist_vgg.bench.report import spread, write_json
+from dist_vgg.chaos.faults import FAULTS, NARROW, draw
+from dist_vgg.chaos.report import Result
+from dist_vgg.chaos.trial import Outcome
+
+RESULTS = ROOT / "docs" / "results"
+NAMES = sorted(path.stem for path in RESULTS.glob("*.json") if path.name != ABOUT)
+PAGES = result_pages(RESULTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_results_is_a_table_with_its_command(name: str) -> None:
+    page = PAGES[f"results-{name}"]
+    assert page.startswith("|")
+    assert "```sh\n" in page
+    assert not re.search(r"\b(None|nan)\b", page)
+    pages = "".join(path.read_text() for path in RESULTS.glob("*.md"))
+    assert pages.count(f"generated/results-{name}.md") == 1
+
+
+def test_about_speaks_of_files_that_exist() -> None:
+    assert set(json.loads((RESULTS / ABOUT).read_text())) <= set(NAMES)
+
+
+def test_the_accuracies() -> None:
+    assert "| mnist-100 | 5 | 95.78 ± 0.55% | 96.07 ± 0.29% |" in PAGES["results-mnist-100"]
+    assert "| 98.80 ± 0.08% |" in PAGES["results-mnist-1000"]
+    assert (
+        "| optimizer adam, lr 2e-4, dropout 0 | 3 | 98.28 ± 0.19% |"
+        in (PAGES["results-optimizers"])
+    )
+    assert "| optimizer sgd, lr 0.02 | 1 | 94.25% | 0.25 |" in PAGES["results-rates"]
+    assert (
+        "**dist\\_vgg, 2 ranks** | 61.8 (51.9–63.8) | 1.34 | 1.61 GiB |"
+        in (PAGES["results-step-2-ranks"])
+    )
+    assert len(re.findall(r"\| `[0-9a-f]{16}` \|", PAGES["results-batch"])) == 12
+
+
+def sweep_run(seed: int, accuracy: float) -> dict[str, Any]:
+    """As dist_vgg.sweep writes it."""
+    model = {"sha256": 64 * "a", "test": accuracy, "test, shifted": accuracy}
+    return dict(
+        variant={"lr": "0.1"}, seed=seed, folder="sweep/x", images="test", command="python",
+        minutes=1.5, loss=[2.3, 1.0], models={"weights": model, "average": model},
+    )  # fmt: skip
+
+
+def test_what_sweep_writes() -> None:
+    page = render([sweep_run(0, 0.97), sweep_run(1, 0.99)], {"name": "x"})
+    assert "| lr 0.1 | 2 | 98.00 ± 1.41% | 98.00 ± 1.41% |" in page
+    assert "| lr 0.1, seed 1 | `aaaaaaaaaaaaaaaa` | `aaaaaaaaaaaaaaaa` | 99.00% |" in page
+
+
+def test_what_bench_writes(tmp_path: Path) -> None:
+    def contender(family: str, *rates: float) -> dict[str, Any]:
+        memory = [spread([2**20]), spread([2**21])]
+        return dict(family=family, images_per_s=spread(rates), share_of_peak=1.3, memory_gib=memory)
+
+    contenders = {
+        "dist_vgg, 2 ranks": contender("dist_vgg", 60, 61, 62),
+        "torch, 2 threads, batch 32": contender("torch", 30.5),
+        "torch, 2 threads, batch 64": contender("torch", 20),
+    }
+    path = tmp_path / "step.json"
+    write_json(path, dict(benchmark="step", results=dict(contenders=contenders)))
+    page = render(json.loads(path.read_text()), {"name": "step"})
+    assert "| **dist\\_vgg, 2 ranks** | 61.0 (60.0–62.0) | 1.30 |" in page
+    assert "- dist\\_vgg, 2 ranks: 2.00 times torch, 2 threads, batch 32\n" in page
+
+
+def test_what_chaos_writes() -> None:
+    trials = []
+    for number, kind in enumerate(("kill-update", "kill-update", "slow")):
+        plan = draw(0, number, [kind], NARROW)
+        wrong = ["it hung"] if number == 1 else []
+        trials.append(Result(plan, Outcome(steps_lost=number, recovery=1.5), wrong).as_dict())
+    page = render(json.loads(json.dumps(dict(sha256="", trials=trials))), {"name": "chaos"})
+    assert "kill-update" in FAULTS
+    assert "| `kill-update` | 2 | 1 | at most 1 | 1.5, at most 1.5 |" in page
+    assert "| all | 3 | 2 | at most 2 | 1.5, at most 1.5 |" in page
+
+
+def test_what_nobody_writes_is_refused() -> None:
+    with pytest.raises(ValueError, match="no command writes"):
+        render({"x": 1}, {"name": "x"})
