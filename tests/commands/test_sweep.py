@@ -50,7 +50,7 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     assert any("SHA-256, weights" in line for line in again.splitlines()[-12:])
 
     # Another score is only another evaluation.
-    wider = [{1: 2, "0,1": 0}.get(word, word) for word in options]  # type: ignore[call-overload]
+    wider = [{"1": 2, "0,1": 0}.get(str(word), word) for word in options]  # and of one seed
     status, again, errors = sweep(*wider, "--", *SMALL, "--ema", 0.5)
     assert status == 0, errors
     assert again.count("== run") == 2
