@@ -22,7 +22,7 @@ class Unavailable(UserError):
 
 
 def cache_folder() -> Path | None:
-    """Where downloads are kept: DIST_VGG_CACHE, else the place that pooch gives to programs.
+    """Where downloads are kept: DIST_VGG_CACHE, else pooch's folder for this program.
 
     None where neither is known, as for a user without a home folder.
     """
@@ -38,16 +38,16 @@ def cache_folder() -> Path | None:
 
 
 def mirrors() -> list[str]:
-    """Where to download from, in order: DIST_VGG_MIRRORS (URLs between spaces), else MIRRORS."""
+    """Where to download from, in order: the URLs in DIST_VGG_MIRRORS, else MIRRORS."""
     urls = os.environ.get("DIST_VGG_MIRRORS", "").split() or MIRRORS
     return [url.rstrip("/") + "/" for url in urls]
 
 
 def fetch(cache: Path | None, urls: list[str], say: Say) -> Arrays:
-    """Give the four files from the cache; download those that are not there or damaged.
+    """The four files, from the cache; those that are missing or damaged are downloaded.
 
-    Files that came whole stay in the cache. Where it can't be read or written, they go through a
-    temporary folder, which is removed. Raises Unavailable where no mirror has a file.
+    Whole files stay in the cache. Where it cannot be read or written, they pass through a
+    temporary folder instead. Raises Unavailable where no mirror has a file.
     """
     arrays: Arrays = {}
     alive = list(urls)  # a mirror that can't be reached is not asked for the other files
@@ -84,10 +84,10 @@ def _read_cached(arrays: Arrays, cache: Path, say: Say) -> None:
 
 
 def _download_missing(arrays: Arrays, folder: Path, alive: list[str], say: Say) -> None:
-    """Add the files that are still missing, by way of a folder that is to keep them."""
+    """Download the files that are still missing to a folder, and add them."""
     missing = [name for name in NAMES if name not in arrays]
     if missing:
-        # A folder that can't be written is better known before a download is announced.
+        # Find out that the folder cannot be written before a download is announced.
         folder.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=folder).close()
     for name in missing:
@@ -95,7 +95,7 @@ def _download_missing(arrays: Arrays, folder: Path, alive: list[str], say: Say) 
 
 
 def _download(folder: Path, name: str, alive: list[str], say: Say) -> np.ndarray:
-    """Download one file from the first mirror that has it whole; unreachable ones leave `alive`."""
+    """Download a file from the first mirror that has it whole; drop silent ones from `alive`."""
     import pooch
     import requests
 

@@ -17,7 +17,7 @@ def read_idx(path: Path, ndim: int, called: str | None = None) -> np.ndarray:
     """Read an IDX file of bytes with `ndim` dimensions, gzipped or not.
 
     Big-endian: 0, 0, 8 for unsigned bytes, ndim; then a uint32 for each dimension; then the
-    data. Raises a UserError that opens with the file's name, or what it is `called`.
+    data. Raises a UserError that names the file, as `called` if given.
     """
     called = called or str(path)
     try:
@@ -45,11 +45,11 @@ def read_idx(path: Path, ndim: int, called: str | None = None) -> np.ndarray:
                 f"{called} is not of MNIST: its header announces {' x '.join(map(str, shape))} "
                 f"bytes, more than {MAX_BYTES:,}"
             )
-        # One byte more than announced tells a longer file, however far a gzip would swell.
+        # One byte more than announced is enough to notice a longer file, however far it swells.
         data = unzip.decompress(unzip.unconsumed_tail, size + 1)
     except zlib.error as error:
         raise UserError(f"{called} is a damaged or cut-short gzip file") from error
-    # One gzip, as MNIST's are, and zeros behind it at most: millions of empty ones take minutes.
+    # A single gzip, as MNIST's are, followed by zeros at most: millions of empty ones take minutes.
     if len(data) <= size and (not unzip.eof or unzip.unused_data.strip(b"\0")):
         raise UserError(f"{called} is a damaged or cut-short gzip file")
     if len(data) != size:
@@ -62,19 +62,19 @@ def read_idx(path: Path, ndim: int, called: str | None = None) -> np.ndarray:
 
 
 class _Plain:
-    """What zlib's decompressobj is, for bytes that are not compressed."""
+    """A stand-in for zlib's decompressobj, for bytes that are not compressed."""
 
     unconsumed_tail = unused_data = b""
     eof = True
 
     def decompress(self, data: bytes, most: int) -> bytes:
-        """The first bytes, at most so many; the others are left as `unconsumed_tail`."""
+        """The first bytes, at most `most`; the others are left as `unconsumed_tail`."""
         self.unconsumed_tail = data[most:]
         return data[:most]
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    """Give the IDX file that holds an array of bytes."""
+    """The content of the IDX file that holds an array of bytes."""
     head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     return head + np.ascontiguousarray(array, np.uint8).tobytes()
 

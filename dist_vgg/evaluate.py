@@ -5,11 +5,13 @@ mpirun -n 2 python -m dist_vgg.evaluate runs/NAME/weights.h5 --data data
 mpirun -n 2 python -m dist_vgg.evaluate runs/NAME --shifts 2
 
 A run's folder stands for all weights in it: those of the last step, their moving average (--ema)
-and the best on held-out images (--patience). Each has a score of its own.
+and the best on held-out images (--patience). Each gets a score of its own.
 """
 
+import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +22,11 @@ from dist_vgg.base.files import check_writable, write_text
 from dist_vgg.base.progress import Progress
 from dist_vgg.data.batches import load_local
 from dist_vgg.data.dataset import open_set
-from dist_vgg.data.samples import SPLITS
+from dist_vgg.data.samples import SPLITS, Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import collective_errors, require_same
 from dist_vgg.mpi.command import run_command
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.runs.fields import LARGEST, flag
 from dist_vgg.state.checkpoint import Weights, load_weights, weights_in
 from dist_vgg.training.pretrained import load_network
@@ -32,25 +35,40 @@ from dist_vgg.training.scoring import Score, around, score
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-
-def line(score: Score, name: str, moves: int) -> str:
-    """A score in a line that says of what it is."""
-    whose = "" if name == "weights" else f" of the {name}"
-    over = "" if moves == 1 else f" over {moves} shifts"
-    return (
-        f"accuracy{whose}{over} {score.accuracy:.2%} ({score.right:,} of {score.total:,}), "
-        f"loss {score.loss:.4f}"
-    )
+Scores = Mapping[tuple[int, str], Score]  # by shifts (0 for none) and the model's name
 
 
-def matrix(score: Score) -> str:
-    """The confusion matrix with each class's recall, as a table."""
-    classes = range(len(score.confusion))
-    lines = ["true \\ predicted" + "".join(f"{k:>6}" for k in classes) + "  recall"]
-    for k, row in enumerate(score.confusion):
-        recall = f"{row[k] / row.sum():.1%}" if row.sum() else "-"
-        lines.append(f"{k:>16}" + "".join(f"{n:>6}" for n in row) + f"{recall:>8}")
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Model:
+    """A network to score, and where its weights come from."""
+
+    path: Path
+    weights: Weights
+    net: Sequential
+
+
+def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
+    """Run the command; returns its exit status."""
+    machine.settle(blas_threads=1)
+    with collective_errors(comm):
+        options = own_parser().parse_args(argv)
+        models = load_models(options.weights)
+        info = open_set(options.data)
+        check(options, models, info)
+        if options.json and comm.rank == 0:
+            check_writable("--json", options.json)
+    require_same_work(options, models, info, comm)
+    with collective_errors(comm):
+        shards = load_local(options.data, info, options.split, options.limit, comm.size, comm.rank)
+    print_inputs(options, models, info)
+    scores = score_all(models, shards, info, options.shifts, comm)
+    print(f"\n{confusion_table(scores[0, 'weights'])}")
+    if options.json:
+        with collective_errors(comm):
+            if comm.rank == 0:
+                result = as_json(options, models, info, scores)
+                write_text(options.json, json.dumps(result, indent=2) + "\n")
+    return 0
 
 
 def own_parser() -> Parser:
@@ -67,95 +85,132 @@ def own_parser() -> Parser:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
     parser.add_argument(
-        "--limit", type=int, default=0, metavar="N", help="only so many images (default: 0, all)"
+        "--limit", type=int, default=0, metavar="N", help="only N images (default: 0, all)"
     )
     parser.add_argument(
         "--shifts", type=int, default=0, metavar="PIXELS",
-        help="also average the predictions over the image and eight shifts of it by so many "
-        "pixels: nine times the work, and a score of its own (default: 0, don't)",
+        help="also average the predictions over the image and its eight shifts by so many pixels: "
+        "nine times the work, and a score of its own (default: 0, don't)",
     )  # fmt: skip
     return parser
 
 
-def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
-    """Run the command; returns its exit status."""
-    machine.settle(blas_threads=1)
-    with collective_errors(comm):
-        options = own_parser().parse_args(argv)
-        paths = weights_in(options.weights)
-        models = {name: load_weights(path) for name, path in paths.items()}
-        nets = {name: load_network(weights) for name, weights in models.items()}
-        info = open_set(options.data)
-        for weights in models.values():
-            check_fits(weights, info, options.data)
-        if not 0 <= options.limit <= LARGEST:
-            raise UserError(
-                f"--limit {options.limit} is out of range: it must be from 0 to {LARGEST}"
-            )
-        if not 0 <= options.shifts < info.size:
-            raise UserError(
-                f"--shifts {options.shifts} is out of range: it must be from 0 to {info.size - 1}"
-            )
-        if options.json and comm.rank == 0:
-            check_writable("--json", options.json)
-    compared = {name: weights.sha256[:16] for name, weights in models.items()}
+def load_models(place: Path) -> dict[str, Model]:
+    """The networks of a run's folder or of one file, by name: "weights", "average", "best"."""
+    models = {}
+    for name, path in weights_in(place).items():
+        weights = load_weights(path)
+        models[name] = Model(path, weights, load_network(weights))
+    return models
+
+
+def check(options: argparse.Namespace, models: Mapping[str, Model], info: SetInfo) -> None:
+    """Raise UserError where the models do not fit the data set, or a number is out of range."""
+    for model in models.values():
+        for name in ("size", "channels", "classes"):
+            wanted, found = model.weights.network[name], getattr(info, name)
+            if wanted != found:
+                raise UserError(
+                    f"the weights are for {name} {wanted} and {options.data} has {name} {found}; "
+                    "prepare or name another folder with --data"
+                )
+    for name, most in (("limit", LARGEST), ("shifts", info.size - 1)):
+        value = getattr(options, name)
+        if not 0 <= value <= most:
+            raise UserError(f"{flag(name)} {value} is out of range: it must be from 0 to {most}")
+
+
+def require_same_work(
+    options: argparse.Namespace,
+    models: Mapping[str, Model],
+    info: SetInfo,
+    comm: "MPI.Intracomm",
+) -> None:
+    """Raise UserError on all ranks where they differ in weights, options, data or machine."""
+    compared = {name: model.weights.sha256[:16] for name, model in models.items()}
     compared |= {flag(name): getattr(options, name) for name in ("split", "limit", "shifts")}
     require_same(comm, {**compared, **info.facts()}, "start all ranks with the same")
     require_same(comm, machine.facts(), machine.MEND)
-    with collective_errors(comm):
-        shards = load_local(options.data, info, options.split, options.limit, comm.size, comm.rank)
-    for name, weights in models.items():
+
+
+def print_inputs(options: argparse.Namespace, models: Mapping[str, Model], info: SetInfo) -> None:
+    """Say which weights are scored on which images."""
+    for name, model in models.items():
+        weights = model.weights
         print(
-            f"{name:<7} {paths[name]}, {weights.sha256[:16]}, step {weights.step}, "
+            f"{name:<7} {model.path}, {weights.sha256[:16]}, step {weights.step}, "
             f"trained on {weights.source}"
         )
-    images = info.test_name if options.split == "test" else options.split
+    images = images_of(options.split, info)
     print(f"data    {options.data}, {images}: {info.source}, {info.digest[:16]}\n", flush=True)
 
-    result: dict[str, Any] = dict(dataset=info.digest, split=options.split, images=images)
+
+def images_of(split: str, info: SetInfo) -> str:
+    """What the result calls the images of a split."""
+    return info.test_name if split == "test" else split
+
+
+def score_all(
+    models: Mapping[str, Model],
+    shards: Mapping[int, Samples],
+    info: SetInfo,
+    shifts: int,
+    comm: "MPI.Intracomm",
+) -> Scores:
+    """Score every model, first as the images are, then over shifts; print each score."""
     scores = {}
-    for shifts in sorted({0, options.shifts}):
-        moves = around(shifts)
-        own = result.setdefault("shifted", dict(shifts=shifts)) if shifts else result
-        for name, weights in models.items():
-            count = sum(map(len, shards.values()))
-            progress = Progress(count, "none" if comm.rank else "auto")
+    for pixels in sorted({0, shifts}):
+        for name, model in models.items():
+            progress = Progress(sum(map(len, shards.values())), "none" if comm.rank else "auto")
 
             def done(images: int, progress: Progress = progress) -> None:
                 progress.update(images, "evaluated, of the images of rank 0")
 
-            mean, std = weights.mean, weights.std
-            found = score(nets[name], shards, mean, std, info.classes, comm, moves, done)
+            moves, weights = around(pixels), model.weights
+            found = score(
+                model.net, shards, weights.mean, weights.std, info.classes, comm, moves, done
+            )
             progress.close()
-            print(line(found, name, len(moves)), flush=True)
-            scores[name, shifts] = found
-            (own if name == "weights" else own.setdefault(name, {})).update(
-                weights=weights.sha256,
-                accuracy=found.accuracy,
-                loss=found.loss,
-                confusion=found.confusion.tolist(),
-            )
-    print(f"\n{matrix(scores['weights', 0])}")
-    if options.json:
-        with collective_errors(comm):
-            if comm.rank == 0:
-                write_text(options.json, json.dumps(result, indent=2) + "\n")
-    return 0
+            print(score_line(found, name, len(moves)), flush=True)
+            scores[pixels, name] = found
+    return scores
 
 
-def check_fits(weights: Weights, info: SetInfo, folder: Path) -> None:
-    """Raise UserError where the network can't take the images or classes of a data set."""
-    for name, found in (
-        ("size", info.size),
-        ("channels", info.channels),
-        ("classes", info.classes),
-    ):
-        wanted = weights.network[name]
-        if wanted != found:
-            raise UserError(
-                f"the weights are for {name} {wanted} and {folder} has {name} {found}; "
-                "prepare or name another folder with --data"
-            )
+def score_line(score: Score, name: str, moves: int) -> str:
+    """A model's score in one line."""
+    whose = "" if name == "weights" else f" of the {name}"
+    over = "" if moves == 1 else f" over {moves} shifts"
+    return (
+        f"accuracy{whose}{over} {score.accuracy:.2%} ({score.right:,} of {score.total:,}), "
+        f"loss {score.loss:.4f}"
+    )
+
+
+def confusion_table(score: Score) -> str:
+    """The confusion matrix, with the recall of each class."""
+    classes = range(len(score.confusion))
+    lines = ["true \\ predicted" + "".join(f"{k:>6}" for k in classes) + "  recall"]
+    for k, row in enumerate(score.confusion):
+        recall = f"{row[k] / row.sum():.1%}" if row.sum() else "-"
+        lines.append(f"{k:>16}" + "".join(f"{n:>6}" for n in row) + f"{recall:>8}")
+    return "\n".join(lines)
+
+
+def as_json(
+    options: argparse.Namespace, models: Mapping[str, Model], info: SetInfo, scores: Scores
+) -> dict[str, Any]:
+    """What --json writes: the score of "weights", and within it those of the others."""
+    images = images_of(options.split, info)
+    result: dict[str, Any] = dict(dataset=info.digest, split=options.split, images=images)
+    for (pixels, name), found in scores.items():
+        own = result.setdefault("shifted", dict(shifts=pixels)) if pixels else result
+        (own if name == "weights" else own.setdefault(name, {})).update(
+            weights=models[name].weights.sha256,
+            accuracy=found.accuracy,
+            loss=found.loss,
+            confusion=found.confusion.tolist(),
+        )
+    return result
 
 
 if __name__ == "__main__":

@@ -13,31 +13,86 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from dist_vgg.base.command_line import Parser, run_alone, tell
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import check_writable, write_bytes
+from dist_vgg.data.contact_sheet import Panel, contact_sheet, fit
 from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import light_on_dark, read_picture
 from dist_vgg.data.samples import normalise
 from dist_vgg.kernels import reference as F
-from dist_vgg.network.layers import Sequential
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.state.checkpoint import Weights, load_weights
 from dist_vgg.training.pretrained import load_network
 
 NO_DIGIT = "no digit found"
-CELL, GAP, LINE = 128, 8, 13  # of --show: pixels of a picture, between pictures, and of a line
-COLUMNS = 3
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit status."""
+    options = own_parser().parse_args(argv)
+    check_show(options.show)
+    weights = load_grey(options.weights)
+    net = load_network(weights)
+    coming = (answer(net, weights, path, options.as_is) for path in options.images)
+    answers = report(coming, options.json)
+    if options.show:
+        write_png(options.show, contact_sheet([panel(each) for each in answers]))
+    return UserError.status if any(each.error for each in answers) else 0
+
+
+def own_parser() -> Parser:
+    """The command line of `python -m dist_vgg.predict`."""
+    parser = Parser(prog="python -m dist_vgg.predict", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "weights", metavar="WEIGHTS", type=Path, help="weights.h5, or a run's folder"
+    )
+    parser.add_argument(
+        "images", metavar="IMAGE", type=Path, nargs="+",
+        help="one digit in each; a file that can't be read is reported, the others are predicted, "
+        "and the exit status is 2",
+    )  # fmt: skip
+    parser.add_argument(
+        "--as-is", action="store_true", help="only resize; don't look for a digit as MNIST has it"
+    )
+    parser.add_argument(
+        "--show", type=Path, metavar="FILE.png",
+        help="draw each image beside what the network sees of it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--json", action="store_true",
+        help="print a JSON array with an object for each image: image (the path), prediction and "
+        "probabilities (one for each class), both null where no digit was found or "
+        "the file can't be read, and then error says why",
+    )  # fmt: skip
+    return parser
+
+
+def check_show(path: Path | None) -> None:
+    """Raise UserError, before any work, where --show could not be written."""
+    if path:
+        if path.suffix != ".png":
+            raise UserError(f"--show {path}: name a .png file")
+        check_writable("--show", path)
+
+
+def load_grey(path: Path) -> Weights:
+    """Read weights; UserError where they are not for grey images."""
+    weights = load_weights(path)
+    if weights.network["channels"] != 1:
+        raise UserError(f"{path} is for images of several channels; predict takes grey")
+    return weights
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of an image file."""
+    """What was found in an image file."""
 
     path: Path
-    picture: Image.Image | None = None  # as it was given, no larger than a cell of --show
-    frame: Image.Image | None = None  # what the network gets; None where there is no digit
+    picture: Image.Image | None = None  # as it was given, small enough for --show
+    frame: Image.Image | None = None  # the network's input; None where there is no digit
     probabilities: np.ndarray | None = None  # (classes,), where the network got a frame
     error: str = ""  # why the file could not be read
 
@@ -50,7 +105,7 @@ class Answer:
         return f"{ranking[0]}   ({shown})"
 
     def fields(self) -> dict[str, Any]:
-        """What --json tells."""
+        """What --json prints."""
         p = self.probabilities
         return {
             "image": str(self.path),
@@ -61,16 +116,16 @@ class Answer:
 
 
 def answer(net: Sequential, weights: Weights, path: Path, as_is: bool) -> Answer:
-    """Read an image file, find its digit and have the network name it.
+    """Read an image file, find its digit and let the network name it.
 
-    One by one, so that an image's numbers don't depend on its company.
+    One image at a time, so that its probabilities do not depend on the others.
     """
     try:
         picture = read_picture(path)
     except UserError as error:
         return Answer(path, error=str(error))
     grey = light_on_dark(picture)
-    small = fitted(picture)
+    small = fit(picture)
     digit = grey if as_is else like_mnist(grey)
     if digit is None:
         return Answer(path, small)
@@ -82,41 +137,8 @@ def answer(net: Sequential, weights: Weights, path: Path, as_is: bool) -> Answer
     return Answer(path, small, frame, p)
 
 
-def fitted(
-    image: Image.Image, resampling: Image.Resampling = Image.Resampling.BICUBIC
-) -> Image.Image:
-    """An image as large as a cell of --show takes; one of 1,000 to 3 keeps a pixel's height."""
-    scale = CELL / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), resampling)
-
-
-def draw(answers: Sequence[Answer]) -> Image.Image:
-    """A picture of what the network sees: each image beside its frame, with the answer below."""
-    columns = min(COLUMNS, len(answers))
-    across, down = 2 * (CELL + GAP) + GAP, CELL + 2 * LINE + 2 * GAP
-    size = across * columns + GAP, down * -(-len(answers) // columns) + GAP
-    sheet = Image.new("RGB", size, (64, 64, 64))
-    pen = ImageDraw.Draw(sheet)
-    for index, shown in enumerate(answers):
-        left, top = index % columns * across + GAP, index // columns * down + GAP
-        for place, image in enumerate((shown.picture, shown.frame)):
-            x = left + place * (CELL + GAP)
-            pen.rectangle((x, top, x + CELL - 1, top + CELL - 1), outline=(96, 96, 96))
-            if image:
-                shrunk = fitted(image, Image.Resampling.NEAREST)
-                middle = (CELL - shrunk.width) // 2, (CELL - shrunk.height) // 2
-                sheet.paste(shrunk, (x + middle[0], top + middle[1]))
-        words = "can't be read" if shown.error else str(shown)
-        for line, text in enumerate((shown.path.name, words)):
-            plain = text.encode("ascii", "replace").decode()  # what every font has
-            room = (across - GAP) // 6
-            pen.text((left, top + CELL + 2 + LINE * line), plain[:room], fill="white")
-    return sheet
-
-
 def report(answers: Iterable[Answer], as_json: bool) -> list[Answer]:
-    """Print the answers as they come, or all as JSON in the end; bad files go to stderr."""
+    """Print each answer as it comes, or all as JSON at the end; bad files go to stderr."""
     told = []
     for each in answers:
         told.append(each)
@@ -129,51 +151,17 @@ def report(answers: Iterable[Answer], as_json: bool) -> list[Answer]:
     return told
 
 
-def own_parser() -> Parser:
-    """The command line of `python -m dist_vgg.predict`."""
-    parser = Parser(prog="python -m dist_vgg.predict", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "weights", metavar="WEIGHTS", type=Path, help="weights.h5, or a run's folder"
-    )
-    parser.add_argument(
-        "images", metavar="IMAGE", type=Path, nargs="+",
-        help="one digit in each; a file that can't be read is told, the others are predicted, and "
-        "the exit status is 2",
-    )  # fmt: skip
-    parser.add_argument(
-        "--as-is", action="store_true", help="only resize; don't look for a digit as MNIST has it"
-    )
-    parser.add_argument(
-        "--show", type=Path, metavar="FILE.png",
-        help="draw each image beside what the network sees of it",
-    )  # fmt: skip
-    parser.add_argument(
-        "--json", action="store_true",
-        help="print a JSON array with an object for each image: image (the path), prediction and "
-        "probabilities (a list with one for each class), both null where no digit was found or "
-        "the file can't be read, and then error says why",
-    )  # fmt: skip
-    return parser
+def panel(answer: Answer) -> Panel:
+    """What --show draws of an answer: the picture beside the network's input."""
+    words = "can't be read" if answer.error else str(answer)
+    return Panel(answer.picture, answer.frame, (answer.path.name, words))
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the command; returns its exit status."""
-    options = own_parser().parse_args(argv)
-    if options.show:
-        if options.show.suffix != ".png":
-            raise UserError(f"--show {options.show}: name a .png file")
-        check_writable("--show", options.show)
-    weights = load_weights(options.weights)
-    if weights.network["channels"] != 1:
-        raise UserError(f"{options.weights} is for images of several channels; predict takes grey")
-    net = load_network(weights)
-    coming = (answer(net, weights, path, options.as_is) for path in options.images)
-    answers = report(coming, options.json)
-    if options.show:
-        png = io.BytesIO()
-        draw(answers).save(png, "PNG")
-        write_bytes(options.show, png.getvalue())
-    return UserError.status if any(each.error for each in answers) else 0
+def write_png(path: Path, image: Image.Image) -> None:
+    """Write an image that is either whole or not there."""
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    write_bytes(path, png.getvalue())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,43 @@ from dist_vgg.runs.recipes import read_toml
 
 EPOCHS = 9  # columns after the first
 GAP, HEAD = 4, 14  # pixels between images, and for a heading
-COLUMN = 48  # pixels at least, which a heading needs
+COLUMN = 48  # pixels that a heading needs
+STRENGTHS = [field.name for field in fields(Augment)]  # options that vary images
+NAMES = ["data", "seed", *STRENGTHS]  # options of train that this command has as well
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns its exit status."""
+    path, config = read_options(argv)
+    check_writable("the picture", path)
+    folder = Path(config.data)
+    samples = one_of_each(load_shard(folder, "train", 0, open_set(folder)))
+    epochs = EPOCHS if config.augment else 0
+    png = io.BytesIO()
+    draw(samples, config.augment, config.seed, epochs).save(png, "PNG")
+    write_bytes(path, png.getvalue())
+    shown = f"as {epochs} epochs show them" if epochs else "as they are"
+    print(f"{path}: {len(samples)} images of {folder}, {shown}")
+    if not epochs:
+        ways = ", ".join(f"--{name}" for name in STRENGTHS)
+        print(f"nothing is varied; give {ways}, or --config with a recipe")
+    return 0
+
+
+def read_options(argv: Sequence[str]) -> tuple[Path, TrainConfig]:
+    """The picture to write, and the options of train that say what it shows."""
+    parser = Parser(prog="python -m dist_vgg.preview", description=__doc__.split("\n")[0])
+    parser.add_argument("picture", metavar="PICTURE.png", type=Path, help="the file to write")
+    add_options(parser, NAMES)
+    parser.add_argument(
+        "--config", metavar="FILE.toml", help="take options of train from a file or recipe"
+    )
+    options = vars(parser.parse_args(argv))
+    path = options["picture"]
+    if path.suffix != ".png":
+        raise UserError(f"{path}: name a .png file")
+    given = read_toml(options["config"]) if options["config"] else {}
+    return path, TrainConfig(**{**given, **{k: v for k, v in options.items() if k in NAMES}})
 
 
 def one_of_each(samples: Samples) -> Samples:
@@ -33,9 +69,9 @@ def one_of_each(samples: Samples) -> Samples:
 
 
 def draw(samples: Samples, augment: Augment, seed: int, epochs: int) -> Image.Image:
-    """A picture with a row for each sample: as it is, and in the first epochs.
+    """A picture with a row for each sample: as it is, then as each of the first epochs shows it.
 
-    Images of three channels are in colour, all others in grey: the mean of their channels.
+    Images of three channels come out in colour, all others as the grey mean of their channels.
     """
     columns = [samples.pixels.astype(np.float32)]
     columns += [augment.draw(samples.pixels, samples.ids, seed, epoch) for epoch in range(epochs)]
@@ -53,38 +89,6 @@ def draw(samples: Samples, augment: Augment, seed: int, epochs: int) -> Image.Im
             pixels = Image.fromarray(np.rint(values).astype(np.uint8))
             picture.paste(pixels, (left, HEAD + down * row))
     return picture
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command; returns its exit status."""
-    parser = Parser(prog="python -m dist_vgg.preview", description=__doc__.split("\n")[0])
-    parser.add_argument("picture", metavar="PICTURE.png", type=Path, help="the file to write")
-    strengths = [f.name for f in fields(Augment)]
-    names = ["data", "seed", *strengths]
-    add_options(parser, names)
-    parser.add_argument(
-        "--config", metavar="FILE.toml", help="take options of train from a file or recipe"
-    )
-    options = vars(parser.parse_args(argv))
-    path = options["picture"]
-    if path.suffix != ".png":
-        raise UserError(f"{path}: name a .png file")
-    given = read_toml(options["config"]) if options["config"] else {}
-    config = TrainConfig(**{**given, **{k: v for k, v in options.items() if k in names}})
-    folder = Path(config.data)
-    check_writable("the picture", path)
-    info = open_set(folder)
-    samples = one_of_each(load_shard(folder, "train", 0, info))
-    png = io.BytesIO()
-    epochs = EPOCHS if config.augment else 0
-    draw(samples, config.augment, config.seed, epochs).save(png, "PNG")
-    write_bytes(path, png.getvalue())
-    shown = f"as {epochs} epochs show them" if epochs else "as they are"
-    print(f"{path}: {len(samples)} images of {folder}, {shown}")
-    if not epochs:
-        ways = ", ".join(f"--{name}" for name in strengths)
-        print(f"nothing is varied; give {ways}, or --config with a recipe")
-    return 0
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 python -m dist_vgg.replay runs/NAME --step 120
 
-It goes on from the newest checkpoint before that step, or from the start where none is left. A
-step that differs was computed wrongly, by a faulty machine or one of another kind, now or then;
-or it was computed by another version of the program.
+It starts from the newest checkpoint before that step, or from the beginning where none is left. If
+a step differs, a faulty machine has computed it wrongly, now or then; or the run used another kind
+of machine or another version of the program.
 """
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -31,8 +32,31 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
+def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
+    """Run the command; returns its exit status."""
+    options = own_parser().parse_args(argv)
+    if comm.size > 1:
+        raise UserError("replay is one process: start it without mpirun")
+    records = recorded_steps(options.run)
+    step = chosen_step(options, records)
+    config = stored_config(options.run, **({"data": options.data} if options.data else {}))
+    trainer = begin(config, options.run, step, comm)
+    differs = replay(trainer, step, records)
+    trainer.route.close()
+    return RankError.CORRUPT if differs else 0
+
+
+def own_parser() -> Parser:
+    """The command line of `python -m dist_vgg.replay`."""
+    parser = Parser(prog="python -m dist_vgg.replay", description=__doc__.split("\n")[0])
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder")
+    parser.add_argument("--step", type=int, metavar="N", help="which step (default: the last)")
+    parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the run's)")
+    return parser
+
+
 def recorded_steps(run: Path) -> dict[int, dict[str, Any]]:
-    """The records of a run's steps that have digests, by step; UserError where there are none."""
+    """The recorded steps that have digests, by step; UserError where there are none."""
     try:
         records = {
             r["step"]: r for r in read_metrics(run, "step") if {"digest", "layers"} <= set(r)
@@ -49,8 +73,19 @@ def recorded_steps(run: Path) -> dict[int, dict[str, Any]]:
     return records
 
 
+def chosen_step(options: argparse.Namespace, records: Mapping[int, object]) -> int:
+    """The step of --step, or the last one; UserError where it is not recorded."""
+    step = max(records) if options.step is None else int(options.step)
+    if step not in records:
+        raise UserError(
+            f"--step {step} is not recorded in {options.run}, which has {min(records)} to "
+            f"{max(records)}"
+        )
+    return step
+
+
 def stored_config(run: Path, **others: Any) -> TrainConfig:
-    """The options of a run, for one process that keeps nothing."""
+    """The options of a run, changed for one process that leaves nothing behind."""
     try:
         stored = json.loads((run / "config.json").read_text())["config"]
         return stored_options(stored, route="flat", standby="off", audit=True, **others)
@@ -60,8 +95,45 @@ def stored_config(run: Path, **others: Any) -> TrainConfig:
         raise UserError(f"{run / 'config.json'} is damaged or of another version") from error
 
 
+def begin(config: TrainConfig, run: Path, step: int, comm: "MPI.Intracomm") -> Trainer:
+    """A trainer at the newest whole checkpoint before a step, or at the start."""
+    folder = Path(config.data)
+    info = open_set(folder)
+    with collective_errors(comm):
+        shards = load_local(folder, info, "train", config.limit, comm.size, comm.rank)
+    trainer = Trainer(config, info, shards, comm)
+    checkpoint: Checkpoint | None = None
+    with suppress(UserError):  # none is left, or none is whole
+        checkpoint = load_newest(run / "checkpoints", print, below=step)
+    if checkpoint:
+        check_resumed(config, info, vars(checkpoint))
+        checkpointing.resume(trainer, checkpoint)
+        print(f"from the checkpoint after step {trainer.step}", flush=True)
+    else:
+        trainer.start()
+        print(f"no checkpoint before step {step} is left: from the start", flush=True)
+    return trainer
+
+
+def replay(trainer: Trainer, step: int, records: Mapping[int, Mapping[str, Any]]) -> bool:
+    """Train up to a step and compare each step with its record; whether one differed.
+
+    Stops at the first step that differs.
+    """
+    while trainer.step < step:
+        computed = trainer.train_step()
+        if computed["step"] in records:
+            differs = difference(records[computed["step"]], computed)
+            print(f"step {computed['step']}: {differs or 'the same bits'}", flush=True)
+            if differs:
+                return True
+        if trainer.step % trainer.batches.steps_per_epoch == 0:
+            trainer.finish_epoch()
+    return False
+
+
 def difference(recorded: Mapping[str, Any], computed: Mapping[str, Any]) -> str:
-    """Where two records of a step differ; "" where their bits agree."""
+    """Where two records of a step differ, in words; "" where their bits agree."""
     if recorded["digest"] == computed["digest"] and recorded["layers"] == computed["layers"]:
         return ""
     words = []
@@ -74,56 +146,6 @@ def difference(recorded: Mapping[str, Any], computed: Mapping[str, Any]) -> str:
         else:
             words.append(f"{name} in no layer")
     return "differs: " + "; ".join(words)
-
-
-def own_parser() -> Parser:
-    """The command line of `python -m dist_vgg.replay`."""
-    parser = Parser(prog="python -m dist_vgg.replay", description=__doc__.split("\n")[0])
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder")
-    parser.add_argument("--step", type=int, metavar="N", help="which step (default: the last)")
-    parser.add_argument("--data", metavar="DIR", help="folder of shards (default: the run's)")
-    return parser
-
-
-def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
-    """Run the command; returns its exit status."""
-    options = own_parser().parse_args(argv)
-    if comm.size > 1:
-        raise UserError("replay is one process: start it without mpirun")
-    records = recorded_steps(options.run)
-    step = max(records) if options.step is None else options.step
-    if step not in records:
-        raise UserError(
-            f"--step {step} is not recorded in {options.run}, which has {min(records)} to "
-            f"{max(records)}"
-        )
-    config = stored_config(options.run, **({"data": options.data} if options.data else {}))
-    data = Path(config.data)
-    info = open_set(data)
-    with collective_errors(comm):
-        shards = load_local(data, info, "train", config.limit, comm.size, comm.rank)
-    trainer = Trainer(config, info, shards, comm)
-    folder = options.run / "checkpoints"
-    checkpoint: Checkpoint | None = None
-    with suppress(UserError):  # none is left, or none is whole
-        checkpoint = load_newest(folder, print, below=step)
-    if checkpoint:
-        check_resumed(config, info, vars(checkpoint))
-        checkpointing.resume(trainer, checkpoint)
-        print(f"from the checkpoint after step {trainer.step}", flush=True)
-    else:
-        trainer.start()
-        print(f"no checkpoint before step {step} is left: from the start", flush=True)
-    differs = ""
-    while trainer.step < step and not differs:
-        computed = trainer.train_step()
-        if computed["step"] in records:
-            differs = difference(records[computed["step"]], computed)
-            print(f"step {computed['step']}: {differs or 'the same bits'}", flush=True)
-        if trainer.step % trainer.batches.steps_per_epoch == 0:
-            trainer.finish_epoch()
-    trainer.route.close()
-    return RankError.CORRUPT if differs else 0
 
 
 if __name__ == "__main__":

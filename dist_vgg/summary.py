@@ -4,48 +4,27 @@ python -m dist_vgg.summary
 python -m dist_vgg.summary --size 224 --channels 3 --classes 1000
 """
 
+import argparse
 from collections.abc import Sequence
 from math import prod
 
 from dist_vgg.base.command_line import Parser, run_alone
 from dist_vgg.base.errors import UserError
-from dist_vgg.network.layers import Sequential
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import STRIDE, vgg16
 
-FLOAT = 4  # bytes
-
-
-def table(net: Sequential) -> str:
-    """One line for each layer of a network, and the totals; activations are of one image."""
-    shape = net.input_shape
-    header = ("layer", "output", "parameters", "bytes", "activations", "multiply-adds")
-    rows = [("input", _by(shape), 0, 0, prod(shape) * FLOAT, 0)]
-    for layer in net.layers:
-        shape = layer.output_shape(shape)
-        parameters = layer.parameter_shapes()
-        count = sum(map(prod, parameters.values()))
-        # Each weight is used once for each pixel of the output.
-        macs = prod(parameters.get("weight", (0,))) * prod(shape[:-1])
-        rows.append((layer.name, _by(shape), count, count * FLOAT, prod(shape) * FLOAT, macs))
-    totals = [sum(column) for column in zip(*(row[2:] for row in rows), strict=True)]
-    lines = ["{:<10} {:>12} {:>14} {:>14} {:>14} {:>16}".format(*header)]
-    lines += ["{:<10} {:>12} {:>14,} {:>14,} {:>14,} {:>16,}".format(*row) for row in rows]
-    lines += [
-        "",
-        f"Total Parameters     {totals[0]:>16,}",
-        f"  bytes              {totals[1]:>16,}",
-        f"Activations, bytes   {totals[2]:>16,}   of one image, all layers",
-        f"Multiply-adds        {totals[3]:>16,}   forward, one image; training takes about 3 times",
-    ]
-    return "\n".join(lines)
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+FLOAT_BYTES = 4
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
+    options = read_options(argv)
+    print(layer_table(vgg16(**vars(options))))
+    return 0
+
+
+def read_options(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of `vgg16`; UserError for a value out of range."""
     parser = Parser(prog="python -m dist_vgg.summary", description=__doc__.split("\n")[0])
     for name, default, help in (
         ("size", 64, f"side of the image, a multiple of {STRIDE}"),
@@ -67,8 +46,38 @@ def main(argv: Sequence[str]) -> int:
             )
     if options.size <= 0 or options.size % STRIDE:
         raise UserError(f"--size {options.size}: it must be a multiple of {STRIDE}, such as 64")
-    print(table(vgg16(**vars(options))))
-    return 0
+    return options
+
+
+def layer_table(net: Sequential) -> str:
+    """One line for each layer of a network, then the totals; activations are those of one image."""
+    shape = net.input_shape
+    header = ("layer", "output", "parameters", "bytes", "activations", "multiply-adds")
+    rows = [("input", _by(shape), 0, 0, FLOAT_BYTES * prod(shape), 0)]
+    for layer in net.layers:
+        shape = layer.output_shape(shape)
+        parameters = layer.parameter_shapes()
+        count = sum(map(prod, parameters.values()))
+        # Each weight is used once for each pixel of the output.
+        macs = prod(parameters.get("weight", (0,))) * prod(shape[:-1])
+        rows.append(
+            (layer.name, _by(shape), count, count * FLOAT_BYTES, prod(shape) * FLOAT_BYTES, macs)
+        )
+    totals = [sum(column) for column in zip(*(row[2:] for row in rows), strict=True)]
+    lines = ["{:<10} {:>12} {:>14} {:>14} {:>14} {:>16}".format(*header)]
+    lines += ["{:<10} {:>12} {:>14,} {:>14,} {:>14,} {:>16,}".format(*row) for row in rows]
+    lines += [
+        "",
+        f"Total Parameters     {totals[0]:>16,}",
+        f"  bytes              {totals[1]:>16,}",
+        f"Activations, bytes   {totals[2]:>16,}   of one image, all layers",
+        f"Multiply-adds        {totals[3]:>16,}   forward, one image; training takes about 3 times",
+    ]
+    return "\n".join(lines)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,12 @@ SHM = Path("/dev/shm")
 INSIDE = launcher.ROOT / "tests" / "inside_ranks"
 
 
+def small_options() -> dict[str, Any]:
+    """The options of the run `reference`, as TrainConfig has them."""
+    given = dict(zip(SMALL[::2], SMALL[1::2], strict=True)) | dict([EPOCHS])
+    return {str(name).lstrip("-").replace("-", "_"): value for name, value in given.items()}
+
+
 def outcome(folder: Path) -> list[tuple[Any, ...]]:
     """All of a run that must not depend on how it was run."""
     names = ("step", "epoch", "loss", "accuracy", "lr", "gradient_norm")

@@ -18,6 +18,9 @@ INFORMS = frozenset(("-h", "--help", "--version"))  # options that print somethi
 
 NO_HINTS: Mapping[str, str] = MappingProxyType({})
 
+# "python -m dist_vgg.train" and the like, as the user has called them if in another way.
+spellings: dict[str, str] = {}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse whose mistakes are UserErrors, and which knows what was probably meant."""
@@ -25,6 +28,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, hints: Mapping[str, str] = NO_HINTS, **options: Any) -> None:
         """`hints` say what to do instead of options that other programs have; without dashes."""
         super().__init__(**{"allow_abbrev": False, **options})
+        self.prog = spellings.get(self.prog, self.prog)
         self._hints = hints
         if self.add_help:
             self.add_argument("--version", action="version", version=f"dist_vgg {__version__}",

@@ -1,14 +1,14 @@
-"""The same VGG16 in PyTorch, to compare with: training in one process or with DDP; inference.
+"""The same VGG16 in PyTorch, to compare with: training in one process or with DDP, and inference.
 
-It needs PyTorch and nothing else, so any Python that has torch can run it by its path.
-`python -m dist_vgg.bench` starts it; by hand, it prints one line of JSON:
+This script needs PyTorch and nothing else, so any Python that has torch can run it by its path.
+`python -m dist_vgg.bench` starts it; started by hand, it prints one line of JSON:
 
 python dist_vgg/bench/against_torch.py train --batch 32 --threads 8
 python dist_vgg/bench/against_torch.py train --batch 32 --ranks 8       DDP over gloo, a thread each
 python dist_vgg/bench/against_torch.py infer --batch 64 --threads 8
 
 PyTorch gets what suits it best: channels last, fused optimizers, gradients as views of DDP's
-buckets, a batch that is ready in memory; no clipping and no weight decay.
+buckets, and a batch that is ready in memory. It neither clips gradients nor decays weights.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# A script's own folder comes first on the path, and it has modules with common names.
+# Python puts a script's own folder first on the path, and there modules have common names.
 sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]
 
 import torch  # noqa: E402
@@ -33,7 +33,7 @@ from torch import nn  # noqa: E402
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 HIDDEN = (4096, 4096)
 SIZE, CLASSES = 64, 10
-WARM_UP = 2  # steps: after the first one DDP puts its buckets into another order
+WARM_UP = 2  # steps: DDP reorders its buckets after the first one
 
 
 def network(width: float) -> nn.Module:
@@ -59,7 +59,7 @@ def network(width: float) -> nn.Module:
 
 
 def optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer that `dist_vgg` calls so; fused, where this PyTorch has that."""
+    """The optimizer of that name in `dist_vgg`; fused, where this PyTorch can fuse it."""
     kinds: dict[str, tuple[Any, dict[str, float]]] = {
         "sgd": (torch.optim.SGD, dict(lr=0.01, momentum=0.9)),
         "adam": (torch.optim.Adam, dict(lr=1e-4)),
@@ -72,13 +72,13 @@ def optimizer(name: str, model: nn.Module) -> torch.optim.Optimizer:
         return kind(model.parameters(), **options)
 
 
-def train(rank: int, options: argparse.Namespace, meeting: str) -> None:
-    """Measure training steps, on one of the ranks; rank 0 prints the result."""
+def train(rank: int, options: argparse.Namespace, rendezvous: str) -> None:
+    """Measure training steps on this rank; rank 0 prints the result."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(rank)
     if options.ranks > 1:
         dist.init_process_group(
-            "gloo", init_method=f"file://{meeting}", rank=rank, world_size=options.ranks
+            "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=options.ranks
         )
     model = whole = network(options.width)
     if options.ranks > 1:
@@ -123,8 +123,8 @@ def batch(images: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def measure(step: Callable[[], object], images: int, seconds: float) -> dict[str, Any]:
-    """Images a second over at least two steps and about so many seconds, after a warm-up."""
-    meet()
+    """Images a second after a warm-up, over at least two steps and about so many seconds."""
+    barrier()
     first_step = time.time()
     for _ in range(WARM_UP):
         start = time.perf_counter()
@@ -132,16 +132,16 @@ def measure(step: Callable[[], object], images: int, seconds: float) -> dict[str
     count = torch.tensor([max(2, math.ceil(seconds / (time.perf_counter() - start)))])
     if dist.is_initialized():
         dist.broadcast(count, 0)
-    meet()
+    barrier()
     start = time.perf_counter()
     for _ in range(int(count)):
         step()
-    meet()
+    barrier()
     elapsed = time.perf_counter() - start
     return dict(images_per_s=images * int(count) / elapsed, first_step=first_step)
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait for the other ranks, where there are any."""
     if dist.is_initialized():
         dist.barrier()
@@ -164,10 +164,10 @@ def main() -> None:
         train(0, options, "")
     else:
         if sys.platform == "linux":
-            # Else gloo looks the host's name up, which not every machine can.
+            # Without this gloo looks up the host's name, which fails on some machines.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         with tempfile.TemporaryDirectory() as folder:
-            arguments = (options, str(Path(folder) / "meeting"))
+            arguments = (options, str(Path(folder) / "rendezvous"))
             torch.multiprocessing.spawn(train, arguments, nprocs=options.ranks)
 
 

@@ -1,156 +1,107 @@
-"""Each distinct layer of the network on its own, forward and backward, with each kernel."""
+"""Each distinct layer forward and backward, with each kernel."""
 
-import time
-from math import prod
-from types import ModuleType
-from typing import Any
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from dist_vgg.base.table import table
+from dist_vgg.bench import products
+from dist_vgg.bench.chart import Chart
+from dist_vgg.bench.layer_probes import LayerProbes
+from dist_vgg.bench.options import add_network, add_number, add_products, network_settings
+from dist_vgg.bench.processes import result_of, worker_command
+from dist_vgg.bench.readings import Readings
+from dist_vgg.bench.report import Report
+from dist_vgg.runs.config import TrainConfig
 
-from dist_vgg.base.random import generator
-from dist_vgg.kernels import reference as F
-from dist_vgg.kernels import winograd
-from dist_vgg.network.layers import Conv, Flatten, Layer, Sequential, Shape, StepKey
-from dist_vgg.network.vgg import vgg16
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
-
-def layer_flops(layer: Layer, output: Shape) -> tuple[int, int]:
-    """Operations of a layer for one image, forward and backward, from its output's shape.
-
-    Two for each multiply-add of the direct convolution, whatever kernel computes it; backward
-    makes two such products, or one where nobody needs the gradient of the input.
-    """
-    weight = layer.parameter_shapes().get("weight", (0,))
-    forward = 2 * prod(weight) * prod(output[:-1])
-    return forward, forward * (2 if getattr(layer, "need_dx", True) else 1)
-
-
-def network_flops(net: Sequential) -> tuple[int, int]:
-    """Operations of a network for one image, forward and backward."""
-    shape, forward, backward = net.input_shape, 0, 0
-    for layer in net.layers:
-        shape = layer.output_shape(shape)
-        ahead, back = layer_flops(layer, shape)
-        forward, backward = forward + ahead, backward + back
-    return forward, backward
+HEADER = ("layer", "", "kernel", "ms", "im2col ms", "ratio", "GFLOP/s", "of peak", "error")
+NOTES = """\
+ms: of one image in one such layer; ratio: of im2col, the direct convolution, to this
+error: the largest, against float64, as a share of the largest number"""
+PEAK_SECONDS = 0.2  # that products of matrices are measured between two rounds of the layers
 
 
-class Layers:
-    """The distinct layers of VGG16, each with data to run on."""
-
-    def __init__(self, micro_batch: int, conv: str, width: float) -> None:
-        net, direct = (vgg16(width=width, conv=kind) for kind in (conv, "reference"))
-        probes: dict[Any, _Probe] = {}
-        shape = net.input_shape
-        for layer, plain in zip(net.layers, direct.layers, strict=True):
-            key = (type(layer), shape, layer.parameter_shapes().get("weight"))
-            if key in probes:
-                probes[key].names.append(layer.name)
-            elif not isinstance(layer, Flatten):
-                probes[key] = _Probe(layer, plain, shape, micro_batch)
-            shape = layer.output_shape(shape)
-        self._probes = list(probes.values())
-
-    def measure(self) -> None:
-        """Run each layer once with each kernel."""
-        for probe in self._probes:
-            probe.measure()
-
-    def forget(self) -> None:
-        """Drop the readings so far."""
-        for probe in self._probes:
-            probe.forget()
-
-    def results(self) -> list[dict[str, Any]]:
-        """For each layer its readings, operations and errors."""
-        return [probe.result() for probe in self._probes]
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    add_number(parser, "--micro-batch", 32, "images at a time")
+    add_number(parser, "--repeat", 5, "readings of each layer")
+    add_network(parser)
+    add_products(parser)
 
 
-class _Probe:
-    """One of several equal layers, with data to run it on."""
-
-    def __init__(self, layer: Layer, plain: Layer, shape: Shape, images: int) -> None:
-        rng = generator(0, "bench", *shape[:3])
-        output = layer.output_shape(shape)
-        self.names = [layer.name]
-        self.layer, self.shape = layer, shape
-        self.flops = layer_flops(layer, output)
-        self.x = np.abs(rng.standard_normal((images, *shape), np.float32))
-        self.dy = rng.standard_normal((images, *output), np.float32)
-        self.key = StepKey(0, 0, np.arange(images))
-        params, grads = [], []
-        for size in layer.parameter_shapes().values():
-            params.append(rng.standard_normal(size, np.float32) * np.float32(0.01))
-            grads.append(np.empty(size, np.float32))
-        self.kernels = {"": layer}
-        if isinstance(layer, Conv):
-            fast = layer.fast and winograd.suits(self.x.shape, layer.weight_shape[-1])
-            self.kernels = {"winograd": layer} if fast else {}
-            self.kernels["im2col"] = plain
-        for kernel in self.kernels.values():
-            kernel.bind(params, grads)
-        self.forget()
-
-    def measure(self) -> None:
-        """Run each kernel forward and backward once."""
-        for name, layer in self.kernels.items():
-            start = time.perf_counter()
-            layer.forward(self.x, self.key)
-            middle = time.perf_counter()
-            layer.backward(self.dy)
-            end = time.perf_counter()
-            forward, backward = self.seconds[name]
-            forward.append(middle - start)
-            backward.append(end - middle)
-
-    def forget(self) -> None:
-        """Drop the readings so far."""
-        self.seconds: dict[str, tuple[list[float], list[float]]]
-        self.seconds = {name: ([], []) for name in self.kernels}
-
-    def result(self) -> dict[str, Any]:
-        """The measured seconds, and where there is a choice of kernels, their errors."""
-        weight = self.layer.parameter_shapes().get("weight")
-        return dict(
-            names=self.names,
-            kind=type(self.layer).__name__,
-            input=self.shape,
-            weight=weight,
-            flops=self.flops,
-            seconds=self.seconds,
-            errors=errors(self.shape, weight) if weight and "winograd" in self.kernels else {},
-        )
-
-
-def errors(shape: Shape, weight: Shape) -> dict[str, dict[str, float]]:
-    """Largest error of each kernel in y, dx and dw, as a share of the largest number in each.
-
-    Against the direct convolution in float64, on two images, or as many as the kernel needs.
-    """
-    images = 2
-    while not winograd.suits((images, *shape), weight[-1]):
-        images += 1
-    rng = generator(0, "bench/error", *shape)
-    x = np.abs(rng.standard_normal((images, *shape)))
-    w = rng.standard_normal(weight) * (2 / prod(weight[:-1])) ** 0.5
-    dy = rng.standard_normal((*x.shape[:3], weight[-1]))
-    exact = _both_ways(F, x, w, dy)
-    singles = [array.astype(np.float32) for array in (x, w, dy)]
-    result = {}
-    for name, kernel in (("winograd", winograd), ("im2col", F)):
-        found = _both_ways(kernel, *singles)
-        result[name] = {
-            part: float(np.abs(found[part] - exact[part]).max() / np.abs(exact[part]).max())
-            for part in exact
+def run(options: argparse.Namespace) -> Report:
+    """Compare the kernels of each layer with each other and with the machine's peak."""
+    TrainConfig(micro_batch=options.micro_batch)
+    settings = dict(micro_batch=options.micro_batch, **network_settings(options))
+    settings |= dict(repeat=options.repeat, sizes=options.products)
+    found = result_of("kernels", worker_command(1, "kernels", **settings))
+    peak = Readings.of(found["peaks"])
+    chart = Chart(
+        f"Each layer, forward and backward; {options.micro_batch} images at a time on one core",
+        "ms an image",
+    )
+    rows, totals = [], {"as trained": 0.0, "im2col alone": 0.0}
+    for layer in found["layers"]:
+        # By kernel: milliseconds an image of one layer, forward and backward.
+        layer["ms"] = times = {
+            kernel: [Readings.of(1e3 * s / options.micro_batch for s in way) for way in both]
+            for kernel, both in layer.pop("seconds").items()
         }
-    return result
+        # The kernel that trains, and the one to compare it with; the same where there is but one.
+        kernel, plain = next(iter(times)), list(times)[-1]
+        count = len(layer["names"])
+        label = layer["names"][0] + f" x{count}" * (count > 1)
+        for name, chosen in zip(totals, (kernel, plain), strict=True):
+            totals[name] += count * sum(way.median for way in times[chosen])
+        for name, both in times.items():
+            pairs = zip(*(way.values for way in both), strict=True)
+            chart.add(label, name or "other layers", Readings.of(count * sum(p) for p in pairs))
+        rows += _layer_rows(label, layer, kernel, plain, peak)
+    lines = [table(HEADER, rows), "", NOTES]
+    lines += [f"peak, the best of large products of matrices: {peak} GFLOP/s", ""]
+    for name, total in totals.items():
+        lines.append(f"{name}: {total:.1f} ms an image, {1e3 / total:.1f} images/s a core")
+    results = dict(layers=found["layers"], peak_gflops=peak, ms_an_image=totals)
+    return Report("\n".join(lines), results, chart)
 
 
-def _both_ways(
-    kernel: ModuleType, x: np.ndarray, w: np.ndarray, dy: np.ndarray
-) -> dict[str, np.ndarray]:
-    """A convolution's output, and its gradients by input and filters."""
-    b, dw = np.zeros(w.shape[-1], w.dtype), np.empty_like(w)
-    y = kernel.conv2d_forward(x, w, b)
-    dx = kernel.conv2d_backward(dy, x, w, dw, np.empty_like(b))
-    return dict(y=y, dx=dx, dw=dw)
+def _layer_rows(
+    label: str, layer: Mapping[str, Any], kernel: str, plain: str, peak: Readings
+) -> list[list[str]]:
+    """The lines of a layer: one forward and one backward."""
+    errors = layer["errors"].get(kernel, {})
+    shown = [" ".join(f"{part} {errors[part]:.1e}" for part in parts if part in errors)
+             for parts in (["y"], ["dx", "dw"])]  # fmt: skip
+    rows = []
+    for i, direction in enumerate(("forward", "backward")):
+        ms, direct = layer["ms"][kernel][i], layer["ms"][plain][i]
+        gflops = layer["flops"][i] / ms.median / 1e6
+        compared = [str(direct), f"{direct.median / ms.median:.2f}"]
+        rates = [f"{gflops:.0f}", f"{gflops / peak.median:.0%}"]
+        rows.append([
+            "" if i else label,
+            direction,
+            kernel,
+            str(ms),
+            *(compared if kernel != plain else ["", ""]),
+            *(rates if gflops else ["", ""]),
+            shown[i],
+        ])  # fmt: skip
+    return rows
+
+
+def measure(
+    comm: "MPI.Intracomm", repeat: int, sizes: Sequence[int], **settings: Any
+) -> dict[str, Any]:
+    """Run each distinct layer on its own, and between two rounds measure products of matrices."""
+    probes = LayerProbes(**settings)
+    probes.measure()
+    probes.forget()  # that round warmed up
+    peaks = []
+    for _ in range(repeat):
+        peaks.append(products.measure(comm, sizes, PEAK_SECONDS)["gflops"])
+        probes.measure()
+    return dict(peaks=peaks, layers=probes.results())

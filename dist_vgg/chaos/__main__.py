@@ -6,8 +6,8 @@ python -m dist_vgg.chaos --full --trials 10            the full network
 python -m dist_vgg.chaos --list                        the kinds
 
 Each trial trains a narrow network on a few images under the supervisor, with one fault at a
-moment that seed and number alone decide, and compares the trained weights with those of a run
-that nothing happened to. Status 0: nothing was wrong.
+moment that depends on the seed and the trial's number alone. Then it compares the trained weights
+with those of a run without a fault. Status 0: nothing was wrong.
 """
 
 import argparse
@@ -23,43 +23,53 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from dist_vgg.base.command_line import Parser
-from dist_vgg.base.errors import UserError
+from dist_vgg.base.command_line import Parser, guarded
+from dist_vgg.base.errors import KILLED_BY, UserError
 from dist_vgg.base.files import check_writable, write_text
-from dist_vgg.chaos.faults import FAULTS, FULL, NARROW, TWO, Scale, choose_kinds, draw
-from dist_vgg.chaos.report import Result, failures, table
-from dist_vgg.chaos.trial import (
-    SUPERVISOR_COMMAND,
-    complaints,
-    make_data,
-    run_trial,
-    undisturbed,
-)
+from dist_vgg.chaos.dataset import make_data
+from dist_vgg.chaos.faults import FAULTS, TWO
+from dist_vgg.chaos.plan import FULL, NARROW, Scale, choose_kinds, draw
+from dist_vgg.chaos.report import Result, failures, results_table
+from dist_vgg.chaos.trial import SUPERVISOR_COMMAND, run_trial, undisturbed
+from dist_vgg.chaos.verdict import complaints
 from dist_vgg.recovery.hosts import Hosts
 
+MOST_RANKS = 8
 
-def main(argv: Sequence[str] | None = None, supervisor: Sequence[str] = SUPERVISOR_COMMAND) -> int:
-    """Run the command and give its exit status."""
 
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)  # so that trials clean up
-
-    signal.signal(signal.SIGTERM, end)
+def main(argv: Sequence[str], supervisor: Sequence[str] = SUPERVISOR_COMMAND) -> int:
+    """Run the trials that the command line asks for; returns the exit status."""
+    signal.signal(signal.SIGTERM, _exit)
+    options = own_parser().parse_args(argv)
+    if options.list:
+        print("\n".join(f"{fault.name:<16} {fault.about}" for fault in FAULTS.values()))
+        return 0
+    kinds = choose_kinds(options.kinds)
+    if options.hostfile:
+        supervisor = [*supervisor, *_across_hosts(options)]
+        # One process kills the other, so both must be on one machine.
+        kinds = [kind for kind in kinds if FAULTS[kind].victim != TWO]
+        if not kinds:
+            raise UserError(f"--kinds {options.kinds} is for one machine, not for --hostfile")
+    if options.trials is None:
+        options.trials = len(kinds)
+    _check(options)
+    work = _work_folder(options.work)
     try:
-        options = parser().parse_args(argv)
-        if options.list:
-            print("\n".join(f"{fault.name:<16} {fault.about}" for fault in FAULTS.values()))
-            return 0
-        return run(options, supervisor)
-    except UserError as error:
-        print(f"dist_vgg.chaos: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("dist_vgg.chaos: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+        results = run_trials(options, kinds, work, supervisor)
+    except BaseException:
+        if not options.keep:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    failed = any(result.complaints for result in results)
+    if not failed and not options.keep:
+        shutil.rmtree(work)
+    else:
+        print(f"\nfolders of the trials are in {work}")
+    return int(failed)
 
 
-def parser() -> Parser:
+def own_parser() -> Parser:
     """The command line."""
     parser = Parser(
         prog="python -m dist_vgg.chaos",
@@ -70,7 +80,9 @@ def parser() -> Parser:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
     parser.add_argument("--first", type=int, default=0, metavar="K", help="first trial's number")
     parser.add_argument("--kinds", default="", metavar="A,B", help="only these; see --list")
-    parser.add_argument("--max-ranks", type=int, default=8, metavar="N", help="1 to 8; default: 8")
+    parser.add_argument(
+        "--max-ranks", type=int, default=MOST_RANKS, metavar="N", help="1 to 8; default: 8"
+    )
     parser.add_argument("--full", action="store_true", help="train the full network")
     parser.add_argument(
         "--hostfile",
@@ -80,82 +92,26 @@ def parser() -> Parser:
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="where trials have their folders")
     parser.add_argument("--keep", action="store_true", help="keep folders of good trials, too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="all that was seen")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write there all that was seen")
     parser.add_argument("--list", action="store_true", help="show the kinds of fault")
     return parser
 
 
-def run(options: argparse.Namespace, supervisor: Sequence[str]) -> int:
-    """Check the command line, and do what it asks for; 1 where a trial has failed."""
-    kinds = choose_kinds(options.kinds)
-    if options.hostfile:
-        supervisor = [*supervisor, *across(options)]
-        # One process kills the other, so both must be on one machine.
-        kinds = [kind for kind in kinds if FAULTS[kind].victim != TWO]
-        if not kinds:
-            raise UserError(f"--kinds {options.kinds} is for one machine, not for --hostfile")
-    trials = len(kinds) if options.trials is None else options.trials
+def _check(options: argparse.Namespace) -> None:
+    """Raise UserError where a number is out of range or a file can't be written."""
     for flag, value, low, high in (
-        ("--trials", trials, 1, 10**9),
+        ("--trials", options.trials, 1, 10**9),
         ("--seed", options.seed, 0, 2**63 - 1),
         ("--first", options.first, 0, 10**9),
-        ("--max-ranks", options.max_ranks, 1, 8),
+        ("--max-ranks", options.max_ranks, 1, MOST_RANKS),
     ):
         if not low <= value <= high:
             raise UserError(f"{flag} {value} is out of range: {low} to {high}")
     if options.json:
         check_writable("--json", options.json)
-    scale = FULL if options.full else NARROW
-    work = folder_for(options.work)
-    try:
-        return run_trials(options, kinds, trials, scale, work, supervisor)
-    except BaseException:
-        if not options.keep:
-            shutil.rmtree(work, ignore_errors=True)
-        raise
 
 
-def run_trials(
-    options: argparse.Namespace,
-    kinds: Sequence[str],
-    trials: int,
-    scale: Scale,
-    work: Path,
-    supervisor: Sequence[str],
-) -> int:
-    """Run so many trials of these kinds, show and judge them; 1 where one has failed."""
-    data = work / "data"
-    results: list[Result] = []
-    make_data(data, scale)
-    sha256 = undisturbed(scale, data, work / "undisturbed")
-    print(f"without a fault: {scale.steps} steps, parameters {sha256[:16]}", flush=True)
-    for trial in range(options.first, options.first + trials):
-        plan = draw(options.seed, trial, kinds, scale, options.max_ranks)
-        if options.hostfile and plan.fault.signal:
-            plan = replace(plan, rank=0)  # on the supervisor's machine
-        folder = work / f"trial-{trial:05d}"
-        outcome = run_trial(plan, scale, data, folder, supervisor)
-        wrong = complaints(plan, outcome, sha256)
-        result = Result(plan, outcome, wrong, command_for(options, trial), folder)
-        results.append(result)
-        print(result.line(), flush=True)
-        if not wrong and not options.keep:
-            shutil.rmtree(folder)
-    failed = any(r.complaints for r in results)
-    print(f"\n{table(results)}")
-    if failed:
-        print(f"\n{failures(results)}")
-    if options.json:
-        content = dict(sha256=sha256, trials=[result.as_dict() for result in results])
-        write_text(options.json, json.dumps(content, indent=2) + "\n")
-    if not failed and not options.keep:
-        shutil.rmtree(work)
-    else:
-        print(f"\nfolders of the trials are in {work}")
-    return int(failed)
-
-
-def across(options: argparse.Namespace) -> list[str]:
+def _across_hosts(options: argparse.Namespace) -> list[str]:
     """The supervisor's options for several machines."""
     if options.work is None:
         raise UserError("--hostfile needs --work DIR, a folder that all its hosts share")
@@ -163,7 +119,7 @@ def across(options: argparse.Namespace) -> list[str]:
     return ["--hostfile", str(options.hostfile.resolve())]
 
 
-def folder_for(wanted: Path | None) -> Path:
+def _work_folder(wanted: Path | None) -> Path:
     """A new folder for the trials."""
     if {"PMI_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
         raise UserError("start it without mpirun: it starts its own ranks")
@@ -178,16 +134,51 @@ def folder_for(wanted: Path | None) -> Path:
     return wanted.resolve()
 
 
-def command_for(options: argparse.Namespace, trial: int) -> str:
+def run_trials(
+    options: argparse.Namespace, kinds: Sequence[str], work: Path, supervisor: Sequence[str]
+) -> list[Result]:
+    """Run trials of these kinds, judge each, and show what all have shown."""
+    scale: Scale = FULL if options.full else NARROW
+    data = work / "data"
+    make_data(data, scale)
+    sha256 = undisturbed(scale, data, work / "undisturbed")
+    print(f"without a fault: {scale.steps} steps, parameters {sha256[:16]}", flush=True)
+    results: list[Result] = []
+    for trial in range(options.first, options.first + options.trials):
+        plan = draw(options.seed, trial, kinds, scale, options.max_ranks)
+        if options.hostfile and plan.fault.signal:
+            plan = replace(plan, rank=0)  # on the supervisor's machine
+        folder = work / f"trial-{trial:05d}"
+        outcome = run_trial(plan, scale, data, folder, supervisor)
+        wrong = complaints(plan, outcome, sha256)
+        result = Result(plan, outcome, wrong, _command_for(options, trial), folder)
+        results.append(result)
+        print(result.line(), flush=True)
+        if not wrong and not options.keep:
+            shutil.rmtree(folder)
+    print(f"\n{results_table(results)}")
+    if any(result.complaints for result in results):
+        print(f"\n{failures(results)}")
+    if options.json:
+        content = dict(sha256=sha256, trials=[result.as_dict() for result in results])
+        write_text(options.json, json.dumps(content, indent=2) + "\n")
+    return results
+
+
+def _command_for(options: argparse.Namespace, trial: int) -> str:
     """The command that repeats a trial."""
     words = ["python", "-m", "dist_vgg.chaos", "--trials", "1", "--first", trial]
     words += ["--seed", options.seed]
     words += ["--kinds", options.kinds] if options.kinds else []
-    words += ["--max-ranks", options.max_ranks] if options.max_ranks != 8 else []
+    words += ["--max-ranks", options.max_ranks] if options.max_ranks != MOST_RANKS else []
     words += ["--full"] if options.full else []
     words += ["--hostfile", options.hostfile, "--work", options.work] if options.hostfile else []
     return shlex.join(map(str, [*words, "--keep"]))
 
 
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(KILLED_BY + number)  # and on the way out trials clean up
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("dist_vgg.chaos", lambda: main(sys.argv[1:])))

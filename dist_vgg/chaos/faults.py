@@ -1,53 +1,51 @@
-"""The kinds of fault, what must come of each, and which one a trial gets."""
+"""The kinds of fault: when each may strike, whom, and what must come of it."""
 
 import errno
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
 
-from dist_vgg.base.errors import RankError, UserError, signal_name
-from dist_vgg.base.random import generator
+from dist_vgg.base.errors import RankError, signal_name
 
-# Moments of a step, in order, and those of saving; `faulty` knows where each of them is.
+# Moments of a step, in order, and of saving a checkpoint; `hooks` knows where each of them is.
 START_UP = "start-up"
 IN_STEP = ("step", "forward", "backward", "exchange", "update", "share")
 GATHER, WRITE, WRITTEN, RENAMED = IN_SAVING = ("gather", "write", "written", "renamed")
-REDUCED, SHARED = "reduced", "shared"  # the end of reduce, and of share
-OPEN, FLUSH = "open", "flush"  # of a checkpoint's file
+REDUCED, SHARED = "reduced", "shared"  # after the reduce-scatter, and after the all-gather
+OPEN, FLUSH = "open", "flush"  # before a checkpoint's file is opened, and before it is flushed
 
-ANY, FIRST, ALONE, TWO = "any", "rank 0", "the only rank", "two"  # whom it may strike
-NOTHING, ANY_STATUS = "nothing", "any status"  # with what ranks are lost, besides a number
+ANY, FIRST, ALONE, TWO = "any", "rank 0", "the only rank", "two"  # whom a fault may strike
+NOTHING, ANY_STATUS = "nothing", "any status"  # how ranks end, besides a status
 RANK_AND_HOST = (r"rank {rank} on {host}\b", r"step \d+")
 LAYERS = ("conv1_2", "conv3_1", "conv5_3", "fc6", "fc8")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault and what is expected of training that it strikes."""
+    """One kind of fault, and what must come of training that it strikes."""
 
     name: str
     about: str
-    action: str = ""  # a method of `faulty.Faulty`; without one the trial does all by itself
-    moments: tuple[str, ...] = ("",)  # one of them is drawn
+    action: str = ""  # a method of FaultInjector; without one the trial does the harm itself
+    moments: tuple[str, ...] = ("",)  # a trial draws one of them
     victim: str = ANY
-    least: int = 1  # ranks
-    statuses: tuple[int, ...] = (0,)  # of the supervisor, each time that it is started
-    lost: int | str = NOTHING  # how the ranks end before the supervisor starts them again
-    words: tuple[str, ...] = ()  # patterns that must be found in what was said
-    vector: str = ""  # what a bit is flipped in
+    least: int = 1  # ranks that it takes
+    statuses: tuple[int, ...] = (0,)  # of the supervisor, one for each time that it starts
+    lost: int | str = NOTHING  # the status of ranks that the supervisor starts again
+    words: tuple[str, ...] = ()  # patterns that the output must have
+    vector: str = ""  # in which a bit is flipped
     harm: str = ""  # what the trial does to files: "cut" or "flip" a checkpoint, "shard"
     signal: int = 0
 
     @property
     def most_lost(self) -> float:
-        """The most steps that may have to be computed again."""
+        """The most steps that ranks may have to compute again."""
         stopped = self.action in ("kill", "kill_two", "stop", "signal") and not self.harm
         return 1 if stopped else inf
 
     @property
     def survives(self) -> bool:
-        """Whether training must come to its end, with the weights of an undisturbed run."""
+        """Whether training must reach its end, with the weights of an undisturbed run."""
         return self.statuses[-1] == 0
 
 
@@ -69,7 +67,7 @@ def _signal(number: Signals) -> Fault:
 def _stop(name: str, about: str, victim: str = ANY) -> Fault:
     words = (*RANK_AND_HOST, r"pid \d+")
     moments = (*IN_STEP, GATHER)
-    # The others are the ones to see it; where there are none, it is the supervisor.
+    # Other ranks notice it; where there are none, the supervisor does.
     least, lost = (1, ANY_STATUS) if victim == ALONE else (2, RankError.STALLED)
     return Fault(f"stop{name}", f"SIGSTOP of {about}", "stop", moments, victim, least,
                  lost=lost, words=words)  # fmt: skip
@@ -158,116 +156,3 @@ FAULTS = {
     )
 }  # fmt: skip
 ERRORS = {"disk-full": errno.ENOSPC, "io-error": errno.EIO, "read-only": errno.EROFS}
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large the trials are. A step's number counts from 1."""
-
-    size: int  # of an image
-    images: int
-    width: float
-    micro_batch: int
-    epochs: int
-    steps: int
-    every: int  # steps between checkpoints
-    stall: float  # seconds without progress that count as a stall
-    limit: float  # seconds that a trial may take
-
-
-NARROW = Scale(32, 61, 0.02, 3, 5, 15, 4, 2, 120)
-FULL = Scale(64, 64, 1, 2, 3, 12, 3, 60, 1800)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a trial draws: whom the fault strikes, when, and how."""
-
-    kind: str
-    trial: int
-    ranks: int
-    rank: int  # the one that is struck
-    other: int  # a second one; the same, but where two are
-    step: int  # 0: whenever the moment comes
-    moment: str
-    action: str
-    layer: str  # of the network, for the moments "forward" and "backward"
-    route: str
-    whom: str  # "supervisor" or "mpirun", for signals
-    attempts: int  # that fail, where a disk does
-    place: float  # in a vector or file, 0..1
-    bit: int
-
-    @property
-    def fault(self) -> Fault:
-        return FAULTS[self.kind]
-
-
-def choose_kinds(wanted: str) -> list[str]:
-    """The kinds in a list with commas; "kill" stands for all kinds that begin with "kill-"."""
-    if not wanted:
-        return list(FAULTS)
-    kinds = []
-    for word in wanted.split(","):
-        found = [name for name in FAULTS if name == word or name.startswith(word + "-")]
-        if not found:
-            raise UserError(f"--kinds has {word!r}; the kinds are {', '.join(FAULTS)}")
-        kinds += [name for name in found if name not in kinds]
-    return kinds
-
-
-def draw(seed: int, trial: int, kinds: Sequence[str], scale: Scale, most_ranks: int = 8) -> Plan:
-    """A trial's plan, from these numbers alone. Each round has all kinds once, in any order."""
-    turn, place = divmod(trial, len(kinds))
-    order = generator(seed, "chaos order", turn).permutation(len(kinds))
-    fault = FAULTS[kinds[order[place]]]
-    rng = generator(seed, "chaos", trial)
-    # Each number is drawn for every kind, so that none moves the others.
-    ranks = int(rng.integers(fault.least, max(fault.least, most_ranks) + 1))
-    rank = int(rng.integers(8)) % ranks
-    other = (rank + 1 + int(rng.integers(7)) % max(1, ranks - 1)) % ranks
-    moment = fault.moments[int(rng.integers(60)) % len(fault.moments)]
-    fraction = rng.random()
-    ranks = 1 if fault.victim == ALONE else ranks
-    rank = 0 if fault.victim in (FIRST, ALONE) else rank
-    layer, route = LAYERS[rng.integers(len(LAYERS))], ("auto", "flat")[rng.integers(2)]
-    # Open MPI's mpirun makes SIGTERM of a SIGINT, which a terminal sends to the supervisor alone.
-    whom = ("supervisor", "mpirun")[rng.integers(2)]
-    return Plan(
-        kind=fault.name,
-        trial=trial,
-        ranks=ranks,
-        rank=rank,
-        other=other if fault.victim == TWO else rank,
-        step=_step(fault, moment, fraction, scale),
-        moment=moment,
-        action=fault.action,
-        layer=layer,
-        route=route,
-        whom=whom if fault.signal not in (SIGKILL, SIGINT) else "supervisor",
-        attempts=int(rng.integers(1, 3)),
-        place=rng.random(),
-        bit=int(rng.integers(32)),
-    )
-
-
-def _step(fault: Fault, moment: str, fraction: float, scale: Scale) -> int:
-    """The step to strike in, from a number in 0..1."""
-    if fault.name == "kill-first-step":
-        return 1
-    if moment in ("", START_UP, OPEN, FLUSH) or fault.action == "sleep":
-        return 0
-    if moment in IN_SAVING:
-        steps = range(scale.every, scale.steps, scale.every)
-    elif fault.action == "free":
-        # One attempt to save has failed by then, and another one is to come.
-        steps = range(scale.every + 1, scale.steps - scale.every)
-    elif fault.vector == "sample":
-        # Within an epoch each image is used.
-        steps = range(2, scale.steps - scale.steps // scale.epochs + 1)
-    elif fault.signal:
-        # A checkpoint exists already, and the signal's own way takes a step or two.
-        steps = range(scale.every + 1, scale.steps - 2)
-    else:
-        steps = range(2, scale.steps)
-    return steps[int(fraction * len(steps))]

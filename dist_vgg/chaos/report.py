@@ -1,4 +1,4 @@
-"""What a series of trials has shown: a table of the kinds of fault, and the failures."""
+"""What a series of trials has shown: a table by kind of fault, and the failures."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -6,15 +6,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dist_vgg.chaos.faults import FAULTS, Plan
-from dist_vgg.chaos.trial import Outcome
+from dist_vgg.base.table import table
+from dist_vgg.chaos.faults import FAULTS
+from dist_vgg.chaos.outcome import Outcome
+from dist_vgg.chaos.plan import Plan
 
-HEAD = ("kind of fault", "trials", "survived", "stopped", "steps lost", "s to recover")
+HEADER = ("kind of fault", "trials", "survived", "stopped", "steps lost", "s to recover")
 
 
 @dataclass
 class Result:
-    """A trial that has been judged."""
+    """A trial and the verdict on it."""
 
     plan: Plan
     outcome: Outcome
@@ -46,7 +48,7 @@ class Result:
         return f"{plan.trial:4d}  {plan.kind:<16} {where:<42} {outcome.seconds:5.1f} s  {said}"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; the output itself stays in the trial's folder."""
+        """For JSON; the output stays in the trial's folder."""
         outcome = {name: value for name, value in asdict(self.outcome).items() if name != "output"}
         return dict(
             **asdict(self.plan), survived=self.survived, stopped=self.stopped, **outcome,
@@ -54,17 +56,11 @@ class Result:
         )  # fmt: skip
 
 
-def table(results: Sequence[Result]) -> str:
+def results_table(results: Sequence[Result]) -> str:
     """A row for each kind of fault, and one for all."""
     groups = [(kind, [r for r in results if r.plan.kind == kind]) for kind in FAULTS]
     groups = [(kind, group) for kind, group in groups if group] + [("all", list(results))]
-    rows = [HEAD, *(_row(name, group) for name, group in groups)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in
-                                              zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )  # fmt: skip
+    return table(HEADER, [_row(name, group) for name, group in groups])
 
 
 def _row(name: str, group: Sequence[Result]) -> tuple[str, ...]:
@@ -84,7 +80,7 @@ def _row(name: str, group: Sequence[Result]) -> tuple[str, ...]:
 
 
 def failures(results: Sequence[Result]) -> str:
-    """Each failure, the command that repeats it, and where its output is."""
+    """Each failure, the command that repeats it, and the path of its output."""
     return "\n".join(
         f"trial {r.plan.trial}, {r.plan.kind}: {'; '.join(r.complaints)}\n"
         f"  again   {r.again}\n"

@@ -2,7 +2,7 @@
 
 Rotation, scale, shear, shift and a smooth elastic deformation, as writers vary (Simard, Steinkraus
 and Platt, "Best practices for convolutional neural networks", ICDAR 2003). What is drawn depends
-on seed, epoch and sample id alone, so it is the same whichever rank draws it.
+on seed, epoch and sample id alone, so every rank would draw the same.
 """
 
 import math
@@ -18,7 +18,7 @@ CELLS = 6  # of the elastic grid along a side: a sixth of an image bends as one
 
 @dataclass(frozen=True)
 class Augment:
-    """How strongly images are varied; 0 leaves a variation out."""
+    """How strongly images are varied; 0 turns a variation off."""
 
     rotate: float = 0.0  # degrees, either way
     scale: float = 0.0  # width and height, each from 1/(1+scale) to 1+scale
@@ -30,9 +30,12 @@ class Augment:
         return any(vars(self).values())
 
     def sources(self, seed: int, epoch: int, sample_id: int, height: int, width: int) -> np.ndarray:
-        """Where each pixel of a new image comes from: (2, height, width), rows and columns."""
+        """Where in the old image each pixel of the new one comes from: rows, columns.
+
+        The result is (2, height, width).
+        """
         draw = generator(seed, "augment", epoch, sample_id)
-        # All are drawn whatever the strengths, so that one does not change what others draw.
+        # Always draw all numbers, so that one strength does not change what the others draw.
         angle, lean, tall, wide, down, right = draw.uniform(-1, 1, 6)
         bends = draw.standard_normal((2, CELLS + 3, CELLS + 3))
         turn = math.radians(self.rotate) * angle
@@ -52,7 +55,7 @@ class Augment:
         return np.stack([rows, columns])
 
     def draw(self, pixels: np.ndarray, ids: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-        """Images as an epoch shows them: float32, in units of the pixels given."""
+        """The images as an epoch shows them: float32, in the same units."""
         # pixels is (N,H,W,C), ids is (N,)
         drawn = np.empty(pixels.shape, np.float32)
         for image, sample_id, out in zip(pixels, ids, drawn, strict=True):
@@ -61,10 +64,10 @@ class Augment:
 
 
 def sample(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """An image's values between its pixels, bilinear; 0 outside."""
+    """An image's values at places between its pixels, interpolated bilinearly; 0 outside."""
     # image is (H,W,C), rows and columns are (h,w), the result is (h,w,C)
     height, width, channels = image.shape
-    # A frame of zeros, into which everything outside falls.
+    # A frame of zeros, which serves every place outside the image.
     framed = np.zeros((height + 3, width + 3, channels), np.float32)
     framed[1:-2, 1:-2] = image
     rows = np.clip(rows + 1, 0, height + 1)

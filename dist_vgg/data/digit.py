@@ -1,8 +1,8 @@
 """Find the digit in a picture and bring it to MNIST's size and place.
 
-The ground with its uneven light is taken off; what stands out from the noise that remains is ink,
-and the ink is framed as MNIST's digits were (LeCun et al., 1998). It takes least squares for six
-numbers, sums over boxes and one flood fill, so that it is soon rewritten in another language.
+It subtracts the ground with its uneven light, takes what stands out from the remaining noise for
+ink, and frames the ink as MNIST's digits were (LeCun et al., 1998). All it needs is least squares
+for six numbers, sums over boxes and one flood fill, so that it is easy to port to other languages.
 """
 
 import numpy as np
@@ -10,35 +10,35 @@ from PIL import Image
 
 # MNIST's digits are scaled into 20x20 and put into 28x28 with their centre of mass on pixel 14.
 SIDE, BOX = 28, 20
-WORK = 320  # pixels a side at most in which a digit is looked for
-FAINT = 8  # of 255 levels: what differs less from the ground is never ink
+WORK = 320  # pixels: a larger picture is shrunk to this side before the search
+FAINT = 8  # levels of 255: whatever differs less from the ground is never ink
 SMALLEST = 6  # pixels that a digit extends at least
-CLEAR = 6  # times the noise that a digit's ink stands out at least; noise alone reaches 4
-PART = 0.1  # of the ink of the largest part: a smaller one is a speck
+CLEAR = 6  # times the noise: a digit's ink stands out at least so much; noise alone reaches 4
+PART = 0.1  # of the largest part's ink: a part with less is a speck
 
 
 def like_mnist(image: Image.Image) -> Image.Image | None:
-    """The digit of a picture in grey levels, light on black, as in MNIST; None without one."""
+    """The digit in a grey picture, light on black as in MNIST; None where there is none."""
     shrunk = image.reduce(-(-max(image.size) // WORK))
     rest, noise = without_ground(np.asarray(shrunk, np.float64))
     faintest = max(3 * noise, FAINT)
-    # The ground is what there is more of, so the ink is the side that stands out from it more.
+    # Most of a picture is ground, so ink is whichever side stands out more, darker or lighter.
     darker, lighter = (np.maximum(sign * rest - faintest, 0).sum() for sign in (-1, 1))
     rest = -rest if darker > lighter else rest
-    core = parts(rest, rest > faintest)
+    core = without_specks(rest, rest > faintest)
     if not core.any():
         return None
     strength = np.quantile(rest[core], 0.8)  # of a stroke's middle
-    ink = parts(rest, rest > max(faintest, strength / 4))
+    ink = without_specks(rest, rest > max(faintest, strength / 4))
     box = Image.fromarray(ink).getbbox()
     if box is None or strength < CLEAR * noise:
         return None
     left, top, right, bottom = box
     extent = max(right - left, bottom - top)
-    # A stroke has a pixel in each of the rows or columns through which it goes; specks don't.
+    # A stroke has a pixel in every row or column that it crosses; specks do not.
     if extent < max(SMALLEST, min(ink.shape) / 12) or ink.sum() < extent:
         return None
-    near = box_sum(ink, max(1, round(extent / BOX))) > 0  # a stroke's soft edge belongs to it
+    near = box_sum(ink, max(1, round(extent / BOX))) > 0  # it includes a stroke's soft edge
     level = np.clip(rest / strength, 0, 1) * near
     return framed(level[top:bottom, left:right])
 
@@ -46,8 +46,9 @@ def like_mnist(image: Image.Image) -> Image.Image | None:
 def without_ground(levels: np.ndarray) -> tuple[np.ndarray, float]:
     """How much each pixel differs from the ground around it, and the ground's own noise.
 
-    The ground is a surface of second order through the pixels near it: at first those that are on
-    the border's side of the best threshold. Then goes what their surroundings still differ by.
+    First a surface of second order is fitted to the pixels that belong to the ground (to begin
+    with, those on the border's side of the best threshold) and subtracted; then, twice, the local
+    mean of those pixels.
     """
     height, width = levels.shape
     y, x = np.mgrid[0:height, 0:width]
@@ -60,21 +61,21 @@ def without_ground(levels: np.ndarray) -> tuple[np.ndarray, float]:
         a, b = terms[near], levels[near]
         # The small number keeps a picture of few pixels solvable.
         rest = levels - terms @ np.linalg.solve(a.T @ a + 1e-6 * np.eye(6), a.T @ b)
-        near = close(rest, near)
+        near = near_ground(rest, near)
     every, radius = np.full(near.shape, True), max(height, width) // 6
     for _ in range(2):
         count = box_sum(near, radius)
         mean = box_sum(rest * near, radius) / np.maximum(count, 1)
         rest = rest - mean * (count > 0.1 * box_sum(every, radius))
-        near = close(rest, near)
+        near = near_ground(rest, near)
     if rms(rest[near]) > 3:  # strokes survive the mean over 3x3 pixels, and most noise doesn't
         rest = box_sum(rest, 1) / box_sum(every, 1)
-        near = close(rest, near)
+        near = near_ground(rest, near)
     return rest, rms(rest[near])
 
 
 def threshold(levels: np.ndarray) -> int:
-    """The level that parts the pixels into two groups as different as can be (Otsu, 1979)."""
+    """The level that splits the pixels into the two most different groups (Otsu, 1979)."""
     counts = np.bincount(np.rint(levels).astype(int).ravel(), minlength=256).astype(np.float64)
     below, total = counts.cumsum(), (counts * np.arange(256)).cumsum()
     above = below[-1] - below
@@ -82,8 +83,11 @@ def threshold(levels: np.ndarray) -> int:
     return int(np.argmax(between))
 
 
-def close(rest: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """The pixels that differ no more than usual from the ground, as far as it is known."""
+def near_ground(rest: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """The pixels that belong to the ground: they differ from it no more than usual.
+
+    `near` are those that are known to belong to it.
+    """
     return np.abs(rest) <= max(2 * rms(rest[near]), FAINT)
 
 
@@ -93,7 +97,7 @@ def rms(rest: np.ndarray) -> float:
 
 
 def box_sum(values: np.ndarray, radius: int) -> np.ndarray:
-    """The sum over the square around each pixel, as far as it is inside the picture."""
+    """The sum over the square around each pixel, cut off at the picture's border."""
     sums = np.pad(values.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
     for axis, size in enumerate(values.shape):
         index = np.arange(size)
@@ -102,8 +106,8 @@ def box_sum(values: np.ndarray, radius: int) -> np.ndarray:
     return sums
 
 
-def parts(rest: np.ndarray, ink: np.ndarray) -> np.ndarray:
-    """The ink without specks: the connected parts that have a good deal of the largest's ink."""
+def without_specks(rest: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """The ink without specks: its connected parts with enough ink, compared with the largest."""
     width = ink.shape[1] + 2  # with a frame around, so that no neighbour is outside
     todo = np.pad(ink, 1).ravel().tolist()
     weights = np.pad(rest, 1).ravel().tolist()
@@ -127,7 +131,7 @@ def parts(rest: np.ndarray, ink: np.ndarray) -> np.ndarray:
 
 
 def framed(level: np.ndarray) -> Image.Image:
-    """A digit that fills its box, with levels from 0 to 1, scaled and put as MNIST's are."""
+    """A digit that fills its box, with levels 0 to 1, scaled and centred as in MNIST."""
     digit = Image.fromarray(np.rint(255 * level).astype(np.uint8))
     scale = BOX / max(digit.size)
     width, height = (max(1, round(side * scale)) for side in digit.size)

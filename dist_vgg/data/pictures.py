@@ -1,4 +1,4 @@
-"""Read the picture that a person brings: any common image file, upright, without transparency."""
+"""Pictures that users bring: any common image file, read upright and without transparency."""
 
 import io
 import os
@@ -13,23 +13,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dist_vgg.base.errors import UserError
 
-# None that needs another program (EPS: Ghostscript) or is seldom seen, and so seldom tested.
+# No format that needs another program (EPS: Ghostscript), or that is rare and so little tested.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 MAX_BYTES, MAX_PIXELS = 128 << 20, 1 << 25
 
 
 def read_image(path: Path) -> Image.Image:
-    """A common image file, in grey levels, the digit light on a dark ground.
+    """Read an image file in grey levels, the digit light on a dark ground.
 
-    What the border is made of is the ground. Raises as read_picture does.
+    The border tells the ground. Raises as `read_picture` does.
     """
     return light_on_dark(read_picture(path))
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A common image file as a person sees it, in RGB; where it is transparent there is paper.
+    """Read an image file in RGB as a person sees it, with paper behind what is transparent.
 
-    Raises UserError for a file that is no image, or too large a one: memory stays below 1 GB.
+    Raises UserError for a file that is no image, or is too large; memory stays below 1 GB.
     """
     try:
         if not path.is_dir() and not path.is_file() and path.exists():
@@ -62,7 +62,7 @@ def light_on_dark(picture: Image.Image) -> Image.Image:
 
 
 def _paper(rgba: Image.Image) -> str:
-    """The colour of the paper below: white, but black where there is nothing but light ink."""
+    """The colour of the paper: black where all ink is light, else white."""
     drawn = rgba.getchannel("A").point(lambda alpha: 255 if alpha > 127 else 0)
     levels = rgba.convert("L").histogram(drawn)
     sparse = 0 < 2 * sum(levels) < rgba.width * rgba.height
@@ -71,7 +71,7 @@ def _paper(rgba: Image.Image) -> str:
 
 def _decoded(data: bytes) -> Image.Image:
     """The first picture in an image file's bytes, upright, with transparency."""
-    # From memory, since decoders ask a file for as many bytes as it says that it has.
+    # Decode from memory: given a file, decoders request as many bytes as it claims to have.
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(

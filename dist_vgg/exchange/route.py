@@ -85,9 +85,8 @@ class Route:
         self._overlap: OverlapThread | None = None
         self._overlaps = bool(blocks_of) and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
         meet = self.memory.meet
-        self.audit = (
-            ReplicaAudit(cells, self.replica, nodes, self.partition, meet) if cells else None
-        )
+        audited = (self.replica, nodes, self.partition, meet)
+        self.audit = ReplicaAudit(cells, *audited) if cells else None
         self.vectors = Vectors(nodes, self.partition, self.replica, self.total, self.audit, meet)
 
     @property

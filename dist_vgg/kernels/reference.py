@@ -1,25 +1,25 @@
-"""The operations of the network as stateless pairs: forward, and backward as its exact adjoint.
+"""Every operation of the network as a textbook states it: forward, and backward as its adjoint.
 
-Activations are NHWC, filters (kh, kw, in, out). Arrays keep their dtype: float32 in training,
-float64 where a gradient is checked.
+The functions keep no state. Activations are NHWC, filters (kh, kw, in, out). Arrays keep their
+dtype: float32 in training, float64 where a gradient is checked.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-# A block of unfolded patches should stay in a core's share of the cache while BLAS reads it.
-PATCH_BYTES = 4 << 20
-PIECE, FEW_SAMPLES = 128, 32  # sides of a piece of a large matrix, see `_in_pieces`
-POOL_BYTES = 1 << 20  # of images to pool at a time, for the same reason
+# A block of unfolded patches should stay in a core's share of the cache while BLAS reads it, and so
+# should the images that are pooled at a time.
+PATCH_BYTES, POOL_BYTES = 4 << 20, 1 << 20
+PIECE, FEW_SAMPLES = 128, 32  # side of a piece of a large matrix, and for how many samples
 
 
 def conv2d_forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, relu: bool = False
 ) -> np.ndarray:
-    """Convolve with 3x3 filters (any odd size), stride 1, zero padding that keeps the size.
+    """Convolve with 3x3 filters (or any odd size), stride 1 and zero padding that keeps the size.
 
-    With `relu` the output is rectified. `winograd` has the same function, and faster.
+    With `relu` the output is rectified.
     """
     # x is (N,H,W,C), w is (kh,kw,C,F), b is (F,), y is (N,H,W,F)
     kh, kw, _, filters = w.shape
@@ -46,7 +46,7 @@ def conv2d_backward(
 ) -> np.ndarray | None:
     """Write the gradients of filters and bias into dw and db; return that of the input.
 
-    With y, the rectified output, dy is first set to zero, in place, where y is.
+    Given y, the rectified output, first set dy to zero where y is, in place.
     """
     # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (kh,kw,C,F), db is (F,)
     kh, kw, _, filters = w.shape
@@ -60,7 +60,7 @@ def conv2d_backward(
         db += np.ones(len(part), part.dtype) @ part
     if not need_dx:
         return None
-    # The adjoint of a convolution is one with the filters turned by 180 degrees.
+    # The adjoint of a convolution is the convolution with the filters turned by 180 degrees.
     turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
     return conv2d_forward(dy, turned, None)
 
@@ -70,8 +70,9 @@ def _patches(
 ) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
     """Unfold the input (im2col) block by block: (images and rows of y, patches as a matrix).
 
-    The blocks depend on nothing but the shape, so that sums over them keep their order.
+    The blocks depend on the shape alone, so that sums over them keep their order.
     """
+    # x is (N,H,W,C), patches are (pixels of the block, kh*kw*C)
     n, height, width, channels = x.shape
     padded = np.zeros((n, height + kh - 1, width + kw - 1, channels), x.dtype)
     padded[:, kh // 2 : kh // 2 + height, kw // 2 : kw // 2 + width] = x
@@ -93,23 +94,25 @@ def _patches(
 
 def _rows(y: np.ndarray, block: tuple[slice, slice]) -> np.ndarray:
     """A block of images and rows as a matrix of pixels by channels, without a copy."""
+    # y is (N,H,W,F), the result (pixels of the block, F)
     part = y[block]
-    # Several images are taken whole and one image in rows: either is contiguous.
+    # A block is several whole images, or rows of one image: either is contiguous.
     return part.reshape(-1, part.shape[-1])
 
 
 def add_bias(y: np.ndarray, b: np.ndarray, width: int) -> None:
-    """Add b, (F,), to all pixels of whole lines of images, in place.
+    """Add the bias to every pixel, in place; y has whole lines of images.
 
-    A line at a time: for the few numbers of one pixel NumPy's loop would take longer to start
-    than to run.
+    Works on a line at a time: for the few numbers of one pixel NumPy's loop would take longer to
+    start than to run.
     """
+    # y is (...,W,F) or a matrix of its pixels, b is (F,), width is W
     lines = y.reshape(-1, width * len(b))
     lines += np.tile(b, width)
 
 
 def maxpool_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Take the largest of each 2x2 window; also which of the four it was (the first, if equal)."""
+    """The largest of each 2x2 window, and which of the four it was: of equal ones the first."""
     # x is (N,H,W,C) with H and W even, y and choice are (N,H/2,W/2,C)
     n, height, width, channels = x.shape
     y = np.empty((n, height // 2, width // 2, channels), x.dtype)
@@ -123,7 +126,7 @@ def maxpool_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         below = lower > upper
         right, lower_right = b > a, d > c
         np.maximum(upper, lower, out=upper)
-        # Of bits, "lower_right where below, else right" is three operations and no branch.
+        # On bits, "lower_right where below, else right" takes three operations and no branch.
         right ^= (right ^ lower_right) & below
         np.left_shift(below.view(np.uint8), 1, out=choice[block])
         choice[block] |= right.view(np.uint8)
@@ -131,7 +134,7 @@ def maxpool_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def maxpool_backward(dy: np.ndarray, choice: np.ndarray) -> np.ndarray:
-    """Hand each gradient to the pixel that was chosen."""
+    """Pass each gradient to the pixel that was the largest of its window."""
     # dy and choice are (N,H/2,W/2,C), dx is (N,H,W,C)
     n, height, width, channels = dy.shape
     dx = np.empty((n, 2 * height, 2 * width, channels), dy.dtype)
@@ -141,12 +144,14 @@ def maxpool_backward(dy: np.ndarray, choice: np.ndarray) -> np.ndarray:
 
 
 def relu_forward(x: np.ndarray) -> np.ndarray:
-    """Set what is negative to zero, in place."""
+    """Set negative numbers to zero, in place."""
+    # x and y are of any shape
     return np.maximum(x, 0, out=x)
 
 
 def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pass the gradient where the output was positive, in place."""
+    """Set the gradient to zero where the output is not positive, in place."""
+    # dy and y are of any shape
     dy *= y > 0
     return dy
 
@@ -173,32 +178,32 @@ def linear_backward(
     blocks = len(w) // rows
     np.matmul(x.T.reshape(blocks, rows, len(x)), dy, out=dw.reshape(blocks, rows, -1))
     np.sum(dy, axis=0, out=db)
-    # (w dy')' and not dy w': BLAS then reads w, by far the largest, in the order of memory.
+    # (w dy')' and not dy w': then BLAS reads w, by far the largest, in the order of memory.
     return np.ascontiguousarray((w @ np.ascontiguousarray(dy.T)).T)
 
 
 def _in_pieces(samples: int, w: np.ndarray) -> bool:
-    """Whether to multiply by pieces of a large matrix: a rule of shapes alone, for equal bits.
+    """Whether to multiply by a large matrix in pieces: a rule of shapes alone, for equal bits.
 
-    OpenBLAS copies a large matrix into its own order first, and adds to a result that it has
-    set to zero. With few samples that takes longer than the product; small matrices are
-    multiplied where they lie.
+    OpenBLAS first copies a large matrix into its own order, and sets the result to zero before it
+    adds to it. With few samples this takes longer than the product itself. Small matrices it
+    multiplies where they lie.
     """
     return 1 < samples <= FEW_SAMPLES and all(side % PIECE == 0 for side in w.shape)
 
 
 def dropout_forward(x: np.ndarray, keep: np.ndarray, rate: float) -> np.ndarray:
-    """Zero what is not kept and scale the rest by 1/(1-rate), so that evaluation needs nothing.
+    """Set to zero what is not kept, and scale the rest by 1/(1-rate); evaluation then does nothing.
 
-    Srivastava et al., "Dropout", JMLR 15 (2014), in its inverted form. The adjoint is the
-    same function, applied to the gradient.
+    Srivastava et al., "Dropout", JMLR 15 (2014), in its inverted form. The adjoint is the same
+    function, applied to the gradient.
     """
     # x, y and keep (bool) are (N,C)
     return x * (keep * x.dtype.type(1 / (1 - rate)))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of the classes, from the logits."""
+    """The probabilities of the classes."""
     # logits and p are (N,K)
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
@@ -210,10 +215,10 @@ def cross_entropy(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The loss of each sample, and the gradient of (sum of losses / total) by the logits.
 
-    `total` is the size of the *global* batch, so that gradients of micro-batches only need
-    to be added to be those of the mean over the whole step. With `smoothing` the target is that
-    much of equal shares for all classes, and the rest for the label (Szegedy et al.,
-    "Rethinking the Inception architecture", CVPR 2016).
+    `total` is the size of the *global* batch, so that the gradients of all micro-batches add up to
+    the gradient of the mean loss of the step. With `smoothing` the target probability of the label
+    is lowered by that much, which all classes share equally (Szegedy et al., "Rethinking the
+    Inception architecture", CVPR 2016).
     """
     # logits and dlogits are (N,K), labels is (N,), losses is (N,)
     shifted = logits - logits.max(axis=1, keepdims=True)

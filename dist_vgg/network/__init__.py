@@ -1,6 +1,6 @@
 """Layers, and VGG16 made of them.
 
 Layers hold views into one flat vector of parameters and one of gradients, and remember what
-backward needs. They use kernels and random streams; they know no MPI, optimizer, file or option.
+backward needs. They use kernels and random streams, and know no MPI, optimizers, files or options.
 Start with layers.py.
 """

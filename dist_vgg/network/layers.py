@@ -1,10 +1,9 @@
-"""A layer is an operation with a name, views of its parameters, and what backward must remember.
+"""A layer is an operation with a name, views of its parameters, and what backward needs of forward.
 
-All parameters of a network lie in one flat vector, in layer order, and so do all gradients;
-layers hold views. Layers know nothing of ranks, files or optimizers.
+Layers know nothing of ranks, files or optimizers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -17,69 +16,52 @@ from dist_vgg.kernels import winograd
 
 @dataclass(frozen=True)
 class StepKey:
-    """Where in the training a forward pass stands; dropout draws its masks from this."""
+    """The place of a forward pass in training, from which dropout draws its masks."""
 
     seed: int
     step: int
     ids: np.ndarray  # (N,) sample ids
 
 
-@dataclass(frozen=True)
-class Slot:
-    """One parameter array's place in the flat vector."""
-
-    name: str  # "conv1_1.weight"
-    shape: tuple[int, ...]
-    lo: int
-    hi: int
-    fan_in: int
-
-    @property
-    def is_bias(self) -> bool:
-        return len(self.shape) == 1
-
-
 Shape = tuple[int, ...]  # of one sample: (H,W,C), or (C,) after flattening
-Watch = Callable[[str, str, np.ndarray], None]  # ("forward" | "backward", layer, array)
-OnSlice = Callable[[int, int], None]  # a slice that forward needs, or backward has finished
 
 
 class Layer:
-    """The base of all layers: no parameters, nothing remembered."""
+    """The base of all layers: it has no parameters and remembers nothing."""
 
-    kind = "other"  # under which its time is counted
+    kind = "other"  # the name under which logs count its time
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._kept: tuple[np.ndarray, ...] = ()
 
     def _keep(self, key: StepKey | None, *arrays: np.ndarray) -> None:
-        """Remember what backward needs; in evaluation nothing, to save memory."""
+        """Remember what backward needs; in evaluation remember nothing, to save memory."""
         self._kept = arrays if key else ()
 
     def _recall(self) -> tuple[np.ndarray, ...]:
-        """Hand over what forward remembered, and forget it."""
+        """Return what forward remembered, and forget it."""
         kept, self._kept = self._kept, ()
         assert kept, f"{self.name}: backward without a forward pass of training"
         return kept
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        """Names and shapes of the parameters, in the order in which they lie in the vector."""
+        """Names and shapes of the parameters, in their order in the vector."""
         return {}
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape of one output sample for that of one input sample."""
+        """The shape of one output sample, from the shape of one input sample."""
         return shape
 
     def bind(self, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> None:
-        """Take views of the parameters, and of where their gradients are to be written."""
+        """Take views of the parameters, and of the places to write their gradients to."""
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
-        """Compute the output; with a key, as a part of training, else for evaluation."""
+        """Compute the output: for training if there is a key, else for evaluation."""
         raise NotImplementedError
 
     def backward(self, dy: np.ndarray) -> np.ndarray | None:
-        """Write the gradients of the parameters; return that of the input."""
+        """Write the gradients of the parameters; return that of the input, if it is needed."""
         raise NotImplementedError
 
 
@@ -97,10 +79,12 @@ class _Affine(Layer):
 
 
 class Conv(_Affine):
-    """3x3 convolution that keeps the image's size, and a rectifier if wanted.
+    """3x3 convolution that keeps the size of the image, with a rectifier if `relu` is set.
 
     The rectifier works on what the convolution has just written, while it is in the cache.
     """
+
+    # x is (N,H,W,C), y is (N,H,W,F), w is (3,3,C,F), b is (F,)
 
     kind = "conv"
 
@@ -135,13 +119,15 @@ class Conv(_Affine):
         return dx
 
     def _kernel(self, x: np.ndarray) -> ModuleType:
-        """The module whose convolution serves an input: a rule of shapes, for equal bits."""
+        """The kernel set that convolves an input: a rule of shapes alone, for equal bits."""
         fast = self.fast and winograd.suits(x.shape, self.weight_shape[-1])
         return winograd if fast else F
 
 
 class Linear(_Affine):
     """Fully connected layer."""
+
+    # x is (N,C), y is (N,F), w is (C,F), b is (F,)
 
     kind = "fc"
 
@@ -162,7 +148,7 @@ class Linear(_Affine):
 
 
 class ReLU(Layer):
-    """Rectifier, in place on its input."""
+    """Rectifier; it works in place on its input, of any shape."""
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
         y = F.relu_forward(x)
@@ -176,6 +162,8 @@ class ReLU(Layer):
 
 class MaxPool(Layer):
     """2x2 max-pooling."""
+
+    # x is (N,H,W,C), y is (N,H/2,W/2,C)
 
     kind = "pool"
 
@@ -193,7 +181,7 @@ class MaxPool(Layer):
 
 
 class Flatten(Layer):
-    """(N,H,W,C) to (N,H*W*C)."""
+    """Flattens (N,H,W,C) to (N,H*W*C)."""
 
     def output_shape(self, shape: Shape) -> Shape:
         return (int(np.prod(shape)),)
@@ -208,6 +196,8 @@ class Flatten(Layer):
 
 class Dropout(Layer):
     """Dropout, whose mask for a sample depends on seed, layer, step and sample id only."""
+
+    # x, y and keep (bool) are (N,C)
 
     def __init__(self, name: str, rate: float) -> None:
         super().__init__(name)
@@ -228,72 +218,7 @@ class Dropout(Layer):
         return F.dropout_forward(dy, keep, self.rate)
 
     def _mask(self, key: StepKey, sample_id: int, count: int) -> np.ndarray:
-        """Which of `count` units a sample keeps: 16 random bits for each, against the rate."""
+        """Which of `count` units a sample keeps: each compares 16 random bits with the rate."""
         stream = philox(key.seed, f"dropout/{self.name}", key.step, sample_id)
         words = stream.random_raw(-(-count // 4)).astype("<u8").view("<u2")[:count]
         return words >= round(self.rate * 65536)
-
-
-class Sequential:
-    """A network: layers one after the other, over flat vectors of parameters and gradients."""
-
-    def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
-        self.layers = list(layers)
-        self.input_shape = input_shape
-        self.slots: list[Slot] = []
-        self._places: list[tuple[Layer, list[Slot]]] = []
-        offset = 0
-        for layer in self.layers:
-            slots = []
-            shapes = layer.parameter_shapes()
-            for name, shape in shapes.items():
-                size = int(np.prod(shape))
-                fan_in = int(np.prod(shapes["weight"][:-1]))
-                slots.append(Slot(f"{layer.name}.{name}", shape, offset, offset + size, fan_in))
-                offset += size
-            self._places.append((layer, slots))
-            self.slots += slots
-        self.parameter_count = offset
-
-    def bind(self, params: np.ndarray, grads: np.ndarray) -> None:
-        """Let the layers use these flat vectors, each of `parameter_count` numbers.
-
-        It costs microseconds, so that each micro-batch can have a gradient vector of its own.
-        """
-        for layer, slots in self._places:
-            layer.bind(
-                [params[s.lo : s.hi].reshape(s.shape) for s in slots],
-                [grads[s.lo : s.hi].reshape(s.shape) for s in slots],
-            )
-
-    def forward(
-        self,
-        x: np.ndarray,
-        key: StepKey | None = None,
-        watch: Watch | None = None,
-        need: OnSlice | None = None,
-    ) -> np.ndarray:
-        """From images (N,H,W,C) to logits (N,K); with a key, layers keep what backward needs."""
-        for layer, slots in self._places:
-            if need and slots:
-                need(slots[0].lo, slots[-1].hi)
-            x = layer.forward(x, key)
-            if watch:
-                watch("forward", layer.name, x)
-        return x
-
-    def backward(
-        self, dy: np.ndarray, grad_ready: OnSlice | None = None, watch: Watch | None = None
-    ) -> None:
-        """From the logits' gradient to all parameters', announcing each finished slice.
-
-        Slices finish from the end of the flat vector to its start, without gaps.
-        """
-        grad: np.ndarray | None = dy
-        for layer, slots in reversed(self._places):
-            assert grad is not None
-            grad = layer.backward(grad)
-            if watch and grad is not None:
-                watch("backward", layer.name, grad)
-            if grad_ready and slots:
-                grad_ready(slots[0].lo, slots[-1].hi)

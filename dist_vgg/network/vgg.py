@@ -1,4 +1,4 @@
-"""VGG16: the table of its layers, and where its parameters start.
+"""VGG16: its layers, and the values that its parameters start with.
 
 Simonyan and Zisserman, "Very deep convolutional networks for large-scale image
 recognition", ICLR 2015, configuration D.
@@ -7,12 +7,13 @@ recognition", ICLR 2015, configuration D.
 import numpy as np
 
 from dist_vgg.base.random import generator
-from dist_vgg.network.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU, Sequential
+from dist_vgg.network.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU
+from dist_vgg.network.sequential import Sequential
 
 # Filters of the 3x3 convolutions in each block; a 2x2 max-pool closes the block.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 HIDDEN = (4096, 4096)
-STRIDE = 2 ** len(BLOCKS)  # an image's side must be a multiple of this
+STRIDE = 2 ** len(BLOCKS)  # the side of an image must be a multiple of this
 
 
 def vgg16(
@@ -35,10 +36,10 @@ def vgg16(
     inputs = channels
     for block, filters in enumerate(BLOCKS, start=1):
         for i, outputs in enumerate(map(scaled, filters), start=1):
-            # The rectifier of a block's last convolution comes after the pooling: the largest
-            # of four is the same rectified before or after, with a quarter of the work.
+            # The rectifier of a block's last convolution comes after the pooling: that gives the
+            # same numbers, with a quarter of the work.
             relu = i < len(filters)
-            # Nobody asks for the gradient by the images.
+            # Nobody needs the gradient of the images.
             need_dx = bool(layers)
             fast = conv == "fast"
             layers.append(Conv(f"conv{block}_{i}", inputs, outputs, relu, need_dx, fast))
@@ -57,11 +58,11 @@ def vgg16(
 
 
 def initialise(net: Sequential, params: np.ndarray, seed: int) -> None:
-    """Fill the flat vector: normal weights, biases zero; a stream for each layer's name.
+    """Fill the flat vector with normal weights and zero biases; each array has a random stream.
 
-    Deviation sqrt(2/fan_in) keeps the variance through rectifiers (He et al., "Delving deep
-    into rectifiers", ICCV 2015); the last layer starts at 0.01, as in the VGG paper, so that
-    the first predictions are nearly uniform and the first gradients small.
+    A standard deviation of sqrt(2/fan_in) keeps the variance through rectifiers (He et al.,
+    "Delving deep into rectifiers", ICCV 2015). That of the last layer is 0.01, as in the VGG paper,
+    so that the first predictions are nearly uniform and the first gradients small.
     """
     last = net.slots[-2].name
     for slot in net.slots:

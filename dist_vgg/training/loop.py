@@ -18,7 +18,8 @@ from dist_vgg.runs.folder import check_shared, end_early, prepare_folder
 from dist_vgg.runs.log import RunLog
 from dist_vgg.state.checksums import PARAMETERS
 from dist_vgg.training import checkpointing, messages
-from dist_vgg.training.debug import Watcher, check_gradients
+from dist_vgg.training.debug import LayerMonitor
+from dist_vgg.training.gradient_check import check_gradients
 from dist_vgg.training.optim import AVERAGE
 from dist_vgg.training.trainer import Trainer
 
@@ -159,7 +160,7 @@ def debug_checks(trainer: Trainer) -> None:
     print(
         f"debug   all {len(trainer.net.slots)} gradients agree, to {worst:.1e} at worst", flush=True
     )
-    micro_batches.watcher = Watcher()
+    micro_batches.watcher = LayerMonitor()
     trainer.update.look = micro_batches.watcher.before_update
 
 

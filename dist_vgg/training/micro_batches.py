@@ -9,10 +9,11 @@ from dist_vgg.data.samples import Samples, normalise
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels import reference as F
 from dist_vgg.mpi.collectives import allgather_text
-from dist_vgg.network.layers import Sequential, StepKey
+from dist_vgg.network.layers import StepKey
+from dist_vgg.network.sequential import Sequential
+from dist_vgg.runs.clock import Clock
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.runs.log import Clock
-from dist_vgg.training.debug import Watcher, first_nonfinite
+from dist_vgg.training.debug import LayerMonitor, first_nonfinite
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -26,7 +27,7 @@ class MicroBatches:
     def __init__(
         self, net: Sequential, batches: Batches, config: TrainConfig, info: SetInfo, clock: Clock
     ) -> None:
-        self.watcher: Watcher | None = None  # in debug mode sees all that a layer makes
+        self.watcher: LayerMonitor | None = None  # in debug mode sees all that a layer makes
         self.read = Prefetcher(self._read)
         self._net, self._batches, self._config, self._info = net, batches, config, info
         self._clock = clock

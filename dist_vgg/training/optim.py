@@ -1,21 +1,22 @@
-"""Optimizers are arithmetic on slices of one flat vector; schedules are functions step -> lr.
+"""Optimizers: SGD with momentum, Adam, AdaGrad, and the moving average of the parameters.
 
-Every operation is element by element, so the result does not depend on how the vector is
-cut or on which rank updates which slice.
+Each updates a slice of the flat vector of parameters. Every operation works element by element, so
+the result does not depend on how the vector is cut, or on which rank updates which slice.
+
+In the formulas w are the parameters, g their gradient, and t the step, counted from 1.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
 
-AVERAGE = "average"  # name of the vector that `follow` moves
+AVERAGE = "average"  # name of the vector that `update_average` moves
 
 
 class Optimizer(Protocol):
-    """Updates parameters in place, from their gradient and a state of equally long vectors."""
+    """Updates parameters in place from their gradient, with a state of vectors of their length."""
 
     state_names: ClassVar[tuple[str, ...]]
 
@@ -28,19 +29,23 @@ class Optimizer(Protocol):
         step: int,
         decay: float,
     ) -> None:
-        """Take one step on a slice; g is used up.
+        """Take one step on a slice; g is overwritten.
 
-        `step` counts from 1. `decay` is the L2 penalty's factor: decay * w joins the gradient.
+        `decay` is the factor of the L2 penalty: decay * w is added to the gradient.
         """
+        # w, g and each vector of state are (n,)
         ...
 
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with momentum, and Nesterov's look ahead if wanted.
+    """Stochastic gradient descent with momentum, and with Nesterov's look ahead if it is set.
 
-    v = momentum v + g;  w -= lr v, or lr (g + momentum v).
-    Sutskever et al., "On the importance of initialization and momentum", ICML 2013.
+        v = momentum v + g
+        w = w - lr v                            with Nesterov  w - lr (g + momentum v)
+
+    Sutskever, Martens, Dahl and Hinton, "On the importance of initialization and momentum in deep
+    learning", ICML 2013.
     """
 
     momentum: float = 0.9
@@ -70,7 +75,14 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam, with bias correction (Kingma and Ba, ICLR 2015)."""
+    """Adam: the gradient's running mean m over the root of its running mean square v.
+
+        m = beta1 m + (1 - beta1) g
+        v = beta2 v + (1 - beta2) g^2
+        w = w - lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps)
+
+    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015.
+    """
 
     beta1: float = 0.9
     beta2: float = 0.999
@@ -86,25 +98,29 @@ class Adam:
         step: int,
         decay: float,
     ) -> None:
-        mean, square = state
+        m, v = state
         if decay:
             g += decay * w
-        mean *= self.beta1
-        mean += (1 - self.beta1) * g
-        square *= self.beta2
+        m *= self.beta1
+        m += (1 - self.beta1) * g
+        v *= self.beta2
         g *= g
-        square += (1 - self.beta2) * g
-        scale = np.sqrt(square)
+        v += (1 - self.beta2) * g
+        scale = np.sqrt(v)
         scale *= 1 / math.sqrt(1 - self.beta2**step)
         scale += self.eps
-        w -= (lr / (1 - self.beta1**step)) * (mean / scale)
+        w -= (lr / (1 - self.beta1**step)) * (m / scale)
 
 
 @dataclass(frozen=True)
 class AdaGrad:
-    """AdaGrad: each rate falls with the root of its squared gradients' sum.
+    """AdaGrad: the rate of each parameter falls with the root of its summed squared gradients.
 
-    Duchi, Hazan and Singer, "Adaptive subgradient methods", JMLR 12 (2011).
+        v = v + g^2
+        w = w - lr g / (sqrt(v) + eps)
+
+    Duchi, Hazan and Singer, "Adaptive subgradient methods for online learning and stochastic
+    optimization", JMLR 12 (2011).
     """
 
     eps: float = 1e-10
@@ -119,52 +135,21 @@ class AdaGrad:
         step: int,
         decay: float,
     ) -> None:
-        (square,) = state
+        (v,) = state
         if decay:
             g += decay * w
-        square += g * g
-        w -= lr * (g / (np.sqrt(square) + self.eps))
+        v += g * g
+        w -= lr * (g / (np.sqrt(v) + self.eps))
 
 
-def follow(average: np.ndarray, w: np.ndarray, decay: float, step: int) -> None:
-    """Move an exponential moving average of the parameters towards them, in place.
+def update_average(average: np.ndarray, w: np.ndarray, decay: float, step: int) -> None:
+    """Move an exponential moving average (EMA) of the parameters towards them, in place.
 
-    `step` counts from 1. At first the decay is lower, (1 + step) / (10 + step), so that the
-    start is soon forgotten. Polyak and Juditsky, "Acceleration of stochastic approximation by
-    averaging", SIAM J. Control Optim. 30 (1992), is the averaging that this one is a form of.
+        average = d average + (1 - d) w         with d = min(decay, (1 + t) / (10 + t)),
+
+    which is low at first, so that the average soon forgets the start. It is a form of the averaging
+    of Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", SIAM J. Control
+    Optim. 30 (1992).
     """
+    # average and w are (n,)
     average += np.float32(1 - min(decay, (1 + step) / (10 + step))) * (w - average)
-
-
-Schedule = Callable[[int], float]  # step, counted from 0, to learning rate
-
-
-def scaled_lr(lr: float, batch: int, base_batch: int) -> float:
-    """The linear scaling rule: k times the batch, k times the rate (Goyal et al., 2017)."""
-    return lr * batch / base_batch if base_batch else lr
-
-
-def schedule(kind: str, lr: float, steps: int, warmup: int, drops: int = 3) -> Schedule:
-    """The learning rate over a run of `steps` steps.
-
-    constant   lr
-    step       lr, divided by 10 at `drops` - 1 equally distant points
-    cosine     from lr to 0 along half a cosine (Loshchilov and Hutter, SGDR, ICLR 2017)
-
-    During the first `warmup` steps the rate rises in a line to what it then is. A constant
-    rate does not depend on `steps`, so that such a run can be made longer.
-    """
-    if kind != "constant":
-        warmup = min(warmup, steps)
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return lr * (step + 1) / warmup
-        done = (step - warmup) / max(1, steps - warmup)
-        if kind == "step":
-            return lr * 0.1 ** min(int(done * drops), drops - 1)
-        if kind == "cosine":
-            return lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        return lr
-
-    return rate

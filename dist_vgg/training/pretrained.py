@@ -1,7 +1,7 @@
 """A pretrained network: VGG16 with the weights that a run has left."""
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.network.layers import Sequential
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import vgg16
 from dist_vgg.state.checkpoint import Weights
 

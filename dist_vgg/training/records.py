@@ -8,7 +8,7 @@ import numpy as np
 
 from dist_vgg.base import machine
 from dist_vgg.mpi.collectives import allreduce_sum
-from dist_vgg.runs.log import SPANS
+from dist_vgg.runs.clock import SPANS
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit
 
 if TYPE_CHECKING:

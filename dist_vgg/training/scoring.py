@@ -9,7 +9,7 @@ import numpy as np
 from dist_vgg.data.samples import Samples, normalise
 from dist_vgg.kernels import reference as F
 from dist_vgg.mpi.collectives import allreduce_sum
-from dist_vgg.network.layers import Sequential
+from dist_vgg.network.sequential import Sequential
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -13,11 +13,11 @@ from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import hosted
 from dist_vgg.mpi.collectives import allreduce_sum, require_same
 from dist_vgg.mpi.command import program_facts
-from dist_vgg.network.layers import Sequential
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.fields import flag
 from dist_vgg.state.checksums import Cells
-from dist_vgg.training import optim
+from dist_vgg.training.schedules import Schedule, scaled_lr, schedule
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -88,11 +88,11 @@ def make_exchange(
     return exchange
 
 
-def learning_rate(config: TrainConfig, batches: Batches) -> tuple[float, optim.Schedule]:
+def learning_rate(config: TrainConfig, batches: Batches) -> tuple[float, Schedule]:
     """The rate after warm-up, scaled to the global batch, and the rate of each step."""
-    rate = optim.scaled_lr(config.base_lr, batches.global_size(0), config.lr_batch)
+    rate = scaled_lr(config.base_lr, batches.global_size(0), config.lr_batch)
     warmup = config.warmup
     if config.warmup_epochs:
         warmup = max(1, round(config.warmup_epochs * batches.steps_per_epoch))
     steps = config.epochs * batches.steps_per_epoch
-    return rate, optim.schedule(config.schedule, rate, steps, warmup)
+    return rate, schedule(config.schedule, rate, steps, warmup)

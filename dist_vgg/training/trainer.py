@@ -12,8 +12,8 @@ from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.network.vgg import initialise, vgg16
+from dist_vgg.runs.clock import Clock
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.runs.log import Clock
 from dist_vgg.training.agree import Agreement, agree
 from dist_vgg.training.divergence import exploded
 from dist_vgg.training.micro_batches import MicroBatches

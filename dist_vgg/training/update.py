@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dist_vgg.network.layers import Slot
+from dist_vgg.network.sequential import Slot
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS
 from dist_vgg.training import optim
@@ -81,7 +81,7 @@ class Update:
         average = state.pop() if self._config.ema else None
         self.optimizer.update(w, g, tuple(state), lr, step, decay)
         if average is not None:
-            optim.follow(average, w, self._config.ema, step)
+            optim.update_average(average, w, self._config.ema, step)
 
     def _cut(self, route: "Exchange") -> list[Block]:
         """All that this rank owns, a block at a time; cut where layers begin, for weight decay."""

@@ -9,7 +9,7 @@ import numpy as np
 from dist_vgg.base.errors import Diverged
 from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.network.layers import Sequential
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.training.divergence import exploded
 from dist_vgg.training.scoring import score
 

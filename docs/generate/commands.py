@@ -30,7 +30,7 @@ class _Captured(BaseException):
 
 def all_commands() -> str:
     """A chapter for each command: what it is for, how to call it, and its options."""
-    return "\n\n".join(chapter(name) for name in COMMANDS) + "\n"
+    return "\n\n".join(chapter(name) for name in COMMANDS.values()) + "\n"
 
 
 def chapter(command: str) -> str:

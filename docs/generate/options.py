@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import Field, fields
 from typing import Any
 
-from dist_vgg.runs.config import TrainConfig, flag
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.fields import flag
 
 from .markdown import code, sentence, text
 

@@ -13,10 +13,15 @@ from typing import Any
 import pytest
 from launcher import OPEN_MPI, finish, start
 
+from dist_vgg.base import table
+from dist_vgg.base.command_line import guarded
+from dist_vgg.base.errors import UserError
 from dist_vgg.bench import __main__ as bench
-from dist_vgg.bench import report, turns
-from dist_vgg.bench.kernels import errors, network_flops
-from dist_vgg.bench.report import Chart, spread
+from dist_vgg.bench import comparison, processes
+from dist_vgg.bench.chart import Chart, draw
+from dist_vgg.bench.flops import network_flops
+from dist_vgg.bench.layer_probes import errors
+from dist_vgg.bench.readings import Readings
 from dist_vgg.network.layers import Conv
 from dist_vgg.network.vgg import vgg16
 
@@ -30,13 +35,18 @@ def open_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
+def run_bench(argv: Sequence[str]) -> int:
+    """Run the command in this process; its exit status."""
+    return guarded("dist_vgg.bench", lambda: bench.main(argv))
+
+
 @pytest.fixture
 def measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     """Run a benchmark: what it printed, and the results in its JSON."""
 
     def run(*argv: str) -> tuple[str, dict[str, Any]]:
         path = tmp_path / "found.json"
-        status = bench.main([*argv, "--json", str(path)])
+        status = run_bench([*argv, "--json", str(path)])
         output, errors = capsys.readouterr()
         assert (status, errors) == (0, "")
         found = json.loads(path.read_text())
@@ -74,10 +84,10 @@ def test_operations_of_the_convolutions_by_hand() -> None:
     net = vgg16()
     net.layers = [layer for layer in net.layers if not layer.name.startswith(("fc", "drop"))]
     # (side, channels, filters) of each
-    table = [(64, 1, 64), (64, 64, 64), (32, 64, 128), (32, 128, 128), (16, 128, 256)]
-    table += [(16, 256, 256)] * 2 + [(8, 256, 512)] + [(8, 512, 512)] * 2 + [(4, 512, 512)] * 3
-    assert sum(isinstance(layer, Conv) for layer in net.layers) == len(table)
-    expected = sum(2 * side * side * 9 * c * f for side, c, f in table)
+    shapes = [(64, 1, 64), (64, 64, 64), (32, 64, 128), (32, 128, 128), (16, 128, 256)]
+    shapes += [(16, 256, 256)] * 2 + [(8, 256, 512)] + [(8, 512, 512)] * 2 + [(4, 512, 512)] * 3
+    assert sum(isinstance(layer, Conv) for layer in net.layers) == len(shapes)
+    expected = sum(2 * side * side * 9 * c * f for side, c, f in shapes)
     assert network_flops(net) == (expected, 2 * expected - 2 * 64 * 64 * 9 * 64)
 
 
@@ -128,7 +138,7 @@ def test_step(measured: Any) -> None:
 
 
 def test_step_against_torch(measured: Any, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dist_vgg.bench.benchmarks.cores", lambda: 2)
+    monkeypatch.setattr("dist_vgg.bench.contenders.cores", lambda: 2)
     parameters = vgg16(width=0.05).parameter_count
     torch = stub(
         "if sys.argv[1] == '-c': print('9.9'); sys.exit()\n"
@@ -156,10 +166,10 @@ def test_step_against_torch(measured: Any, stub: Any, monkeypatch: pytest.Monkey
 
 def test_torch_itself(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed; it only serves to compare")
-    script = [sys.executable, str(turns.PACKAGE / "against_torch.py")]
+    script = [sys.executable, str(processes.PACKAGE / "against_torch.py")]
     small = ["--batch", "2", "--width", "0.05", "--seconds", "0.01"]
     for options in (["train"], ["train", "--ranks", "2"], ["infer"]):
-        found = turns.measure("torch", [*script, *options, *small])
+        found = processes.result_of("torch", [*script, *options, *small])
         assert found["parameters"] == vgg16(width=0.05).parameter_count
         assert found["images_per_s"] > 0
 
@@ -234,7 +244,7 @@ def test_memory(measured: Any) -> None:
 def test_mistakes_are_one_line(
     argv: Sequence[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert bench.main(argv) == 2
+    assert run_bench(argv) == 2
     assert words in one_error(capsys)
 
 
@@ -246,14 +256,14 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_mistake_in_the_ranks_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    command = turns.worker(2, "step", shards=2, seconds=1, micro_batch=0)
-    with pytest.raises(turns.UserError, match="--micro-batch 0 is out of range"):
-        turns.measure("step", command)
+    command = processes.worker_command(2, "step", shards=2, seconds=1, micro_batch=0)
+    with pytest.raises(UserError, match="--micro-batch 0 is out of range"):
+        processes.result_of("step", command)
 
 
 def test_missing_torch_says_how_to_get_it(stub: Any, capsys: pytest.CaptureFixture[str]) -> None:
     without = stub("sys.exit(1)")
-    assert bench.main(["evaluation", "--against", "torch", "--torch-python", without]) == 2
+    assert run_bench(["evaluation", "--against", "torch", "--torch-python", without]) == 2
     line = one_error(capsys)
     assert f"{without} has no PyTorch" in line
     assert "pip install torch" in line
@@ -268,48 +278,48 @@ def test_a_failing_contender_is_named_with_its_last_words(
         "[print(f'line {i}', file=sys.stderr) for i in range(99)]; sys.exit(3)"
     )
     options = ("--images", "2", "--against", "torch", "--torch-python", torch)
-    assert bench.main(["evaluation", *QUICK, *options]) == 1
+    assert run_bench(["evaluation", *QUICK, *options]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("dist_vgg.bench: error: torch, ")
     assert "batch 16 failed with status 3" in lines[0]
-    assert lines[1:] == [f"line {i}" for i in range(99 - turns.TAIL, 99)]
+    assert lines[1:] == [f"line {i}" for i in range(99 - processes.TAIL, 99)]
 
 
 def test_under_mpirun_it_says_that_it_needs_none(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PMI_RANK", "0")
-    assert bench.main(["kernels"]) == 2
+    assert run_bench(["kernels"]) == 2
     assert "start it without mpirun" in one_error(capsys)
 
 
 def test_missing_matplotlib_and_mpirun(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
-    assert bench.main(["kernels", "--plot", "x.png"]) == 2
+    monkeypatch.setattr(table.importlib.util, "find_spec", lambda name: None)
+    assert run_bench(["kernels", "--plot", "x.png"]) == 2
     assert "pip install matplotlib" in one_error(capsys)
-    monkeypatch.setattr(turns.shutil, "which", lambda *args, **kwargs: None)
-    with pytest.raises(turns.UserError, match=r"no mpirun .* pip install"):
-        turns.worker(2, "step")
+    monkeypatch.setattr(processes.shutil, "which", lambda *args, **kwargs: None)
+    with pytest.raises(UserError, match=r"no mpirun .* pip install"):
+        processes.worker_command(2, "step")
 
 
 def test_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed; it only draws")
     chart = Chart("Title", "ms")
-    chart.add("one", "ours", spread([1, 2, 3]))
-    chart.add("one", "theirs", spread([4]))
-    chart.add("two", "ours", spread([2]))
-    report.draw(tmp_path / "x.png", chart, "a machine")
+    chart.add("one", "ours", Readings.of([1, 2, 3]))
+    chart.add("one", "theirs", Readings.of([4]))
+    chart.add("two", "ours", Readings.of([2]))
+    draw(tmp_path / "x.png", chart, "a machine")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_each_round_begins_with_another_contender(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    monkeypatch.setattr(turns, "measure", lambda name, command: {"of": name})
+    monkeypatch.setattr(comparison, "result_of", lambda name, command: {"of": name})
     commands: dict[str, list[str]] = {"a": [], "b": [], "c": []}
-    found = turns.in_turns(commands, 4, lambda name, result: order.append(name))
+    found = comparison.in_turns(commands, 4, lambda name, result: order.append(name))
     assert "".join(order) == "abcbcacababc"
     assert all(results == [{"of": name}] * 4 for name, results in found.items())
 
@@ -323,8 +333,8 @@ def test_each_round_begins_with_another_contender(monkeypatch: pytest.MonkeyPatc
         ((0,), "0.00 (0.00–0.00)"),
     ],
 )
-def test_spread(values: tuple[float, ...], shown: str) -> None:
-    assert str(spread(values)) == shown
+def test_readings(values: tuple[float, ...], shown: str) -> None:
+    assert str(Readings.of(values)) == shown
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
@@ -359,6 +369,6 @@ def workers(mark: str) -> list[str]:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if mark.encode() in environment.split(b"\0") and b"dist_vgg.bench.workers" in words:
+        if mark.encode() in environment.split(b"\0") and b"dist_vgg.bench.worker" in words:
             found.append(f"{folder.name} {words!r}")
     return found

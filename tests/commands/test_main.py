@@ -1,11 +1,15 @@
 """What works without MPI and before anything is started: the list of commands, help, versions."""
 
+import re
 from pathlib import Path
 
 import launcher
 import pytest
+from training import EPOCHS, SMALL
 
 import dist_vgg
+from dist_vgg import __main__
+from dist_vgg.state.checkpoint import load_weights
 
 NEED_NO_MPI = (("predict", "--help"), ("summary",), ("preview", "--help"), ("train", "--help"),
                ("train", "--version"), ("evaluate", "--help"), ("replay", "--version"),
@@ -53,14 +57,56 @@ def test_the_package_lists_its_commands() -> None:
         assert f"python -m {command} " in output
 
 
+def test_an_unknown_command_is_answered_once_by_the_nearest() -> None:
+    for ranks in (1, 2):
+        status, output, errors = launcher.run(ranks, "-m", "dist_vgg", "trian")
+        assert (status, output) == (2, "")
+        line = "no command trian; did you mean train?; see python -m dist_vgg"
+        assert launcher.one_line(errors) == f"dist_vgg: error: {line}"
+
+
+# The console script, which an editable install that is older than it does not have.
+
+
+def console_script() -> list[str]:
+    """Arguments of Python that run the entry point of the script as pip's wrapper does."""
+    text = (launcher.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (entry,) = re.findall(r'^dist-vgg = "(.+)"$', text, re.MULTILINE)
+    module, _, name = entry.partition(":")
+    code = f"import sys; from {module} import {name}; sys.argv[0] = 'dist-vgg'; sys.exit({name}())"
+    return ["-c", code]
+
+
 @pytest.mark.parametrize(
-    ("word", "answer"),
+    ("start", "name", "called"),
     [
-        ("train", "start it with: python -m dist_vgg.train"),
-        ("trian", "no command trian; did you mean train?"),
+        *(([], name, f"dist-vgg {name} ") for name in __main__.COMMANDS),
+        (["-m", "dist_vgg"], "prepare", "python -m dist_vgg prepare "),
+        (["-m"], "data_prep", "python -m data_prep "),
     ],
 )
-def test_a_command_given_as_a_word_is_shown_as_a_module(word: str, answer: str) -> None:
-    status, _, errors = launcher.run(1, "-m", "dist_vgg", word)
-    assert status == 2
-    assert answer in launcher.one_line(errors)
+def test_a_name_starts_the_module_which_says_how_it_was_called(
+    start: list[str], name: str, called: str
+) -> None:
+    status, output, errors = launcher.run(1, *(start or console_script()), name, "--help")
+    assert (status, errors) == (0, "")
+    assert " ".join(output.split()).startswith(f"usage: {called}")
+
+
+def test_ranks_start_through_the_script_with_the_same_bits(
+    data: Path, reference: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    options = ("--data", data, "--out", folder, *SMALL, *EPOCHS)
+    status, output, errors = launcher.run(2, *console_script(), "train", *options)
+    assert status == 0, errors
+    assert launcher.field(output, "ranks").startswith("2 on ")
+    assert load_weights(folder).sha256 == load_weights(reference).sha256
+
+
+@pytest.mark.parametrize(("ranks", "name"), [(1, "train"), (2, "train"), (1, "prepare")])
+def test_mistakes_through_the_script_have_its_name_and_status(ranks: int, name: str) -> None:
+    status, output, errors = launcher.run(ranks, *console_script(), name, "--lmit", "3")
+    assert (status, output) == (2, "")
+    line = f"unknown option --lmit; did you mean --limit?; see dist-vgg {name} --help"
+    assert launcher.one_line(errors) == f"{__main__.COMMANDS[name]}: error: {line}"

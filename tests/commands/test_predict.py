@@ -23,10 +23,11 @@ from data_prep.idx import read_idx
 from dist_vgg.base.command_line import run_alone
 from dist_vgg.base.errors import UserError
 from dist_vgg.data import pictures
+from dist_vgg.data.contact_sheet import CELL, GAP, fit
 from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import read_image
 from dist_vgg.network.vgg import initialise, vgg16
-from dist_vgg.predict import CELL, GAP, NO_DIGIT, fitted, main
+from dist_vgg.predict import NO_DIGIT, main
 from dist_vgg.state.checkpoint import Weights, save_weights
 
 NETWORK: dict[str, Any] = dict(size=32, channels=1, classes=10, width=0.05)
@@ -593,7 +594,7 @@ def test_show(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_a_strip_keeps_nobody_from_being_predicted(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert fitted(Image.new("L", (1000, 3))).size == (CELL, 1)  # Pillow's own way comes to 0
+    assert fit(Image.new("L", (1000, 3))).size == (CELL, 1)  # Pillow's own way comes to 0
     paths = [tmp_path / "wide.png", tmp_path / "high.png", *three(tmp_path)[:1]]
     for path, size in zip(paths, [(1000, 3), (3, 1000)], strict=False):
         Image.new("L", size, 200).save(path)

@@ -12,8 +12,11 @@ import launcher
 import pytest
 from training import SMALL, wait_for_step
 
-from dist_vgg.data.shards import SPLITS, load_shard, open_set, write_shard
-from dist_vgg.runs.log import SPANS, RunLog
+from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.data.samples import SPLITS
+from dist_vgg.data.shards import write_shard
+from dist_vgg.runs.clock import SPANS
+from dist_vgg.runs.log import RunLog
 
 PAGE = (launcher.ROOT / "docs" / "reference" / "run-folder.md").read_text()
 

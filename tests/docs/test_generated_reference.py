@@ -14,19 +14,21 @@ from generate.rooms import files, room_pages, room_table, rooms
 from launcher import ROOT
 
 from dist_vgg.__main__ import COMMANDS
-from dist_vgg.runs.config import TrainConfig, flag
+from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.fields import flag
 
 
 def test_every_option_of_training_is_there() -> None:
     page = train_options()
     for f in fields(TrainConfig):
         assert len(re.findall(rf"{{option}} {flag(f.name)}[ ,]", page)) == 1
-    assert "````{option} --micro-batch N\nSamples of each shard in a step.\n\nDefault: `4`" in page
+    about = "Samples that each shard contributes to a step."
+    assert f"````{{option}} --micro-batch N\n{about}\n\nDefault: `4`" in page
     assert "--audit, --no-audit\n" in page
     assert "`sgd`, `adam`, `adagrad`" in page
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS.values())
 def test_the_parser_of_each_command_is_found(command: str) -> None:
     parser = parser_of(command)
     assert isinstance(parser, argparse.ArgumentParser)
@@ -35,7 +37,7 @@ def test_the_parser_of_each_command_is_found(command: str) -> None:
 
 def test_the_page_of_commands_has_all_options() -> None:
     page = all_commands()
-    for command in COMMANDS:
+    for command in COMMANDS.values():
         assert f"\n## {command.rpartition('.')[2]}\n" in page
     for words in ("--resume [yes|if-any]", "-n N", "--vary NAME=X,Y", "IMAGE ...", "--step N"):
         assert f"{{option}} {words}\n" in page

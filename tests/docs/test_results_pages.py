@@ -10,9 +10,10 @@ from generate.results import ABOUT, render, result_pages
 from launcher import ROOT
 
 from dist_vgg.bench.report import spread, write_json
-from dist_vgg.chaos.faults import FAULTS, NARROW, draw
+from dist_vgg.chaos.faults import FAULTS
+from dist_vgg.chaos.outcome import Outcome
+from dist_vgg.chaos.plan import NARROW, draw
 from dist_vgg.chaos.report import Result
-from dist_vgg.chaos.trial import Outcome
 
 RESULTS = ROOT / "docs" / "results"
 NAMES = sorted(path.stem for path in RESULTS.glob("*.json") if path.name != ABOUT)

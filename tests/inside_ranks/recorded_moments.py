@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from dist_vgg import train
-from dist_vgg.chaos import faults, faulty
+from dist_vgg.chaos import faults
+from dist_vgg.chaos.hooks import install
+from dist_vgg.chaos.injector import FaultInjector
+from dist_vgg.chaos.plan import NARROW, draw
 from dist_vgg.mpi.command import run_command
 
 STEP = 3
 
 
-class Recorder(faulty.Faulty):
+class Recorder(FaultInjector):
     before: Any = None
 
     def at(self, moment: str, saving: bool = False) -> None:
@@ -33,8 +36,8 @@ class Recorder(faulty.Faulty):
 
 
 def main(argv: Any, comm: Any) -> int:
-    plan = faults.draw(0, 0, ["kill-forward"], faults.NARROW)
-    faulty.install(Recorder(Path("/"), plan))
+    plan = draw(0, 0, ["kill-forward"], NARROW)
+    install(Recorder(Path("/"), plan))
     return train.main(argv, comm)
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from dist_vgg.kernels import reference as F
 from dist_vgg.kernels import winograd
-from dist_vgg.network.layers import Conv, Linear, MaxPool, ReLU, Sequential, StepKey
+from dist_vgg.network.layers import Conv, Linear, MaxPool, ReLU, StepKey
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.training import optim
 

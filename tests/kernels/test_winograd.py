@@ -8,8 +8,10 @@ import pytest
 
 from dist_vgg.kernels import reference as F
 from dist_vgg.kernels import winograd
+from dist_vgg.kernels import winograd_transforms as transforms
 from dist_vgg.network import layers
-from dist_vgg.network.layers import Conv, Sequential, StepKey
+from dist_vgg.network.layers import Conv, StepKey
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import initialise, vgg16
 
 KEY = StepKey(0, 0, np.arange(1))
@@ -223,19 +225,19 @@ def test_transforms_filter_exactly() -> None:
     # For all pairs of unit vectors: it is bilinear, so this is all of it.
     for d in np.eye(6):
         for g in np.eye(3):
-            found = winograd.AT @ ((winograd.G @ g) * (winograd.BT @ d))
+            found = transforms.AT @ ((transforms.G @ g) * (transforms.BT @ d))
             np.testing.assert_allclose(found, np.correlate(d, g, "valid"), rtol=0, atol=1e-15)
 
 
 def test_float32_holds_the_transforms_of_images_exactly() -> None:
-    for matrix in (winograd.BT, winograd.AT):
+    for matrix in (transforms.BT, transforms.AT):
         np.testing.assert_array_equal(matrix, matrix.astype(np.float32))
 
 
 def test_transforms_filter_random_lines() -> None:
     rng = np.random.default_rng(0)
     for d, g in zip(rng.standard_normal((20, 6)), rng.standard_normal((20, 3)), strict=True):
-        found = winograd.AT @ ((winograd.G @ g) * (winograd.BT @ d))
+        found = transforms.AT @ ((transforms.G @ g) * (transforms.BT @ d))
         np.testing.assert_allclose(found, np.correlate(d, g, "valid"), rtol=0, atol=1e-13)
 
 
@@ -244,11 +246,11 @@ def test_cut_makes_overlapping_tiles_and_join_is_its_adjoint(count: int) -> None
     rng = np.random.default_rng(0)
     x, dtiles = rng.standard_normal((3, 4 * count, 5)), rng.standard_normal((3, count, 6, 5))
     tiles, dx = np.full_like(dtiles, np.nan), np.full_like(x, np.nan)
-    winograd._cut(x, tiles)
+    transforms.cut(x, tiles)
     padded = np.pad(x, ((0, 0), (1, 1), (0, 0)))
-    expected = [winograd.BT @ padded[:, 4 * t : 4 * t + 6] for t in range(count)]
+    expected = [transforms.BT @ padded[:, 4 * t : 4 * t + 6] for t in range(count)]
     np.testing.assert_allclose(tiles, np.stack(expected, axis=1), rtol=0, atol=1e-13)
-    winograd._join(dtiles, dx)
+    transforms.join(dtiles, dx)
     assert np.vdot(tiles, dtiles) == pytest.approx(np.vdot(x, dx), rel=0, abs=1e-12)
 
 

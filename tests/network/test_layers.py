@@ -7,8 +7,9 @@ import pytest
 
 from dist_vgg.kernels import reference as F
 from dist_vgg.kernels import winograd
-from dist_vgg.network.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU, Sequential
+from dist_vgg.network.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU
 from dist_vgg.network.layers import StepKey as Key
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import initialise, vgg16
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from dist_vgg.base import files
 from dist_vgg.base import progress as progress_module
-from dist_vgg.runs.log import SPANS, Clock, RunLog, read_metrics
+from dist_vgg.runs.log import RunLog, read_metrics
 
 
 @pytest.fixture(autouse=True)
@@ -197,20 +197,6 @@ def test_the_live_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "8/40" in drawn[-1] and "left" in drawn[-1]
     assert states.count("epoch 1/2: done") == 1  # on a line of its own
     assert max(map(len, drawn)) < 100
-
-
-def test_the_clock_counts_every_moment_until_a_lap(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
-    clock = Clock()
-    for name, seconds in (("reading", 2), ("update", 3), ("reading", 4)):
-        now += seconds
-        clock.mark(name)
-    now += 50  # after the last mark: nobody's
-    assert clock.lap() == {**dict.fromkeys(SPANS, 0), "reading": 6, "update": 3}
-    now += 1
-    clock.mark("update")
-    assert clock.lap() == {**dict.fromkeys(SPANS, 0), "update": 1}
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from threadpoolctl import threadpool_info
 from training import EPOCHS, INSIDE, SMALL, outcome, struck, wait_for_step
 
 from dist_vgg.base.errors import signal_name
-from dist_vgg.runs.log import SPANS, read_metrics
+from dist_vgg.runs.clock import SPANS
+from dist_vgg.runs.log import read_metrics
 from dist_vgg.state.checkpoint import load_newest, load_weights, save_checkpoint
 
 

@@ -1,8 +1,4 @@
-"""What is compared runs in fresh processes that take turns, and none of them is left behind.
-
-A machine's speed drifts and others use it too. So nothing is measured in one go: each round
-starts each contender once, and the next round begins with another one.
-"""
+"""Processes that are measured: each starts fresh, answers in JSON, and leaves nothing running."""
 
 import json
 import os
@@ -13,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -22,19 +18,21 @@ from typing import Any
 from dist_vgg.base.errors import UserError
 
 GRACE = 3.0  # seconds that a command has to end its own children
-ENDING = (signal.SIGTERM, signal.SIGHUP)  # what ends us from outside, besides Ctrl-C
-TAIL = 15  # lines of what a failed command said
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # besides Ctrl-C, the signals that end us
+TAIL = 15  # lines of a failed command's output to show
 PACKAGE = Path(__file__).parent
 NO_MPI = "pip install 'dist_vgg[mpich]', or load your cluster's MPI module"
 
 
-class Failed(Exception):
-    """A command that was to be measured has failed; says which, how, and its last words."""
+class MeasurementFailed(UserError):
+    """A measured command has failed; the message says which one, how, and its last words."""
+
+    status = 1
 
 
-def worker(ranks: int, work: str, **options: Any) -> list[str]:
-    """The command for a kind of work in `workers`, under mpirun for several ranks."""
-    python = [sys.executable, "-m", "dist_vgg.bench.workers", work, json.dumps(options)]
+def worker_command(ranks: int, benchmark: str, **settings: Any) -> list[str]:
+    """The command that measures a benchmark in `worker`, under mpirun for several ranks."""
+    python = [sys.executable, "-m", "dist_vgg.bench.worker", benchmark, json.dumps(settings)]
     if ranks == 1:
         return python
     scripts = sysconfig.get_path("scripts")
@@ -44,28 +42,11 @@ def worker(ranks: int, work: str, **options: Any) -> list[str]:
     return [mpirun, "-n", str(ranks), *python]
 
 
-def in_turns(
-    contenders: Mapping[str, Sequence[str]],
-    rounds: int,
-    say: Callable[[str, dict[str, Any]], object],
-) -> dict[str, list[dict[str, Any]]]:
-    """Measure each command once a round; their results by name. `say` hears of each."""
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
-    names = list(contenders)
-    for turn in range(rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            result = measure(name, contenders[name])
-            results[name].append(result)
-            say(name, result)
-    return results
-
-
-def measure(name: str, command: Sequence[str]) -> dict[str, Any]:
+def result_of(name: str, command: Sequence[str]) -> dict[str, Any]:
     """Run a command to its end, and read the JSON of its last line.
 
     A result with `first_step`, the time of day, also gets `seconds_to_first_step`. Raises
-    UserError with the command's own words for a mistake, and Failed for anything else.
+    UserError with the command's own words for a mistake, and MeasurementFailed for anything else.
     """
     started = time.time()
     process = subprocess.Popen(
@@ -76,7 +57,7 @@ def measure(name: str, command: Sequence[str]) -> dict[str, Any]:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        start_new_session=True,  # so that it can be ended with all that it started
+        start_new_session=True,  # so that one signal reaches all that it starts
     )
     with _ended(process):
         output, errors = process.communicate()
@@ -84,11 +65,13 @@ def measure(name: str, command: Sequence[str]) -> dict[str, Any]:
     if process.returncode or not lines:
         if "no MPI library found" in errors:
             raise UserError(f"no MPI library found: {NO_MPI}")
-        mistake = re.search(r"^dist_vgg\.bench\.workers: error: (.*)", errors, re.MULTILINE)
+        mistake = re.search(r"^dist_vgg\.bench\.worker: error: (.*)", errors, re.MULTILINE)
         if mistake:
             raise UserError(mistake[1])
         said = "\n".join((errors.strip() or output.strip()).splitlines()[-TAIL:])
-        raise Failed(f"{name} failed with status {process.returncode}; its last words:\n{said}")
+        raise MeasurementFailed(
+            f"{name} failed with status {process.returncode}; its last words:\n{said}"
+        )
     result: dict[str, Any] = json.loads(lines[-1])
     if "first_step" in result:
         result["seconds_to_first_step"] = result.pop("first_step") - started
@@ -96,10 +79,10 @@ def measure(name: str, command: Sequence[str]) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, str]:
-    """Our environment, in which this very package is found, and ranks may outnumber cores."""
+    """Our environment, in which Python finds this very package and ranks may outnumber cores."""
     path = [str(PACKAGE.parents[1]), os.environ.get("PYTHONPATH", "")]
     return {
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",  # Open MPI wants to be told
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",  # for Open MPI
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, path)),
     }
@@ -107,11 +90,11 @@ def _environment() -> dict[str, str]:
 
 @contextmanager
 def _ended(process: "subprocess.Popen[str]") -> Iterator[None]:
-    """End a command and all that it started, however we leave."""
+    """However the block is left, end a command and all that it started."""
     try:
         yield
     finally:
-        # A second Ctrl-C or SIGTERM must not keep us from it.
+        # A second Ctrl-C or SIGTERM must not interrupt the cleaning up.
         numbers = (signal.SIGINT, *ENDING)
         before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
         if process.poll() is None:
@@ -131,12 +114,12 @@ def _signal_all(process: "subprocess.Popen[str]", number: int) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let what ends this process from outside end it as Ctrl-C does, with its children."""
+    """During the block, SIGTERM and SIGHUP end this process and its children as Ctrl-C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    # What is ignored stays so, as under nohup.
+    # A signal that is ignored, as under nohup, stays ignored.
     numbers = [n for n in ENDING if signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:

@@ -1,0 +1,237 @@
+"""A data set is labelled images, from arrays or from a folder of shards.
+
+Arrays are dealt to shards as `data_prep` deals them, so what is trained here with so many shards
+has the bits of what the train command makes of the same images in so many files.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from data_prep.deal import deal, shuffled
+from dist_vgg.base.bounds import MAX_CHANNELS, MAX_CLASSES, MAX_SHARDS, MAX_SIZE
+from dist_vgg.base.command_line import plural
+from dist_vgg.base.errors import UserError
+from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.data.samples import SPLITS, Samples, pixel_statistics, set_digest
+from dist_vgg.data.set_info import HELD_OUT, SetInfo
+from dist_vgg.data.shards import find_shards, hosted, shard_limit, write_shard
+from dist_vgg.network.vgg import STRIDE
+
+
+class Dataset:
+    """Labelled images, dealt to shards.
+
+    The number of shards decides the global batch, `shards * micro_batch` images, and how many MPI
+    ranks can train together at most. The images stay where they are; each rank copies its shards.
+    """
+
+    info: SetInfo  # what every shard says of the set
+    split = "train"
+
+    def __init__(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike,
+        *,
+        shards: int = 8,
+        seed: int = 0,
+        classes: int | None = None,
+        ids: ArrayLike | None = None,
+        source: str = "arrays",
+    ) -> None:
+        """Take images (N, side, side) or (N, side, side, channels) uint8, and labels (N,).
+
+        The side is a multiple of 32. `seed` shuffles the images before they are dealt. `classes`
+        is one more than the largest label unless given. `ids` (N,) name the images in the random
+        numbers of dropout and augmentation: 0, 1, 2, ... unless given. `source` says in messages
+        and files what the images are.
+
+        Raises UserError where the arrays can't be trained on.
+        """
+        pixels = as_images(images)
+        _check_shape(pixels)
+        marks = _as_labels(labels, len(pixels), classes)
+        if not 1 <= shards <= min(len(pixels), MAX_SHARDS):
+            raise UserError(
+                f"{plural(len(pixels), 'image')} can't be dealt to {plural(shards, 'shard')}; "
+                f"give shards= from 1 to {min(len(pixels), MAX_SHARDS):,}"
+            )
+        self._samples = Samples(pixels, marks, _as_ids(ids, len(pixels)))
+        order = shuffled(len(pixels), seed, "train")
+        self._rows = [order[rows] for rows in deal(marks[order], shards)]
+        mean, std = pixel_statistics(pixels)
+        if not std:
+            raise UserError("all pixels of the images have one value: there is nothing to learn")
+        self.info = SetInfo(
+            source=source,
+            request=json.dumps(dict(seed=seed, shards=shards, source=source)),
+            shards=shards,
+            size=pixels.shape[1],
+            channels=pixels.shape[3],
+            classes=int(marks.max()) + 1 if classes is None else classes,
+            mean=mean,
+            std=std,
+            zoom="none",
+            seed=seed,
+            train_count=len(pixels),
+            test_count=0,
+            digest=set_digest({"train": self._samples, "test": self._samples[:0]}),
+        )
+
+    @staticmethod
+    def open(folder: str | Path, split: str = "train") -> "Dataset":
+        """Open a folder of shards, as `python -m data_prep` or `save` has written it.
+
+        A rank reads the shards that it hosts, and only when it needs them. Raises UserError where
+        the folder is no whole data set.
+        """
+        return _ShardFolder(Path(folder), split)
+
+    def __len__(self) -> int:
+        return self.info.count(self.split)
+
+    def __repr__(self) -> str:
+        info = self.info
+        return (
+            f"<Dataset {info.source}: {plural(len(self), 'image')} of "
+            f"{info.size}x{info.size}x{info.channels}, {info.classes} classes, "
+            f"{plural(info.shards, 'shard')}>"
+        )
+
+    def shard(self, index: int) -> Samples:
+        """The images, labels and ids of one shard."""
+        return self._samples[self._rows[index]]
+
+    def local(self, ranks: int = 1, rank: int = 0, limit: int = 0) -> dict[int, Samples]:
+        """The shards that one of so many ranks hosts, by number; together at most `limit` images.
+
+        Raises UserError where there are more ranks than shards.
+        """
+        shards = self.info.shards
+        if ranks > shards:
+            raise UserError(
+                f"{ranks} ranks for {plural(shards, 'shard')}: a rank needs a shard, so start at "
+                f"most {plural(shards, 'rank')}, or make the data set with more shards"
+            )
+        return {
+            i: self.shard(i)[: shard_limit(limit, shards, i)] for i in hosted(shards, ranks, rank)
+        }
+
+    def save(self, folder: str | Path, test: "Dataset", held_out: bool = False) -> None:
+        """Write this set and its test images as a folder of shards, for the commands to train on.
+
+        With `held_out` the test images are training images kept back, for `--validate`. Raises
+        UserError where the folder holds shards already or the two sets differ in kind.
+        """
+        folder = Path(folder)
+        own, other = self.info, test.info
+        for name in ("size", "channels", "shards"):
+            if getattr(own, name) != getattr(other, name):
+                raise UserError(
+                    f"the training set has {name} {getattr(own, name)} and the test set "
+                    f"{getattr(other, name)}; make them alike"
+                )
+        if find_shards(folder):
+            raise UserError(f"{folder} holds shards already; name another folder")
+        splits = dict(zip(SPLITS, (self._whole(), test._whole()), strict=True))
+        request = json.loads(own.request) | ({HELD_OUT: len(test)} if held_out else {})
+        made: dict[str, Any] = dict(
+            request=json.dumps(request),
+            classes=max(own.classes, other.classes),
+            train_count=len(self),
+            test_count=len(test),
+            digest=set_digest(splits),
+        )
+        info = SetInfo(**{**vars(own), **made})
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, part in zip(SPLITS, (self, test), strict=True):
+            for index in range(info.shards):
+                write_shard(folder, split, index, part.shard(index), info)
+
+    def _whole(self) -> Samples:
+        """All images of the set."""
+        parts = [self.shard(index) for index in range(self.info.shards)]
+        return Samples(
+            *(np.concatenate([getattr(part, name) for part in parts])
+              for name in ("pixels", "labels", "ids"))
+        )  # fmt: skip
+
+
+class _ShardFolder(Dataset):
+    """A data set in files."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        if split not in SPLITS:
+            raise UserError(f"no split {split}; choose one of {', '.join(SPLITS)}")
+        self._folder, self.split, self.info = folder, split, open_set(folder)
+
+    def shard(self, index: int) -> Samples:
+        return load_shard(self._folder, self.split, index, self.info)
+
+
+def as_images(images: ArrayLike) -> np.ndarray:
+    """Images as (N, side, side, channels) uint8; UserError where they can't be seen so."""
+    try:
+        pixels = np.asarray(images)
+    except ValueError as error:
+        raise UserError("the images differ in shape; make them equally large") from error
+    if pixels.ndim not in (3, 4):
+        raise UserError(
+            f"the images have the shape {pixels.shape}; give (N, side, side) for grey ones, or "
+            "(N, side, side, channels)"
+        )
+    if not len(pixels):
+        raise UserError("there are no images")
+    if pixels.dtype != np.uint8:
+        raise UserError(
+            f"the images are {pixels.dtype}; give uint8 from 0 to 255, of numbers from 0 to 1 as "
+            "(255 * images).round().astype('uint8')"
+        )
+    return pixels if pixels.ndim == 4 else pixels[..., None]
+
+
+def _check_shape(pixels: np.ndarray) -> None:
+    """Raise UserError for images that VGG16 can't take."""
+    height, width, channels = pixels.shape[1:]
+    if height != width or height % STRIDE or not STRIDE <= height <= MAX_SIZE:
+        raise UserError(
+            f"the images are {height}x{width}; VGG16 halves them five times, so give squares whose "
+            f"side is a multiple of {STRIDE} up to {MAX_SIZE}. np.pad makes 28x28 into 32x32"
+        )
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise UserError(f"the images have {channels} channels; give 1 to {MAX_CHANNELS}")
+
+
+def _as_labels(labels: ArrayLike, count: int, classes: int | None) -> np.ndarray:
+    """Labels as (N,) uint8, checked against the number of images and of classes."""
+    marks = np.asarray(labels)
+    if marks.shape != (count,):
+        raise UserError(
+            f"{plural(count, 'image')} need labels of the shape ({count},), not {marks.shape}"
+        )
+    if marks.dtype.kind not in "iu":
+        raise UserError(f"the labels are {marks.dtype}; give integers from 0 up")
+    least, most = int(marks.min()), int(marks.max())
+    if classes is not None and not 1 <= classes <= MAX_CLASSES:
+        raise UserError(f"classes={classes} is out of range; give 1 to {MAX_CLASSES}")
+    limit = classes or MAX_CLASSES
+    if least < 0 or most >= limit:
+        wrong = least if least < 0 else most
+        raise UserError(f"label {wrong} is outside the classes 0 to {limit - 1}")
+    return marks.astype(np.uint8)
+
+
+def _as_ids(ids: ArrayLike | None, count: int) -> np.ndarray:
+    """Sample ids as (N,) int64, each once."""
+    if ids is None:
+        return np.arange(count)
+    names = np.asarray(ids)
+    if names.shape != (count,) or names.dtype.kind not in "iu":
+        raise UserError(f"ids= needs {count} integers, one for each image")
+    if names.min() < 0 or len(np.unique(names)) != count:
+        raise UserError("ids= has an id twice or below 0; each image needs its own")
+    return names.astype(np.int64)

@@ -1,0 +1,123 @@
+"""Options that several benchmarks have in common."""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from dist_vgg.base.errors import UserError
+from dist_vgg.runs.config import CONVOLUTIONS, RATES, TrainConfig
+from dist_vgg.runs.fields import LARGEST
+
+LARGEST_SIDE = 1 << 15  # of matrices to multiply: three of them take 12 GiB
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add what decides the network."""
+    parser.add_argument(
+        "--width", type=float, default=1.0, metavar="X", help="factor on hidden widths (default: 1)"
+    )
+    add_choice(parser, "--conv", CONVOLUTIONS, "kernels of the convolutions")
+
+
+def add_training(parser: argparse.ArgumentParser, micro_batch: int) -> None:
+    """Add what decides a training step."""
+    add_number(parser, "--shards", 8, "shards, however many ranks host them")
+    add_number(parser, "--micro-batch", micro_batch, "images of each shard in a step")
+    add_choice(parser, "--optimizer", tuple(RATES), "the optimizer")
+    add_choice(parser, "--route", ("auto", "flat", "node"), "how gradients travel")
+    add_network(parser)
+
+
+def add_comparison(parser: argparse.ArgumentParser) -> None:
+    """Add how contenders are compared, and with what."""
+    add_number(parser, "--repeat", 5, "rounds; in each, every contender has its turn")
+    parser.add_argument(
+        "--seconds", type=_seconds, default=2.0, metavar="X", help="to measure each (default: 2)"
+    )
+    add_products(parser)
+    parser.add_argument("--against", choices=("torch",), help="compare with PyTorch on all cores")
+    parser.add_argument(
+        "--torch-python", default=sys.executable, metavar="PATH",
+        help="the Python that has torch (default: this one)",
+    )  # fmt: skip
+    add_numbers(parser, "--torch-batch", [16, 32, 64, 128], "images of torch in one process")
+
+
+def add_products(parser: argparse.ArgumentParser) -> None:
+    """Add what the peak rate is measured with."""
+    help = "sides of the square matrices whose product's best rate is the peak"
+    add_numbers(parser, "--products", [2048, 4096], help, high=LARGEST_SIDE)
+
+
+def add_choice(
+    parser: argparse.ArgumentParser, flag: str, choices: Sequence[str], help: str
+) -> None:
+    """Add an option whose first choice is the default."""
+    default = choices[0]
+    parser.add_argument(flag, choices=choices, default=default, help=f"{help} (default: {default})")
+
+
+def add_number(parser: argparse.ArgumentParser, flag: str, default: int, help: str) -> None:
+    """Add an option that takes a whole number above 0."""
+    help = f"{help} (default: {default})"
+    parser.add_argument(flag, type=_count, default=default, metavar="N", help=help)
+
+
+def add_numbers(
+    parser: argparse.ArgumentParser, flag: str, default: list[int], help: str, high: int = LARGEST
+) -> None:
+    """Add an option that takes several whole numbers from 1 to `high`."""
+    help = f"{help} (default: {','.join(map(str, default))})"
+    counts = partial(_counts, high=high)
+    parser.add_argument(flag, type=counts, default=default, metavar="N,N", help=help)
+
+
+def network_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The network that the options ask for; raises UserError where training would refuse it."""
+    return _checked(options, "width", "conv")
+
+
+def training_settings(options: argparse.Namespace, ranks: Iterable[int]) -> dict[str, Any]:
+    """The training that the options ask for; raises UserError where so many ranks can't do it."""
+    settings = _checked(options, "micro_batch", "optimizer", "route", "width", "conv")
+    for count in ranks:
+        if count > options.shards:
+            raise UserError(f"--ranks {count} is more than --shards {options.shards}")
+    return dict(shards=options.shards, **settings)
+
+
+def _checked(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Options that training has as well, within training's bounds."""
+    settings = {name: getattr(options, name) for name in names}
+    TrainConfig(**settings)
+    return settings
+
+
+def _count(text: str, high: int = LARGEST) -> int:
+    """A whole number above 0, which may be written as 1e6."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (1 <= value <= high and value.is_integer()):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 to {high}")
+    return int(value)
+
+
+def _counts(text: str, high: int) -> list[int]:
+    """Whole numbers above 0 with commas between them, each once."""
+    return list(dict.fromkeys(_count(part, high) for part in text.split(",")))
+
+
+def _seconds(text: str) -> float:
+    """A time from a millisecond to a day."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 1e-3 <= value <= 86400:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0.001 to 86400")
+    return value

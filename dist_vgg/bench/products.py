@@ -1,0 +1,36 @@
+"""The peak: the best rate at which cores multiply large matrices."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dist_vgg.base.random import generator
+from dist_vgg.mpi.collectives import allreduce_sum, barrier
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+
+def measure(comm: "MPI.Intracomm", sizes: Sequence[int], seconds: float) -> dict[str, Any]:
+    """The best rate of all sizes, in GFLOP/s of all ranks together while all multiply at once."""
+    rates = []
+    for size in sizes:
+        a, b, out = generator(0, "bench/products").random((3, size, size), np.float32)
+        np.matmul(a, b, out=out)
+        barrier(comm)
+        rate = np.zeros(comm.size)
+        rate[comm.rank] = per_second(seconds, np.matmul, a, b, out)
+        rates.append(2 * size**3 * float(allreduce_sum(comm, rate).sum()) / 1e9)
+    return dict(gflops=max(rates))
+
+
+def per_second(seconds: float, operation: Callable[..., object], *arrays: np.ndarray) -> float:
+    """How often a second an operation runs on some arrays, over at least so many seconds."""
+    start, count, elapsed = time.perf_counter(), 0, 0.0
+    while not count or elapsed < seconds:
+        operation(*arrays)
+        count += 1
+        elapsed = time.perf_counter() - start
+    return count / elapsed

@@ -1,0 +1,42 @@
+"""Several readings of one quantity, shown as their median between the lowest and the highest."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Readings:
+    """All readings of a quantity, in the order in which they were taken."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Readings":
+        """Take any iterable of numbers."""
+        return cls(tuple(float(value) for value in values))
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+    @property
+    def low(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        return max(self.values)
+
+    def __str__(self) -> str:
+        """The median with about three digits, and the lowest and highest with as many decimals."""
+        size = math.floor(math.log10(abs(self.median))) if self.median else 0
+        decimals = min(4, max(0, 2 - size))
+        middle, low, high = (f"{v:,.{decimals}f}" for v in (self.median, self.low, self.high))
+        return f"{middle} ({low}–{high})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dict(median=self.median, low=self.low, high=self.high, values=self.values)

@@ -1,0 +1,96 @@
+"""A network: layers one after the other, over flat vectors of parameters and gradients.
+
+All parameters are in one vector, in layer order, and all gradients in another; layers hold views of
+both. Checkpoints, digests and the exchange see the vectors and no layers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dist_vgg.network.layers import Layer, Shape, StepKey
+
+Watch = Callable[[str, str, np.ndarray], None]  # ("forward" | "backward", layer, array)
+OnSlice = Callable[[int, int], None]  # a slice that forward needs, or backward has finished
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of one parameter array in the flat vector: elements lo to hi."""
+
+    name: str  # "conv1_1.weight"
+    shape: tuple[int, ...]
+    lo: int
+    hi: int
+    fan_in: int
+
+    @property
+    def is_bias(self) -> bool:
+        return len(self.shape) == 1
+
+
+class Sequential:
+    """A network: layers one after the other, over flat vectors of parameters and gradients."""
+
+    def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
+        self.layers = list(layers)
+        self.input_shape = input_shape
+        self.slots: list[Slot] = []
+        self._places: list[tuple[Layer, list[Slot]]] = []
+        offset = 0
+        for layer in self.layers:
+            slots = []
+            shapes = layer.parameter_shapes()
+            for name, shape in shapes.items():
+                size = int(np.prod(shape))
+                fan_in = int(np.prod(shapes["weight"][:-1]))
+                slots.append(Slot(f"{layer.name}.{name}", shape, offset, offset + size, fan_in))
+                offset += size
+            self._places.append((layer, slots))
+            self.slots += slots
+        self.parameter_count = offset
+
+    def bind(self, params: np.ndarray, grads: np.ndarray) -> None:
+        """Let the layers use these flat vectors, each of `parameter_count` numbers.
+
+        It takes microseconds, so each micro-batch can have a gradient vector of its own.
+        """
+        for layer, slots in self._places:
+            layer.bind(
+                [params[s.lo : s.hi].reshape(s.shape) for s in slots],
+                [grads[s.lo : s.hi].reshape(s.shape) for s in slots],
+            )
+
+    def forward(
+        self,
+        x: np.ndarray,
+        key: StepKey | None = None,
+        watch: Watch | None = None,
+        need: OnSlice | None = None,
+    ) -> np.ndarray:
+        """From images (N,H,W,C) to logits (N,K); with a key, layers keep what backward needs."""
+        for layer, slots in self._places:
+            if need and slots:
+                need(slots[0].lo, slots[-1].hi)
+            x = layer.forward(x, key)
+            if watch:
+                watch("forward", layer.name, x)
+        return x
+
+    def backward(
+        self, dy: np.ndarray, grad_ready: OnSlice | None = None, watch: Watch | None = None
+    ) -> None:
+        """From the gradient of the logits, (N,K), to that of all parameters.
+
+        `grad_ready` is called with each finished slice; slices finish from the end of the flat
+        vector to its start, without gaps.
+        """
+        grad: np.ndarray | None = dy
+        for layer, slots in reversed(self._places):
+            assert grad is not None
+            grad = layer.backward(grad)
+            if watch and grad is not None:
+                watch("backward", layer.name, grad)
+            if grad_ready and slots:
+                grad_ready(slots[0].lo, slots[-1].hi)
