@@ -18,7 +18,7 @@ from dist_vgg.chaos import __main__ as chaos
 from dist_vgg.chaos import processes
 from dist_vgg.chaos.faults import FAULTS
 from dist_vgg.chaos.outcome import remove_memory
-from dist_vgg.chaos.plan import NARROW
+from dist_vgg.chaos.plan import NARROW, choose_kinds
 
 KINDS = list(FAULTS)
 SHA256 = "ab" * 32
