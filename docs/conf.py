@@ -33,6 +33,9 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
 
+# A module has one name in viewcode, so the package's own names for what rooms define get no source.
+viewcode_follow_imported_members = False
+
 html_theme = "furo"
 html_title = "dist_vgg"
 html_static_path = ["_static"]
