@@ -14,6 +14,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 (($# == 0)) || refuse "docs.sh takes no arguments; see launch/docs.sh --help"
 make_environment mpich,docs
 
-python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --builder html docs docs/_build/html
+rm -rf docs/_build/html  # of pages that are no more
+python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --jobs auto \
+    --doctree-dir docs/_build/doctrees docs docs/_build/html
 python docs/generate/links.py docs/_build/html
 echo "open $PWD/docs/_build/html/index.html"

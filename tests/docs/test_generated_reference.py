@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from dataclasses import fields
 
 import pytest
 from generate.api import api, public_names
@@ -15,13 +14,13 @@ from launcher import ROOT
 
 from dist_vgg.__main__ import COMMANDS
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.runs.fields import flag
+from dist_vgg.runs.fields import describe_options
 
 
 def test_every_option_of_training_is_there() -> None:
     page = train_options()
-    for f in fields(TrainConfig):
-        assert len(re.findall(rf"{{option}} {flag(f.name)}[ ,]", page)) == 1
+    for one in describe_options(TrainConfig):
+        assert len(re.findall(rf"{{option}} {one.flag}[ ,]", page)) == 1
     about = "Samples that each shard contributes to a step."
     assert f"````{{option}} --micro-batch N\n{about}\n\nDefault: `4`" in page
     assert "--audit, --no-audit\n" in page
@@ -63,7 +62,7 @@ def test_public_names_exist() -> None:
     page = api()
     assert public_names()
     for name in public_names():
-        assert f":: {name}\n" in page
+        assert f":: dist_vgg.{name}\n" in page
 
 
 def test_plain_text_stays_what_it_is() -> None:

@@ -9,7 +9,8 @@ import pytest
 from generate.results import ABOUT, render, result_pages
 from launcher import ROOT
 
-from dist_vgg.bench.report import spread, write_json
+from dist_vgg.bench.readings import Readings
+from dist_vgg.bench.report import write_json
 from dist_vgg.chaos.faults import FAULTS
 from dist_vgg.chaos.outcome import Outcome
 from dist_vgg.chaos.plan import NARROW, draw
@@ -66,8 +67,10 @@ def test_what_sweep_writes() -> None:
 
 def test_what_bench_writes(tmp_path: Path) -> None:
     def contender(family: str, *rates: float) -> dict[str, Any]:
-        memory = [spread([2**20]), spread([2**21])]
-        return dict(family=family, images_per_s=spread(rates), share_of_peak=1.3, memory_gib=memory)
+        memory = [Readings((2**20,)), Readings((2**21,))]
+        return dict(
+            family=family, images_per_s=Readings(rates), share_of_peak=1.3, memory_gib=memory
+        )
 
     contenders = {
         "dist_vgg, 2 ranks": contender("dist_vgg", 60, 61, 62),
