@@ -61,7 +61,7 @@ def failed_if_skipped(report: Any) -> Any:
 
 
 # Modules whose users start processes.
-STARTERS = ("subprocess", "dist_vgg.bench.__main__", "dist_vgg.bench.comparison")
+STARTERS = ("subprocess", "dist_vgg.bench.__main__", "dist_vgg.bench.processes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
