@@ -15,6 +15,7 @@ import pytest
 import shared_memory
 from idx import ArrayDict, tiny_arrays
 from launcher import field, train
+from threadpoolctl import threadpool_limits
 from training import EPOCHS, SMALL
 
 from data_prep import mnist
@@ -30,6 +31,10 @@ from dist_vgg.state.checkpoint import load_weights
 # inherits that. The commands under test are to be interrupted all the same.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# As ranks have it. With more, the threads of tests side by side would wait for each other.
+threadpool_limits(1, user_api="blas")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -55,7 +60,8 @@ def failed_if_skipped(report: Any) -> Any:
     return report
 
 
-STARTERS = ("subprocess", "dist_vgg.bench.__main__")  # modules
+# Modules whose users start processes.
+STARTERS = ("subprocess", "dist_vgg.bench.__main__", "dist_vgg.bench.processes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
