@@ -30,7 +30,7 @@ from dist_vgg.network.sequential import Sequential
 from dist_vgg.runs.fields import LARGEST, flag
 from dist_vgg.state.checkpoint import Weights, load_weights, weights_in
 from dist_vgg.training.pretrained import load_network
-from dist_vgg.training.scoring import Score, around, score
+from dist_vgg.training.scoring import Score, score, shifts_by
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -166,20 +166,20 @@ def score_all(
             def done(images: int, progress: Progress = progress) -> None:
                 progress.update(images, "evaluated, of the images of rank 0")
 
-            moves, weights = around(pixels), model.weights
+            tried, weights = shifts_by(pixels), model.weights
             found = score(
-                model.net, shards, weights.mean, weights.std, info.classes, comm, moves, done
+                model.net, shards, weights.mean, weights.std, info.classes, comm, tried, done
             )
             progress.close()
-            print(score_line(found, name, len(moves)), flush=True)
+            print(score_line(found, name, len(tried)), flush=True)
             scores[pixels, name] = found
     return scores
 
 
-def score_line(score: Score, name: str, moves: int) -> str:
+def score_line(score: Score, name: str, shifts: int) -> str:
     """A model's score in one line."""
     whose = "" if name == "weights" else f" of the {name}"
-    over = "" if moves == 1 else f" over {moves} shifts"
+    over = "" if shifts == 1 else f" over {shifts} shifts"
     return (
         f"accuracy{whose}{over} {score.accuracy:.2%} ({score.right:,} of {score.total:,}), "
         f"loss {score.loss:.4f}"

@@ -1,9 +1,10 @@
 """What several test files share."""
 
 import inspect
+import os
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -14,6 +15,7 @@ import pytest
 import shared_memory
 from idx import ArrayDict, tiny_arrays
 from launcher import field, train
+from threadpoolctl import threadpool_limits
 from training import EPOCHS, SMALL
 
 from data_prep import mnist
@@ -31,7 +33,35 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-STARTERS = ("subprocess", "dist_vgg.bench.__main__")  # modules
+# As ranks have it. With more, the threads of tests side by side would wait for each other.
+threadpool_limits(1, user_api="blas")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, Any]:
+    return failed_if_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, Any]:
+    return failed_if_skipped((yield))
+
+
+def failed_if_skipped(report: Any) -> Any:
+    """Where ALLOWED_SKIPS names a file, make a failure of a skip that it has no reason for."""
+    path = os.environ.get("ALLOWED_SKIPS")
+    if path and report.skipped and isinstance(report.longrepr, tuple):  # no expected failure
+        *_, reason = report.longrepr
+        lines = Path(path).read_text().splitlines()
+        allowed = [line.partition(": ")[0] for line in lines if not line.startswith("#")]
+        if not any(words in reason for words in allowed):
+            report.outcome = "failed"
+            report.longrepr = f"{reason}\nA skip is a failure here: {path} doesn't allow this one."
+    return report
+
+
+# Modules whose users start processes.
+STARTERS = ("subprocess", "dist_vgg.bench.__main__", "dist_vgg.bench.processes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,7 +24,7 @@ from dist_vgg.mpi.collectives import collective_errors
 from dist_vgg.state.checkpoint import Weights, load_weights, save_weights
 from dist_vgg.state.checksums import parameter_digest
 from dist_vgg.training.pretrained import load_network
-from dist_vgg.training.scoring import BATCH, Score, around, score
+from dist_vgg.training.scoring import BATCH, Score, score, shifts_by
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -133,7 +133,7 @@ class Model:
             shards = dataset.local(comm.size, comm.rank)
         mean, std = self._weights.mean, self._weights.std
         with _one_thread():
-            return score(self._net, shards, mean, std, network["classes"], comm, around(shifts))
+            return score(self._net, shards, mean, std, network["classes"], comm, shifts_by(shifts))
 
     def copy(self) -> "Model":
         """A model with parameters of its own: what a callback of `fit` may keep."""

@@ -64,30 +64,33 @@ class Route:
         )
         self.replica, self.no_standby = placed.replica, placed.no_standby
         self.shared_bytes = self.memory.shared_bytes + placed.shared_bytes
+        self._plan_sums(trees)
+        self._taken = 0  # micro-batches, in this step
+        self._overlap: OverlapThread | None = None
+        self._overlaps = self._transport is not None and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
+        meet = self.memory.meet
+        audited = (self.replica, nodes, self.partition, meet)
+        self.audit = ReplicaAudit(cells, *audited) if cells else None
+        self.vectors = Vectors(nodes, self.partition, self.replica, self.total, self.audit, meet)
 
+    def _plan_sums(self, trees: Sequence[LocalTree]) -> None:
+        """Find where this node's sums will lie, and which sums other nodes will have."""
         # The node's sums when each of its ranks has added its own micro-batches ...
         self._parts = {
             block: self.memory.vectors[local][vector]
-            for local, rank in enumerate(nodes.home)
+            for local, rank in enumerate(self.nodes.home)
             for block, vector in trees[rank].blocks.items()
         }
         # ... and what remains of them, and where, when the node has added those.
         self._sums = fold(dict(self._parts), self.shards, lambda left, right: None)
         self.total = self._sums[first(self._sums)]
-        self._tree: LocalTree = trees[comm.rank]
+        self._tree: LocalTree = trees[self.comm.rank]
         self._tree.clear()
         blocks_of = {
             ranks: remaining((b for rank in ranks for b in trees[rank].blocks), self.shards)
-            for ranks in nodes.elsewhere
+            for ranks in self.nodes.elsewhere
         }
-        self._transport = Transport(nodes, self.partition, blocks_of) if blocks_of else None
-        self._taken = 0  # micro-batches, in this step
-        self._overlap: OverlapThread | None = None
-        self._overlaps = bool(blocks_of) and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
-        meet = self.memory.meet
-        audited = (self.replica, nodes, self.partition, meet)
-        self.audit = ReplicaAudit(cells, *audited) if cells else None
-        self.vectors = Vectors(nodes, self.partition, self.replica, self.total, self.audit, meet)
+        self._transport = Transport(self.nodes, self.partition, blocks_of) if blocks_of else None
 
     @property
     def params(self) -> np.ndarray:

@@ -89,15 +89,15 @@ def train(trainer: Trainer, folder: Path) -> None:
 
 def run(trainer: Trainer, folder: Path, log: RunLog) -> None:
     """Take steps to the end or to a signal, saving on the way."""
-    config, route, watcher = trainer.config, trainer.route, trainer.micro_batches.watcher
+    config, route, monitor = trainer.config, trainer.route, trainer.micro_batches.monitor
     while trainer.step < trainer.steps and not trainer.agreed.stop_signal:
         log.step(trainer.train_step())
         epoch_done = trainer.step % trainer.batches.steps_per_epoch == 0
         if epoch_done:
             record = trainer.finish_epoch()
             log.epoch(record, messages.epoch(record, config.epochs))
-        if watcher and (epoch_done or trainer.step == 1):
-            log.say(watcher.table(trainer.net, route.params, route.total))
+        if monitor and (epoch_done or trainer.step == 1):
+            log.say(monitor.table(trainer.net, route.params, route.total))
         if epoch_done and config.validate and record["epoch"] % config.validate == 0:
             _validate(trainer, folder, log)
         checkpointing.keep_standby(trainer, folder)
@@ -160,8 +160,8 @@ def debug_checks(trainer: Trainer) -> None:
     print(
         f"debug   all {len(trainer.net.slots)} gradients agree, to {worst:.1e} at worst", flush=True
     )
-    micro_batches.watcher = LayerMonitor()
-    trainer.update.look = micro_batches.watcher.before_update
+    micro_batches.monitor = LayerMonitor()
+    trainer.update.look = micro_batches.monitor.before_update
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class MicroBatches:
     def __init__(
         self, net: Sequential, batches: Batches, config: TrainConfig, info: SetInfo, clock: Clock
     ) -> None:
-        self.watcher: LayerMonitor | None = None  # in debug mode sees all that a layer makes
+        self.monitor: LayerMonitor | None = None  # in debug mode sees all that a layer makes
         self.read = Prefetcher(self._read)
         self._net, self._batches, self._config, self._info = net, batches, config, info
         self._clock = clock
@@ -67,8 +67,8 @@ class MicroBatches:
     def _watch(self, direction: str, layer: str, array: np.ndarray) -> None:
         """Count a layer's time, and let debug mode see what the layer has made."""
         self._clock.mark(f"{direction} {self._kinds[layer]}")
-        if self.watcher:
-            self.watcher(direction, layer, array)
+        if self.monitor:
+            self.monitor(direction, layer, array)
 
     def first_nonfinite(self, step: int, route: "Exchange", comm: "MPI.Intracomm") -> str:
         """Which step, layer and rank brought numbers that are not finite: a line, on every rank."""

@@ -150,8 +150,8 @@ class Trainer:
     def _begin_step(self) -> None:
         """Tell those who name the step in their messages which one it is."""
         self.clock.lap()
-        if self.micro_batches.watcher:
-            self.micro_batches.watcher.step = self.step + 1
+        if self.micro_batches.monitor:
+            self.micro_batches.monitor.step = self.step + 1
         if self.route.audit:
             self.route.audit.step = self.step + 1
 

@@ -12,8 +12,7 @@ from dist_vgg.data.dataset import load_shard, open_set
 from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import write_shard
-from dist_vgg.preview import COLUMN, GAP, draw
-from dist_vgg.state.record import HEAD
+from dist_vgg.preview import COLUMN, GAP, HEAD, draw
 
 
 def preview(*options: object, ranks: int = 1) -> tuple[int, str, str]:

@@ -24,9 +24,9 @@ owner, name = OWNERS[moment]
 usual = getattr(owner, name)
 
 
-def signalled(*arguments: Any) -> Any:
+def signalled(*arguments: Any, **options: Any) -> Any:
     os.kill(os.getpid(), signal.SIGUSR1)
-    return usual(*arguments)
+    return usual(*arguments, **options)
 
 
 setattr(owner, name, signalled)

@@ -7,25 +7,25 @@ from dist_vgg.data.samples import Samples, normalise
 from dist_vgg.kernels import reference as F
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.training import scoring
-from dist_vgg.training.scoring import Score, around, averaged, moved, score
+from dist_vgg.training.scoring import Score, averaged, score, shifted, shifts_by
 
 
 def test_a_move_brings_in_zeros_and_keeps_the_rest() -> None:
     image = np.arange(1, 13, dtype=np.uint8).reshape(1, 3, 4, 1)
-    np.testing.assert_array_equal(moved(image, 0, 0), image)
+    np.testing.assert_array_equal(shifted(image, 0, 0), image)
     np.testing.assert_array_equal(
-        moved(image, 1, -2)[0, :, :, 0], [[0, 0, 0, 0], [3, 4, 0, 0], [7, 8, 0, 0]]
+        shifted(image, 1, -2)[0, :, :, 0], [[0, 0, 0, 0], [3, 4, 0, 0], [7, 8, 0, 0]]
     )
     np.testing.assert_array_equal(
-        moved(image, -2, 1)[0, :, :, 0], [[0, 9, 10, 11], [0, 0, 0, 0], [0, 0, 0, 0]]
+        shifted(image, -2, 1)[0, :, :, 0], [[0, 9, 10, 11], [0, 0, 0, 0], [0, 0, 0, 0]]
     )
 
 
 def test_to_stay_is_among_the_places() -> None:
-    assert list(around(0)) == [(0, 0)]
-    assert len(set(around(2))) == 9
-    assert set(np.ravel(around(2))) == {-2, 0, 2}
-    assert around(2)[0] == (0, 0)
+    assert list(shifts_by(0)) == [(0, 0)]
+    assert len(set(shifts_by(2))) == 9
+    assert set(np.ravel(shifts_by(2))) == {-2, 0, 2}
+    assert shifts_by(2)[0] == (0, 0)
 
 
 def test_probabilities_are_averaged_not_logits() -> None:
@@ -51,9 +51,9 @@ def test_a_score_over_moves_is_of_the_mean_of_what_each_gives(
     params = np.empty(net.parameter_count, np.float32)
     net.bind(params, params)
     initialise(net, params, 0)
-    moves = around(3)  # which changes the loss by 1e-3
-    found = score(net, {0: Samples(pixels, labels, labels)}, 127.0, 70.0, 10, None, moves)
-    images = [normalise(moved(pixels, *move), 127.0, 70.0) for move in moves]
+    shifts = shifts_by(3)  # which changes the loss by 1e-3
+    found = score(net, {0: Samples(pixels, labels, labels)}, 127.0, 70.0, 10, None, shifts)
+    images = [normalise(shifted(pixels, *shift), 127.0, 70.0) for shift in shifts]
     expected = np.mean([F.softmax(net.forward(x)) for x in images], axis=0)
     assert found.loss == pytest.approx(-np.log(expected[np.arange(40), labels]).mean(), 1e-6)
     assert found.right == (expected.argmax(axis=1) == labels).sum()
