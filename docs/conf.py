@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
+from numpy.typing import ArrayLike
 from sphinx.application import Sphinx
+from sphinx.util.typing import stringify_annotation
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
@@ -12,6 +14,8 @@ from generate import write_all  # noqa: E402
 from generate.docstrings import as_rst  # noqa: E402
 
 from dist_vgg import __version__  # noqa: E402
+
+ARRAY_LIKE = stringify_annotation(ArrayLike, "smart")
 
 project = "dist_vgg"
 author = "the dist_vgg developers"
@@ -54,7 +58,21 @@ def plain_docstrings(
     lines[:] = [] if what == "module" else as_rst(lines)
 
 
+def short_types(
+    app: Sphinx,
+    what: str,
+    name: str,
+    thing: object,
+    options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None] | None:
+    """Numpy's ArrayLike stays a word, where Sphinx would write out all that it stands for."""
+    return (signature.replace(ARRAY_LIKE, "ArrayLike"), returns) if signature else None
+
+
 def setup(app: Sphinx) -> None:
     """Write what is generated, before any page is read."""
+    app.connect("autodoc-process-signature", short_types)
     app.connect("autodoc-process-docstring", plain_docstrings)
     write_all()
