@@ -14,7 +14,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 (($# == 0)) || refuse "docs.sh takes no arguments; see launch/docs.sh --help"
 make_environment mpich,docs
 
-rm -rf docs/_build/html  # of pages that are no more
+# From nothing, since pages of code that has gone would stay, with links that lead nowhere.
+rm -rf docs/_build
 python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --jobs auto \
     --doctree-dir docs/_build/doctrees docs docs/_build/html
 python docs/generate/links.py docs/_build/html
