@@ -18,7 +18,7 @@ from dist_vgg.recovery.ending import last_step
 FAKE = """
 import sys
 from dist_vgg.elastic import main
-sys.exit(main(sys.argv[1:], module="tests.inside_ranks.fake_train", patience=1))
+sys.exit(main(sys.argv[1:], module="tests.inside_ranks.fake_train", patience=3))
 """
 
 
