@@ -151,7 +151,7 @@ def report_to(trainer: Trainer, beat: Callable[[str, int], object]) -> None:
     trainer.clock.listener = lambda done: beat(done, trainer.step + 1)
     trainer.clock.listener("allocating memory")
     if trainer.route.is_leader and trainer.route.replica.path:
-        signals.lose_at_interrupt(trainer.route.replica.path)
+        signals.unlink_at_interrupt(trainer.route.replica.path)
 
 
 def check_epochs(trainer: Trainer, folder: Path, found: Found | None) -> None:

@@ -1,7 +1,7 @@
-"""Nothing that a file says of itself is believed before it is within bounds.
+"""Believe nothing that a file says of itself before it is within bounds.
 
-A file's digest tells damage, but whoever makes a file can make its digest too. So what is read
-here costs memory in proportion to the file's size, and comes from this file alone.
+A digest reveals damage, but whoever makes a file can make its digest too. So reading costs memory
+in proportion to the size of the file, and takes nothing from outside it.
 """
 
 import json

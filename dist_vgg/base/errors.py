@@ -1,7 +1,7 @@
 """What ends a run early, and the exit status that says which it was.
 
-MPICH's mpirun ends with a signal's own number where that has killed a rank, hence no status of
-ours from 3 to 64.
+If a signal kills a rank, MPICH's mpirun exits with the number of the signal, so no status of ours
+lies between 3 and 64.
 """
 
 import signal
@@ -19,22 +19,21 @@ def signal_name(number: int) -> str:
 class UserError(Exception):
     """One clear line for the user: what is wrong, where, and how to mend it.
 
-    Commands print it without a traceback and exit with its status. It must be raised on all
-    ranks. Anything else that is raised, but `RankError`, is a fault of the program and keeps
-    its traceback.
+    Commands print it without a traceback and exit with its status. Raise it on all ranks. Any
+    other exception but `RankError` is a fault of the program and keeps its traceback.
     """
 
     status = 2
 
 
 class Diverged(UserError):
-    """Numbers of the training are not finite or have exploded, which no other try will change."""
+    """Numbers of the training are not finite or have exploded; trying again would not help."""
 
     status = 70
 
 
 class RankError(Exception):
-    """One clear line on what one rank alone has found; it ends the whole job with `status`."""
+    """One clear line about what a single rank has found; it ends the whole job with `status`."""
 
     STALLED = 71  # a rank makes no progress
     CORRUPT = 72  # a checksum or a replica is not what it should be

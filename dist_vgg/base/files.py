@@ -1,11 +1,11 @@
-"""A file is either whole or not there: written beside, flushed to disk, renamed.
+"""A file is either whole or not there: it is written beside, flushed to disk, and renamed.
 
 An HDF5 file of ours begins with a line of text, in the user block that HDF5 leaves to others:
 
     dist_vgg 2 sha256 <SHA-256 of all that follows the block, in hexadecimal>
 
-libhdf5 may crash or never return where a bit of a file's structure has changed, so a file is
-hashed before any of it is parsed.
+libhdf5 may crash or hang on a file in whose structure a single bit has changed, so a file is hashed
+before any of it is parsed.
 """
 
 import errno
@@ -48,9 +48,9 @@ def fsync(path: Path) -> None:
 
 
 def lock(folder: Path) -> bool:
-    """Whether this process has the folder to itself, from now on until it ends, however it does.
+    """Lock a folder for this process until it ends; False if another process has it.
 
-    Where the file system knows no locks of folders, as over NFS, nobody is kept out.
+    A file system without locks of folders, such as NFS, keeps nobody out.
     """
     path = folder.resolve()
     if path not in _locked:
@@ -68,10 +68,10 @@ def lock(folder: Path) -> bool:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Hold back what a signal's handler may raise, as Ctrl-C does, until the block has ended.
+    """Delay the handlers of signals, which may raise as Ctrl-C's does, to the end of the block.
 
-    HDF5 calls us back to read and write, and an exception there is lost, with what was to be
-    read or written.
+    HDF5 calls back into Python to read and write. It swallows an exception that is raised there,
+    and loses the data.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -92,9 +92,9 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; rename it to `path` when all went well.
+    """Yield a path beside `path` to write to, and rename it to `path` if all goes well.
 
-    Whatever goes wrong, `path` is what it was before and nothing is left beside it.
+    If anything goes wrong, `path` stays as it was and nothing is left beside it.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -110,8 +110,8 @@ def written_beside(path: Path) -> Iterator[Path]:
 class _Sink(io.FileIO):
     """A file that keeps its first error for later.
 
-    HDF5 ends the process with a segmentation fault where it can't write a chunk (full disk)
-    while closing. So it is not told; whoever opened the sink asks for `error` afterwards.
+    HDF5 crashes with a segmentation fault if it can't write a chunk while closing (full disk). So
+    it never learns of an error; whoever opened the sink looks at `error` afterwards.
     """
 
     error: OSError | None = None
@@ -141,10 +141,9 @@ def whole_hdf5(
 ) -> Iterator[h5py.File]:
     """Write an HDF5 file that is either whole or not there.
 
-    It is read again before it takes the place of an older one, and `check` may then raise where
-    its content is not what it was meant to be: the digest only tells that nothing has changed
-    since it was made. `what` names the file's content in the UserError for a full, read-only or
-    missing folder.
+    It is read back before it replaces an older one. `check` may then raise if the content is not
+    what it was meant to be: the digest only tells that nothing has changed since it was made.
+    `what` names the content in the UserError for a full, read-only or missing folder.
     """
     try:
         with written_beside(path) as beside:
@@ -180,14 +179,14 @@ def seal(path: Path) -> None:
 def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file of ours, after verifying that every byte is what was written.
 
-    Raises NotWhole for any other file and OSError for one that the system doesn't give.
+    Raises NotWhole for any other file, and OSError if the system can't open it.
     """
     with undisturbed(), _verified(path) as file, h5py.File(file, "r") as content:
         yield content
 
 
 def is_whole(path: Path, check: Callable[[h5py.File], object] | None = None) -> bool:
-    """Whether the disk holds an HDF5 file of ours as it was written; only then `check` gets it."""
+    """Whether the disk holds an HDF5 file of ours as it was written; `check` then sees it."""
     try:
         with _verified(path, from_disk=True) as file:
             if check:
@@ -200,7 +199,7 @@ def is_whole(path: Path, check: Callable[[h5py.File], object] | None = None) -> 
 
 @contextmanager
 def _verified(path: Path, from_disk: bool = False) -> Iterator[BinaryIO]:
-    """The open file, for whoever parses it: its name may stand for another one by then."""
+    """The open file itself, for whoever parses it: by then its name may be another file's."""
     if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait, a device never end
         raise NotWhole("it is no file")
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What has started this process, and what that tells of ranks before MPI is asked."""
+"""What has started this process, and what that says about ranks before MPI is asked."""
 
 import os
 from contextlib import suppress
@@ -15,9 +15,9 @@ class Launched(NamedTuple):
 
 
 def launched() -> Launched:
-    """What has started this process; of an mpirun within an srun, the mpirun.
+    """What has started this process: the nearest launcher, so the mpirun within an srun.
 
-    SLURM_NTASKS is not asked: a batch script and all that it starts have it as well.
+    SLURM_NTASKS would tell nothing: a batch script and all that it starts have it as well.
     """
     # mpirun's, and srun's with PMI; and srun's own, which the ranks of an mpirun inherit.
     pairs = {

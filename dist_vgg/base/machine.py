@@ -1,4 +1,4 @@
-"""What a rank asks of its machine before it computes, and what it has taken afterwards."""
+"""What a rank asks of its machine before it computes, and the memory that it has used."""
 
 import ctypes
 import hashlib
@@ -25,8 +25,8 @@ def settle(blas_threads: int) -> None:
     """Set BLAS threads, keep freed memory for the next array, and ask for long time slices.
 
     glibc gives large arrays back to the system as they are freed, and fresh ones then cost a
-    page fault for each 4 KiB: 5 to 15% of a training step. Where this can't be had, nothing is
-    changed.
+    page fault for each 4 KiB: 5 to 15% of a training step. A system without these calls is left
+    as it is.
     """
     threadpool_limits(blas_threads, user_api="blas")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -51,7 +51,7 @@ def blas_kernels() -> list[str]:
 
 
 def facts() -> dict[str, object]:
-    """What of this machine decides the bits of a product, in words."""
+    """What decides the bits of a product on this machine, in words."""
     # Not every BLAS names its kernels, so a product shows how they round.
     numbers = np.random.Generator(np.random.Philox(0)).random((2, 96, 96), np.float32)
     digest = hashlib.sha256((numbers[0] @ numbers[1]).tobytes()).hexdigest()[:8]
@@ -80,7 +80,7 @@ def _lengthen_time_slice() -> None:
 
 
 def memory() -> tuple[int, int]:
-    """Bytes that this process has held at most, and those that it now shares with others."""
+    """The peak of this process in bytes, and the bytes that it now shares with others."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0

@@ -33,7 +33,7 @@ class Progress:
             )
 
     def update(self, count: int, line: str) -> None:
-        """So many more are done; `line` says how it goes."""
+        """Count so many more as done; `line` says how it goes."""
         self._done += count
         if self._bar is not None:
             self._bar.set_description_str(line, refresh=False)

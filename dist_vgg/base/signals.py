@@ -1,7 +1,7 @@
-"""Ending a run that is asked to: saved at the first signal, at once at the second.
+"""Stopping a run on request: it saves at the first signal, and ends at once at the second.
 
-SIGUSR1 is what Slurm can be told to send before time is up, and what Open MPI's mpirun hands on;
-at Ctrl-C it kills its ranks after a quarter of a second.
+Slurm can send SIGUSR1 before the time limit, and Open MPI's mpirun passes it on to the ranks; at
+Ctrl-C that mpirun kills them after a quarter of a second.
 """
 
 import os
@@ -15,26 +15,26 @@ from types import FrameType
 from dist_vgg.base.errors import STOPS, SUPERVISED, Interrupted, signal_name
 from dist_vgg.base.launcher import launched
 
-REPEATED = 2  # seconds in which what a batch system sends again is no second signal
+REPEATED = 2  # seconds in which another signal is no second one: batch systems send several
 
-received: list[int] = []  # signals that this process has got, at any moment
+received: list[int] = []  # the first signal, as soon as this process has it
 _since: list[float] = []  # when the first came
-names: list[Path] = []  # of memory, to be lost at Ctrl-C
+_unlinked_at_interrupt: list[Path] = []  # names of shared memory
 
 
 def catch_signals() -> None:
-    """Note the first of `STOPS`, for the training to see; raise Interrupted at a second one."""
+    """Record the first of `STOPS` for the training loop; raise Interrupted at a second one."""
     for number in STOPS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup does
             signal.signal(number, _stop)
 
 
-def lose_at_interrupt(path: Path) -> None:
-    """Have Ctrl-C take the name of memory that this process would leave behind if it were killed.
+def unlink_at_interrupt(path: Path) -> None:
+    """Have Ctrl-C unlink shared memory that this process would leave behind if it were killed.
 
-    At a second one MPICH's mpirun kills all ranks, and nothing is to be left.
+    At a second Ctrl-C MPICH's mpirun kills all ranks, and nothing may remain.
     """
-    names.append(path)
+    _unlinked_at_interrupt.append(path)
     if signal.SIGINT in received:
         path.unlink(missing_ok=True)
 
@@ -44,15 +44,15 @@ def _stop(number: int, frame: FrameType | None) -> None:
         # scancel tells ranks, launcher and supervisor, and each of these hands it on.
         late = number != signal.SIGUSR1 and time.monotonic() > _since[0] + REPEATED
         if late or number == signal.SIGINT:
-            # Raised, so that what is half written or kept in memory is removed. A third signal
-            # ends a process that hangs all the same, but not amid a file that HDF5 writes.
+            # An exception, so that half-written files and kept memory are removed on the way out.
+            # A third signal ends a process that hangs nevertheless, but not while HDF5 writes.
             signal.signal(number, signal.SIG_DFL)
             raise Interrupted(number)
         return
     _since.append(time.monotonic())
     received.append(number)
     if number == signal.SIGINT:
-        for path in names:
+        for path in _unlinked_at_interrupt:
             path.unlink(missing_ok=True)
     if number == signal.SIGHUP:  # the terminal has gone, and nobody reads what we say
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -61,8 +61,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
                 os.dup2(nowhere, stream)
         os.close(nowhere)
         return
-    if launched().rank == 0:  # not by `print`, which this may have come amid
-        # A supervisor hands on whatever it has got as SIGUSR1, and says itself what that was.
+    if launched().rank == 0:  # not by `print`, which the signal may have interrupted
+        # A supervisor passes every signal on as SIGUSR1, and says itself which it was.
         handed_on = SUPERVISED in os.environ and number == signal.SIGUSR1
         why = "" if handed_on else f"{signal_name(number)}: "
         again = "Ctrl-C again" if number == signal.SIGINT else "Ctrl-C"

@@ -1,7 +1,7 @@
-"""Waiting for other ranks without burning their cores, telling them things, and failing together.
+"""Calls that all ranks make together: to wait, to sum, to share texts, and to fail as one.
 
-MPI's blocking calls spin. With more ranks than cores a waiting rank then takes the core of
-one that computes, so every wait in this project is a non-blocking call that is polled here.
+MPI's blocking calls spin. With more ranks than cores, a waiting rank would take the core of one
+that computes. So every wait in this project is a non-blocking call that is polled here.
 """
 
 import json
@@ -25,7 +25,7 @@ waits = Event()  # with True as this rank begins to wait for others, with False 
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """What is inside waits for other ranks."""
+    """Announce that the block waits for other ranks."""
     waits(True)
     try:
         yield
@@ -50,8 +50,8 @@ def barrier(comm: "MPI.Intracomm") -> None:
 def allreduce_sum(comm: "MPI.Intracomm", values: np.ndarray) -> np.ndarray:
     """Sum an array over the ranks, in place.
 
-    The result depends on no order of the ranks where each entry is non-zero on one rank
-    only, and that is how this project uses it.
+    MPI may add in any order. Here each entry is non-zero on one rank only, so that the order
+    changes no bit.
     """
     from mpi4py import MPI
 
@@ -81,10 +81,11 @@ def bcast_text(comm: "MPI.Intracomm", text: str) -> str:
 
 @contextmanager
 def collective_errors(comm: "MPI.Intracomm") -> Iterator[None]:
-    """A UserError inside, on whichever ranks, becomes the same UserError on every rank.
+    """Turn a UserError on any rank into the same UserError on every rank.
 
-    So does what the operating system says of a file. A mistake that not all hosts have names
-    those that do. All ranks must enter and leave; nothing inside may wait for another rank.
+    An error of the operating system about a file counts, too. If only some hosts make the
+    mistake, the message names them. All ranks must enter and leave the block, and nothing inside
+    it may wait for another rank.
     """
     from mpi4py import MPI
 
@@ -109,8 +110,8 @@ def collective_errors(comm: "MPI.Intracomm") -> Iterator[None]:
 def require_same(comm: "MPI.Intracomm", facts: Mapping[str, object], mend: str) -> None:
     """Raise UserError on every rank where ranks differ in a fact: the first such, both values.
 
-    Ranks that were started unlike each other would train together without a word, since all get
-    the same sums. `mend` says what is to be done about it.
+    Otherwise ranks that were started unlike each other would train together without a word, since
+    all get the same sums. `mend` says what the user can do.
     """
     from mpi4py import MPI
 

@@ -47,9 +47,8 @@ def run_command(
     """Run a command on every rank and end the process, so that no rank is left hanging.
 
     A UserError must reach all ranks (see `collective_errors`); it is printed once, and the status
-    is its own, or 2.
-    Any other exception ends the whole job with that rank's traceback and status 1. With its
-    `parser` the command shows its --help and --version where there is no MPI, too.
+    is its own. Any other exception ends the whole job with that rank's traceback and status 1.
+    With its `parser`, the command shows its --help and --version even without MPI.
     """
     # Open MPI's wheel tries UCX for windows and complains where there is none; the windows
     # here are shared memory, which needs no network.
@@ -115,9 +114,9 @@ def _not_connected(started: Launched, known: int, version: str) -> str:
 
 
 def _unlink_shared_memory(comm: "MPI.Intracomm") -> None:
-    """Remove the names of MPICH's shared memory, which it would leave behind if it were killed.
+    """Unlink MPICH's shared memory, which a killed rank would leave behind.
 
-    Once every rank has mapped it nobody needs the name, and memory without one lasts until the
+    Once every rank has mapped it nobody needs the name, and memory without a name lasts until the
     last process that uses it has ended.
     """
     barrier(comm)

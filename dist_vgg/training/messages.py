@@ -1,4 +1,4 @@
-"""The words of a run: what it is, at its head, how it goes, and what came of it, at its tail."""
+"""What a run says: what it is, at its head; how it goes; and what came of it, at its tail."""
 
 from __future__ import annotations
 

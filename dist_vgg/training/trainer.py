@@ -116,7 +116,7 @@ class Trainer:
     def require_begun(self) -> None:
         """Raise RuntimeError where there are no parameters yet."""
         if not self.begun:
-            raise RuntimeError("the trainer has no parameters yet: call start() or resume() first")
+            raise RuntimeError("no parameters yet: call start() or checkpointing.resume() first")
 
     def train_step(self) -> dict[str, Any]:
         """One step: batch -> forward -> loss -> backward -> sum -> update -> record."""

@@ -48,7 +48,7 @@ def test_a_trainer_computes_the_bits_of_the_command(data: Path, reference: Path)
 def test_a_trainer_that_was_not_started_says_so(data: Path) -> None:
     trainer = trainer_of(data)
     for use in (trainer.train_step, trainer.validate, lambda: checkpointing.gather(trainer)):
-        with pytest.raises(RuntimeError, match=r"call start\(\) or resume\(\) first"):
+        with pytest.raises(RuntimeError, match=r"call start\(\) or checkpointing.resume\(\) first"):
             use()
 
 
