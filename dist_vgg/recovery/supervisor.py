@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from dist_vgg.base.command_line import tell
 from dist_vgg.base.errors import KILLED_BY, STOPS, Diverged, UserError, signal_name
@@ -193,4 +192,6 @@ def say(words: str) -> None:
     try:
         print(("\n" if sys.stdout.isatty() else "") + f"elastic: {words}", flush=True)
     except OSError:  # whoever read it has gone, as in `| head`, or the terminal; the ranks go on
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)  # of mpirun as well, which would die of its first line
+        os.close(nowhere)

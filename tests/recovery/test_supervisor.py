@@ -9,6 +9,7 @@ from pathlib import Path
 import launcher
 import pytest
 from fake_jobs import FAKE, run, start, starts
+from training import EPOCHS, SMALL
 
 from dist_vgg.recovery.ending import last_step
 
@@ -130,3 +131,13 @@ def test_a_reader_who_leaves_ends_nothing(tmp_path: Path) -> None:
     process.stdout.close()
     assert process.wait(timeout=30) == 0
     assert len(starts(tmp_path, "size")) >= 2  # mpirun itself may have minded
+
+
+def test_a_reader_who_leaves_costs_one_start(data: Path, tmp_path: Path) -> None:
+    run = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    process = launcher.start(1, "-m", "dist_vgg.elastic", "-n", 2, "--", *run)
+    assert process.stdout and process.stdout.readline()
+    process.stdout.close()  # as `| head -1` does
+    assert process.wait(timeout=60) == 0
+    lines = (tmp_path / "run" / "elastic.jsonl").read_text().splitlines()
+    assert sum(json.loads(line)["event"] == "start" for line in lines) == 2
