@@ -23,7 +23,10 @@ def main(argv: Sequence[str]) -> int:
         for line in check_set(args.check):
             print(line)
     else:
-        prepare(args)
+        try:
+            prepare(args)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("run it again to have the data") from None
     return 0
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep import sources
-from data_prep.deal import deal
 from data_prep.raw import CLASSES, Arrays
 from data_prep.selection import Selection, select
 from data_prep.staging import staged
@@ -18,6 +17,7 @@ from data_prep.zoom import ZOOM, enlarge
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import SCHEMA
 from dist_vgg.data.dataset import open_set
+from dist_vgg.data.deal import deal
 from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import HELD_OUT, SetInfo
 from dist_vgg.data.shards import MAX_BYTES, find_shards, write_shard

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep import deal
 from data_prep.raw import Arrays, Raw
 from dist_vgg.base.errors import UserError
+from dist_vgg.data import deal
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,11 @@ def listing(words: list[str], program: str) -> int:
     parser = Parser(prog=program, description="Start a command, or list the commands.")
     parser.add_argument("command", nargs="?", help="which one; without it they are listed")
     wanted = parser.parse_args(words[:1]).command
+    by_module = {module.rpartition(".")[2]: name for name, module in COMMANDS.items()}
+    if wanted in by_module:
+        raise UserError(
+            f"{wanted} is called {by_module[wanted]} here: {program} {by_module[wanted]}"
+        )
     if wanted:
         raise UserError(f"no command {wanted}{nearest(wanted, COMMANDS)}; see {program}")
     width = max(map(len, COMMANDS.values()))

@@ -10,23 +10,42 @@ from functools import partial
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from pkgutil import iter_modules
 from types import ModuleType
 
-# The rooms, and the modules that have moved there; some have been divided since.
-ROOMS = {
-    "base": "bounds command_line errors files machine progress stopping streams",
-    "kernels": "functional winograd",
-    "network": "layers vgg",
-    "mpi": "comm",
-    "data": "augment batches digit pictures shards",
-    "state": "checkpoint checksums replica",
-    "exchange": "allreduce",
-    "runs": "config runlog",
-    "recovery": "recall stall",
-    "training": "debug optim scoring words",
+# Where the names of each module are now; of two files that have a name, the first is meant.
+NOW = {
+    "errors": "base.errors",
+    "files": "base.files",
+    "bounds": "base.bounds",
+    "streams": "base.random",
+    "command_line": "base.command_line",
+    "machine": "base.machine",
+    "progress": "base.progress",
+    "stopping": "base.signals",
+    "functional": "kernels.reference",
+    "winograd": "kernels.winograd kernels.winograd_transforms",
+    "layers": "network.layers network.sequential",
+    "vgg": "network.vgg",
+    "comm": "mpi.collectives mpi.command base.command_line base.launcher",
+    "shards": "data.shards data.samples data.set_info data.dataset",
+    "batches": "data.batches",
+    "augment": "data.augment",
+    "pictures": "data.pictures",
+    "digit": "data.digit",
+    "checksums": "state.checksums data.batches",
+    "replica": "state.replica state.standby state.shm state.record",
+    "checkpoint": "state.checkpoint",
+    "allreduce": "exchange.route exchange.tree exchange.partition exchange.placement",
+    "config": "runs.config runs.options runs.fields runs.recipes",
+    "runlog": "runs.log runs.clock",
+    "recall": "recovery.resume recovery.host_memory runs.folder",
+    "stall": "recovery.watchdog recovery.board recovery.peer_hosts",
+    "optim": "training.optim training.schedules",
+    "scoring": "training.scoring",
+    "debug": "training.debug training.gradient_check",
+    "words": "training.messages",
 }
-MOVED = {f"dist_vgg.{old}": f"dist_vgg.{room}" for room in ROOMS for old in ROOMS[room].split()}
+MOVED = {f"dist_vgg.{old}": [f"dist_vgg.{new}" for new in NOW[old].split()] for old in NOW}
 
 
 class MovedModules(MetaPathFinder, Loader):
@@ -39,28 +58,23 @@ class MovedModules(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self) if fullname in MOVED else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Let the module look in its room for whatever is asked of it."""
+        """Let the module look in its successors for whatever is asked of it."""
         module.__getattr__ = partial(_find, module.__name__)  # type: ignore[method-assign]
 
 
 def _find(old: str, name: str) -> object:
     """What an old module had by this name; warns whoever asks, and says where it is now."""
     if not name.startswith("__"):  # as Python itself asks
-        room = import_module(MOVED[old])
-        files = [import_module(f"{MOVED[old]}.{file.name}") for file in iter_modules(room.__path__)]
-        holders = [file for file in files if name in vars(file)]
-        # Where it is made, rather than where it is imported.
-        owners = [file for file in holders if _home(file, name) == file.__name__]
-        for file in (owners or holders)[:1]:
-            line = f"{old}.{name} is now in {file.__name__}; the old name goes with 0.2"
-            warnings.warn(line, FutureWarning, stacklevel=2)
-            return getattr(file, name)
-    raise AttributeError(f"module {old} has no attribute {name}; it has moved to {MOVED[old]}")
-
-
-def _home(file: ModuleType, name: str) -> str:
-    """The module that a class or function was made in; for other things the one they are in."""
-    return str(getattr(vars(file)[name], "__module__", file.__name__))
+        for new in MOVED[old]:
+            file = import_module(new)
+            if name in vars(file):
+                line = f"{old}.{name} is now in {new}; the old name goes with 0.2"
+                warnings.warn(line, FutureWarning, stacklevel=2)
+                return getattr(file, name)
+    homes = " and ".join(MOVED[old])
+    raise AttributeError(
+        f"module {old} has no attribute {name}; it has become {homes}, and some names have changed"
+    )
 
 
 def install() -> None:

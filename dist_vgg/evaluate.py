@@ -39,7 +39,7 @@ Scores = Mapping[tuple[int, str], Score]  # by shifts (0 for none) and the model
 
 
 @dataclass(frozen=True)
-class Model:
+class LoadedModel:
     """A network to score, and where its weights come from."""
 
     path: Path
@@ -95,16 +95,16 @@ def own_parser() -> Parser:
     return parser
 
 
-def load_models(place: Path) -> dict[str, Model]:
+def load_models(place: Path) -> dict[str, LoadedModel]:
     """The networks of a run's folder or of one file, by name: "weights", "average", "best"."""
     models = {}
     for name, path in weights_in(place).items():
         weights = load_weights(path)
-        models[name] = Model(path, weights, load_network(weights))
+        models[name] = LoadedModel(path, weights, load_network(weights))
     return models
 
 
-def check(options: argparse.Namespace, models: Mapping[str, Model], info: SetInfo) -> None:
+def check(options: argparse.Namespace, models: Mapping[str, LoadedModel], info: SetInfo) -> None:
     """Raise UserError where the models do not fit the data set, or a number is out of range."""
     for model in models.values():
         for name in ("size", "channels", "classes"):
@@ -122,7 +122,7 @@ def check(options: argparse.Namespace, models: Mapping[str, Model], info: SetInf
 
 def require_same_work(
     options: argparse.Namespace,
-    models: Mapping[str, Model],
+    models: Mapping[str, LoadedModel],
     info: SetInfo,
     comm: "MPI.Intracomm",
 ) -> None:
@@ -133,7 +133,9 @@ def require_same_work(
     require_same(comm, machine.facts(), machine.MEND)
 
 
-def print_inputs(options: argparse.Namespace, models: Mapping[str, Model], info: SetInfo) -> None:
+def print_inputs(
+    options: argparse.Namespace, models: Mapping[str, LoadedModel], info: SetInfo
+) -> None:
     """Say which weights are scored on which images."""
     for name, model in models.items():
         weights = model.weights
@@ -151,7 +153,7 @@ def images_of(split: str, info: SetInfo) -> str:
 
 
 def score_all(
-    models: Mapping[str, Model],
+    models: Mapping[str, LoadedModel],
     shards: Mapping[int, Samples],
     info: SetInfo,
     shifts: int,
@@ -197,7 +199,7 @@ def confusion_table(score: Score) -> str:
 
 
 def as_json(
-    options: argparse.Namespace, models: Mapping[str, Model], info: SetInfo, scores: Scores
+    options: argparse.Namespace, models: Mapping[str, LoadedModel], info: SetInfo, scores: Scores
 ) -> dict[str, Any]:
     """What --json writes: the score of "weights", and within it those of the others."""
     images = images_of(options.split, info)

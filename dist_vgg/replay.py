@@ -39,7 +39,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         raise UserError("replay is one process: start it without mpirun")
     records = recorded_steps(options.run)
     step = chosen_step(options, records)
-    config = stored_config(options.run, **({"data": options.data} if options.data else {}))
+    config = stored_config(options.run, options.data)
     trainer = begin(config, options.run, step, comm)
     differs = replay(trainer, step, records)
     trainer.route.close()
@@ -84,8 +84,9 @@ def chosen_step(options: argparse.Namespace, records: Mapping[int, object]) -> i
     return step
 
 
-def stored_config(run: Path, **others: Any) -> TrainConfig:
-    """The options of a run, changed for one process that leaves nothing behind."""
+def stored_config(run: Path, data: str | None) -> TrainConfig:
+    """The options of a run, for one process that keeps nothing; on other `data` if given."""
+    others = {"data": data} if data else {}
     try:
         stored = json.loads((run / "config.json").read_text())["config"]
         return stored_options(stored, route="flat", standby="off", audit=True, **others)

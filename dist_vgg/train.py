@@ -7,7 +7,7 @@ mpirun -n 3 python -m dist_vgg.train --resume    go on with the newest run
 """
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from dist_vgg.mpi.collectives import bcast_text, collective_errors, require_same
 from dist_vgg.mpi.command import run_command
 from dist_vgg.recovery.host_memory import make_room
 from dist_vgg.recovery.resume import Found, find_state
-from dist_vgg.recovery.watchdog import watched
+from dist_vgg.recovery.watchdog import Beat, watched
 from dist_vgg.runs.compatibility import check_held_out, check_resumed, stored_options
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.fields import flag
@@ -46,7 +46,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     request = read_request(argv, comm)
     folder = choose_folder(request.given, request.resume == "yes", comm)
     found = find_earlier(request, folder, comm)
-    config = complete(request, found, comm)
+    config = all_options(request, found, comm)
     # Who looks closer, at a prompt or through finite differences, may take his time.
     with watched(comm, 0 if request.debug else config.stall_timeout) as beat:
         info, shards, held_out = read_data(config, found, comm, beat)
@@ -105,7 +105,7 @@ def find_earlier(request: Request, folder: Path, comm: "MPI.Intracomm") -> Found
         return find_state(folder, comm, request.resume == "yes", beat)
 
 
-def complete(request: Request, found: Found | None, comm: "MPI.Intracomm") -> TrainConfig:
+def all_options(request: Request, found: Found | None, comm: "MPI.Intracomm") -> TrainConfig:
     """All options: those of the run that goes on, and before them those that are given now."""
     config = stored_options(found.header["config"] if found else {}, **request.given)
     with collective_errors(comm):
@@ -117,7 +117,7 @@ def read_data(
     config: TrainConfig,
     found: Found | None,
     comm: "MPI.Intracomm",
-    beat: Callable[[str, int], object],
+    beat: Beat,
 ) -> tuple[SetInfo, Mapping[int, Samples], Mapping[int, Samples]]:
     """The data set, this rank's shards of the training images, and those to validate on."""
     folder = Path(config.data)
@@ -146,7 +146,7 @@ def names_of(
     return run, f"{run}-{start}"
 
 
-def report_to(trainer: Trainer, beat: Callable[[str, int], object]) -> None:
+def report_to(trainer: Trainer, beat: Beat) -> None:
     """Tell the watchdog of all that the trainer does; have Ctrl-C take its memory along."""
     trainer.clock.listener = lambda done: beat(done, trainer.step + 1)
     trainer.clock.listener("allocating memory")

@@ -61,5 +61,5 @@ make_environment() {
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
-    refuse "environment.sh does nothing by itself; start quickstart.sh, recipe.sh or test.sh"
+    refuse "environment.sh does nothing by itself; start quickstart.sh, recipe.sh, test.sh or docs.sh"
 fi

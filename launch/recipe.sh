@@ -5,7 +5,7 @@
 #   launch/recipe.sh mnist-1000     1,000 images, 3 seeds: an hour
 #   launch/recipe.sh mnist-60000    all images, 1 seed: 2 hours and a quarter
 #
-# The times are of 2 cores as there. It may be stopped; the same command goes on. What it
+# The times are of the 2 cores of docs/results/. It may be stopped; the same command goes on. What it
 # writes is in recipes/NAME.
 #
 # Options behind the name go to data_prep, e.g.

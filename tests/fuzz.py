@@ -43,7 +43,7 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.data import digit, pictures, shards
 from dist_vgg.data.dataset import load_shard
 from dist_vgg.data.digit import like_mnist
-from dist_vgg.data.pictures import read_image
+from dist_vgg.data.pictures import light_on_dark, read_picture
 from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.runs import recipes
@@ -432,7 +432,12 @@ READERS = {
         load_weights,
     ),
     "toml": Reader("options.toml", toml_seeds, write_toml, read_options),
-    "image": Reader("image", image_seeds, write_image, lambda path: like_mnist(read_image(path))),
+    "image": Reader(
+        "image",
+        image_seeds,
+        write_image,
+        lambda path: like_mnist(light_on_dark(read_picture(path))),
+    ),
 }
 TRIAL, ACCEPTED, REFUSED, FAILED = range(4)  # what worker and parent share
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from data_prep.deal import deal, shuffled
 from dist_vgg.base.bounds import MAX_CHANNELS, MAX_CLASSES, MAX_SHARDS, MAX_SIZE
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.data.deal import deal, shuffled
 from dist_vgg.data.samples import SPLITS, Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import HELD_OUT, SetInfo
 from dist_vgg.data.shards import find_shards, hosted, shard_limit, write_shard

@@ -19,7 +19,7 @@ from dist_vgg.base.progress import Progress
 from dist_vgg.mpi.collectives import collective_errors
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.state.checkpoint import Weights
-from dist_vgg.training import messages
+from dist_vgg.training import checkpointing, messages
 from dist_vgg.training.optim import AVERAGE
 from dist_vgg.training.trainer import Trainer
 
@@ -115,11 +115,12 @@ def _train(
         if on_epoch:
             on_epoch(record, _model(trainer, trainer.route.params))
     progress.close()
-    trainer.route.check()
+    checkpointing.check_all(trainer)
     model = _model(trainer, trainer.route.params).copy()
     model.best = best
     if config.ema:
         average = trainer.route.vectors.whole(trainer.route.state[AVERAGE])
+        checkpointing.check(trainer, AVERAGE, average)
         model.average = _model(trainer, average).copy()
     return model
 

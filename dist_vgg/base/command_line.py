@@ -93,8 +93,8 @@ def guarded(name: str, call: Callable[[], int]) -> int:
     except UserError as error:
         tell(f"{name}: error: {error}")
         return error.status
-    except KeyboardInterrupt:
-        tell(f"{name}: interrupted")
+    except KeyboardInterrupt as error:
+        tell(f"{name}: interrupted" + "".join(f"; {words}" for words in error.args))
         return KILLED_BY + signal.SIGINT
     except BrokenPipeError:
         # Whoever read our output has gone, as in `| head`; there is nobody to tell.

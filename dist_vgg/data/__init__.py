@@ -1,6 +1,7 @@
 """Images: data sets in HDF5 shards, the samples of a step, augmentation, pictures to predict.
 
 This room knows no MPI and no network: plain integers say which shards a rank hosts. It uses
-`base`. Start with shards.py; dataset.py opens a folder of shards, batches.py says which samples
-make a step, and `normalise` (samples.py) turns pixels into the network's input.
+`base`. Start with shards.py; deal.py shares samples out among them, dataset.py opens a folder of
+them, batches.py says which samples make a step, and `normalise` (samples.py) turns pixels into the
+network's input.
 """

@@ -18,14 +18,6 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 MAX_BYTES, MAX_PIXELS = 128 << 20, 1 << 25
 
 
-def read_image(path: Path) -> Image.Image:
-    """Read an image file in grey levels, the digit light on a dark ground.
-
-    The border tells the ground. Raises as `read_picture` does.
-    """
-    return light_on_dark(read_picture(path))
-
-
 def read_picture(path: Path) -> Image.Image:
     """Read an image file in RGB as a person sees it, with paper behind what is transparent.
 

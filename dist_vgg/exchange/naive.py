@@ -51,7 +51,8 @@ class Naive:
         self._gradients = {shard: aligned(count) for shard in sorted(self._host)}
         self._taken = 0  # micro-batches, in this step
         self.total = self._gradients[0]  # where `sum_along_tree` leaves the sum
-        self.vectors = Vectors(Nodes(comm, alone=True), self.partition, self.replica, self.total)
+        self._nodes = Nodes(comm, alone=True)
+        self.vectors = Vectors(self._nodes, self.partition, self.replica, self.total)
 
     @property
     def params(self) -> np.ndarray:
@@ -92,4 +93,5 @@ class Naive:
         """All parameters are here since `all_gather`."""
 
     def close(self, keep: bool = False) -> None:
-        """Nothing is shared."""
+        """Nothing is shared but the communicators."""
+        self._nodes.close()

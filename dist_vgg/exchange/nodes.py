@@ -48,3 +48,9 @@ class Nodes:
             for rank in ranks
             if agent(self.home, rank) == comm.rank
         ]
+
+    def close(self) -> None:
+        """Free the communicators; each rank must come here, after all else that uses them."""
+        for comm in (self.node, self.leaders):
+            if comm != MPI.COMM_NULL:
+                comm.Free()

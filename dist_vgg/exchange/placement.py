@@ -8,7 +8,7 @@ from mpi4py import MPI
 from dist_vgg.base.errors import UserError
 from dist_vgg.exchange.nodes import neighbours, ranks_of_nodes
 from dist_vgg.exchange.tree import plan
-from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, collective_errors
+from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, collective_errors, freed
 from dist_vgg.state import shm
 
 
@@ -26,12 +26,13 @@ def choose(
     """
     if wanted == "flat":
         return "flat"
-    node = neighbours(comm)
-    needed = _node_bytes(comm, node, count, shards_of_rank, vectors)
+    with freed(neighbours(comm)) as node:
+        needed = _node_bytes(comm, node, count, shards_of_rank, vectors)
+        several = node.size > 1
     free = shm.bytes_free()
-    shared = allreduce_sum(comm, np.array([node.size > 1, node.size > 1 and free < needed], "i8"))
+    shared = allreduce_sum(comm, np.array([several, several and free < needed], "i8"))
     with collective_errors(comm):
-        if wanted == "node" and node.size > 1 and free < needed:
+        if wanted == "node" and several and free < needed:
             raise UserError(
                 f"--route node needs {needed >> 20} MiB of shared memory on "
                 f"{MPI.Get_processor_name()}, and {shm.SHM} has {free >> 20} MiB free; "
@@ -48,11 +49,11 @@ def why_no_standby(
     vectors: int,
 ) -> str:
     """Why replicas can't be kept in memory that outlives the processes; "" where they can."""
-    node = neighbours(comm)
-    if kind == "flat":
-        needed = 2 * 4 * count * (node.size + vectors - 1)
-    else:
-        needed = _node_bytes(comm, node, count, shards_of_rank, vectors) + 4 * count * vectors
+    with freed(neighbours(comm)) as node:
+        if kind == "flat":
+            needed = 2 * 4 * count * (node.size + vectors - 1)
+        else:
+            needed = _node_bytes(comm, node, count, shards_of_rank, vectors) + 4 * count * vectors
     free = shm.bytes_free()
     short = ""
     try:

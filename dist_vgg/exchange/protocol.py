@@ -85,7 +85,12 @@ class Exchange(Protocol):
         """Bring the slices that each rank has updated to every replica."""
 
     def need(self, lo: int, hi: int) -> None:
-        """Have params[lo:hi] whole before this returns. An exchange may fetch it only now."""
+        """Have params[lo:hi] whole before this returns.
+
+        Only a step's forward calls it. Whatever else reads parameters (a score, a digest, a
+        checkpoint) needs them whole after `all_gather`, so an exchange that fetches them here
+        must bring its replica up to date there as well, or before `vectors` and scores.
+        """
 
     def close(self, keep: bool = False) -> None:
         """Give shared memory back; the arrays must not be used any more.

@@ -195,3 +195,4 @@ class Route:
         elif self.is_leader:
             self.replica.keep()
         self.memory.close()
+        self.nodes.close()

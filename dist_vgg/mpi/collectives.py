@@ -33,6 +33,15 @@ def waiting() -> Iterator[None]:
         waits(False)
 
 
+@contextmanager
+def freed(comm: "MPI.Intracomm") -> Iterator["MPI.Intracomm"]:
+    """Free a communicator at the end of the block: MPI has a limited number of them."""
+    try:
+        yield comm
+    finally:
+        comm.Free()
+
+
 def wait(request: "MPI.Request") -> None:
     """Wait for a non-blocking MPI call, sleeping between looks; from 50 us up to 1 ms."""
     nap = SHORTEST_NAP
@@ -50,8 +59,8 @@ def barrier(comm: "MPI.Intracomm") -> None:
 def allreduce_sum(comm: "MPI.Intracomm", values: np.ndarray) -> np.ndarray:
     """Sum an array over the ranks, in place.
 
-    MPI may add in any order. Here each entry is non-zero on one rank only, so that the order
-    changes no bit.
+    MPI may add in any order. Where bits matter, each entry is a whole number or is non-zero on
+    one rank only, so that the order changes none.
     """
     from mpi4py import MPI
 

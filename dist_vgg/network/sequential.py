@@ -51,6 +51,10 @@ class Sequential:
             self.slots += slots
         self.parameter_count = offset
 
+    def layer_starts(self) -> dict[str, int]:
+        """Where each layer begins in the flat vector: at its weights, before the bias."""
+        return {slot.name.partition(".")[0]: slot.lo for slot in self.slots if not slot.is_bias}
+
     def bind(self, params: np.ndarray, grads: np.ndarray) -> None:
         """Let the layers use these flat vectors, each of `parameter_count` numbers.
 

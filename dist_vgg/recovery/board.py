@@ -108,7 +108,7 @@ class Board:
         )
         ENTRY.pack_into(self._memory, ENTRY.size * self._local, *entry)
 
-    def is_first_to_report(self) -> bool:
+    def claim_report(self) -> bool:
         """Whether this is the host's first call: only the first caller reports a stall."""
         first, self._memory[-1] = self._memory[-1] == 0, 1
         return first

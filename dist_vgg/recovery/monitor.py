@@ -16,7 +16,7 @@ LAST_SECONDS = 1  # that ranks have to end after a second signal
 
 
 class Monitor:
-    """What has been seen of a job since its start. Its times are seconds on its own clock."""
+    """What has been seen of a job since its start, in seconds of a clock that Ctrl-Z stops too."""
 
     def __init__(self, job: Job, signals: Sequence[int], stall: float, patience: float) -> None:
         """`signals` grows as this process receives signals; see `wait`.
@@ -27,11 +27,13 @@ class Monitor:
         self._job, self._signals = job, signals
         self._stall, self._patience = stall, patience
         self._clock = 0.0
-        self._last_tick = time.monotonic()
+        self._last_tick = time.monotonic()  # by the system's clock
         self._last_look = -1.0
         self._first_loss = math.inf  # when a rank was first seen to be gone
         self._stopped: dict[int, float] = {}  # since when, by pid
-        self._signal_sent: float | None = None  # when the first signal was passed on
+        self._signal_sent: float | None = (
+            None  # when the first signal was passed on, by the system's clock
+        )
 
     def wait(self) -> str:
         """Wait for mpirun to end; otherwise say what is wrong, if it won't end by itself.

@@ -19,7 +19,7 @@ LOST = "its host has gone silent"
 class PeerHosts:
     """Tells the other hosts what this one knows of its ranks, and hears of theirs.
 
-    The first rank of each host, its leader, does so for all. Nobody is ever waited for.
+    The first rank of each host, its leader, does so for all. Nobody is waited for before `close`.
     """
 
     def __init__(self, comm: "MPI.Intracomm", host: "MPI.Intracomm", timeout: float) -> None:

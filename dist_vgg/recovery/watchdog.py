@@ -101,7 +101,7 @@ class Watchdog:
             self._end_job("; ".join(status.describe() for status in culprits))
 
     def _end_job(self, words: str) -> None:
-        if not self.board.is_first_to_report():
+        if not self.board.claim_report():
             return  # the job is ending, and the rank that said so may look dead already
         tell(f"dist_vgg.train: error: {words}")
         if self._comm.size > 1:

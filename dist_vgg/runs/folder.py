@@ -1,8 +1,8 @@
 """A run's folder: where it is, what it says of the run, and how a run goes on.
 
 config.json        options, versions, machine: what a stranger needs to repeat the run
-metrics.jsonl      see runlog
-checkpoints/       see checkpoint
+metrics.jsonl      see log.py
+checkpoints/       see state/checkpoint.py
 weights.h5         the network, when training has ended or was stopped
 average.h5         likewise, the moving average of its weights, with --ema
 best.h5            what did best on held-out images, with --patience
@@ -189,7 +189,7 @@ def _appears(folder: Path, there: Callable[[], bool], beat: Callable[[str], obje
     return True
 
 
-def end_early(folder: Path, steps: int) -> None:
+def record_early_end(folder: Path, steps: int) -> None:
     """Say in config.json that the run has ended after fewer steps than it set out to do."""
     path = folder / "config.json"
     try:

@@ -6,7 +6,7 @@ Both are HDF5 files of one flat vector of parameters:
     weights.h5                      params, and `Weights`' fields
     average.h5, best.h5             likewise; the moving average, and the best that was seen
 
-Each has its other fields as JSON in the attribute `header`, and a digest over all (see files).
+Each has its other fields as JSON in the attribute `header`, and a digest over all (base/files.py).
 """
 
 from collections.abc import Callable, Mapping

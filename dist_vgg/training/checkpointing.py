@@ -46,10 +46,8 @@ def gather(trainer: "Trainer") -> Checkpoint | None:
 def save(trainer: "Trainer", folder: Path) -> None:
     """Write a checkpoint of what has been checked; UserError on every rank where it can't be."""
     trainer.clock.listener("coming to save a checkpoint")
-    trainer.saves.trying()
-    if trainer.route.audit:
-        trainer.route.audit.check_all()
-    barrier(trainer.comm)  # a rank that has found something wrong does not come here
+    trainer.saves.note_try()
+    check_all(trainer)
     checkpoint = gather(trainer)
     with collective_errors(trainer.comm):
         if checkpoint:
@@ -63,7 +61,7 @@ def save(trainer: "Trainer", folder: Path) -> None:
 def resume(
     trainer: "Trainer", checkpoint: Checkpoint | None, sums: Mapping[str, int] | None = None
 ) -> None:
-    """Go on where a checkpoint ended; rank 0 has it.
+    """Go on where a checkpoint ended; rank 0 has it, and the other ranks None.
 
     `sums` are its vectors' checksums, by name, from the moment when it was verified. Raises
     UserError where it is of another network or optimizer, RankError where it changed meanwhile.
@@ -106,9 +104,19 @@ def _fits(trainer: "Trainer", checkpoint: Checkpoint) -> bool:
 
 def keep_standby(trainer: "Trainer", folder: Path) -> None:
     """Mark the step as whole in the memory that outlives this process."""
-    if trainer.route.audit:
+    if trainer.route.audit and trainer.route.is_leader:
         trainer.route.audit.commit({**header(trainer), "folder": str(folder.resolve())})
     trainer.clock.mark("audit")
+
+
+def check_all(trainer: "Trainer") -> None:
+    """Raise RankError on a rank where the replica is no longer what the last step has left.
+
+    Every rank must call it; it returns on none where one has raised.
+    """
+    if trainer.route.audit:
+        trainer.route.audit.check_all()
+    barrier(trainer.comm)
 
 
 def check(trainer: "Trainer", name: str, vector: Any) -> None:

@@ -14,7 +14,7 @@ from dist_vgg.mpi.collectives import allgather_text, barrier, collective_errors
 from dist_vgg.network.layers import StepKey
 from dist_vgg.recovery.host_memory import remove_stale
 from dist_vgg.recovery.resume import MEMORY, Found
-from dist_vgg.runs.folder import check_shared, end_early, prepare_folder
+from dist_vgg.runs.folder import check_shared, prepare_folder, record_early_end
 from dist_vgg.runs.log import RunLog
 from dist_vgg.state.checksums import PARAMETERS
 from dist_vgg.training import checkpointing, messages
@@ -141,7 +141,7 @@ def write_results(trainer: Trainer, folder: Path) -> str:
     with collective_errors(trainer.comm):
         if trainer.comm.rank == 0:
             if trainer.ended_early:
-                end_early(folder, trainer.steps)
+                record_early_end(folder, trainer.steps)
             # The average first: where weights.h5 lies, the run has left all that it had to.
             if average is not None:
                 checkpointing.write_weights(trainer, folder / "average.h5", AVERAGE, average)
@@ -161,7 +161,7 @@ def debug_checks(trainer: Trainer) -> None:
         f"debug   all {len(trainer.net.slots)} gradients agree, to {worst:.1e} at worst", flush=True
     )
     micro_batches.monitor = LayerMonitor()
-    trainer.update.look = micro_batches.monitor.before_update
+    trainer.update.before_update = micro_batches.monitor.before_update
 
 
 @contextmanager

@@ -97,7 +97,10 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
 
 
 def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
-    """The short table at the end of a run, or how to go on with one that was stopped."""
+    """The short table at the end of a run, or how to go on with one that was stopped.
+
+    Every rank must call it: the table has figures of all ranks.
+    """
     largest, of_all = peak_memory(trainer.comm, trainer.route)
     memory = f"{largest:.2f} GiB"
     if trainer.comm.size > 1:

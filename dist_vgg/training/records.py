@@ -8,6 +8,7 @@ import numpy as np
 
 from dist_vgg.base import machine
 from dist_vgg.mpi.collectives import allreduce_sum
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.runs.clock import SPANS
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit
 
@@ -62,13 +63,14 @@ class Totals:
         return dict(zip(SPANS, (sums / comm.size).tolist(), strict=True))
 
 
-def digests(audit: Audit | None, layers: Mapping[str, int], rank: int) -> dict[str, Any]:
+def digests(audit: Audit | None, net: Sequential, rank: int) -> dict[str, Any]:
     """Checksums of a step, by which `replay` sees whether, and where, another differs.
 
-    `layers` says where each layer begins in the flat vector. Rank 0 alone records them.
+    Rank 0 alone records them.
     """
     if audit is None or rank:
         return {}
+    layers = net.layer_starts()
     by_layer = {name: audit.by_layer(name, layers) for name in (GRADIENT, PARAMETERS)}
     return dict(digest=audit.digest(PARAMETERS), layers=by_layer)
 

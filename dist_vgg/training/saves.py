@@ -16,6 +16,6 @@ class Saves:
         """Whether the last try was so many minutes ago."""
         return self.minutes > 0 and time.monotonic() - self._tried >= 60 * self.minutes
 
-    def trying(self) -> None:
+    def note_try(self) -> None:
         """Note a try, whatever comes of it: a full disk is not to be tried at every step."""
         self._tried = time.monotonic()

@@ -1,7 +1,6 @@
 """What a trainer is made of: the same program, data and options on all ranks, and an exchange."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,11 +48,6 @@ def where_is(comm: "MPI.Intracomm") -> str:
     return f"rank {comm.rank} on {MPI.Get_processor_name()}"
 
 
-def layer_starts(net: Sequential) -> dict[str, int]:
-    """Where each layer begins in the flat vector: at its weights, which come before the bias."""
-    return {slot.name.partition(".")[0]: slot.lo for slot in net.slots if not slot.is_bias}
-
-
 def make_exchange(
     comm: "MPI.Intracomm",
     config: TrainConfig,
@@ -76,16 +70,16 @@ def make_exchange(
 
     count, vectors = net.parameter_count, 1 + len(state_names)
     shards_of_rank = [hosted(shards, comm.size, rank) for rank in range(comm.size)]
+    grain = Partition(count, comm.size).grain
+    cells = Cells(count, grain, net.layer_starts().values()) if config.audit else None
+    if make:
+        return make(comm, count, shards_of_rank, state_names, standby, cells)
     kind = choose(comm, config.route, count, shards_of_rank, vectors)
     missing = standby and why_no_standby(comm, kind, count, shards_of_rank, vectors)
-    grain = Partition(count, comm.size).grain
-    cells = Cells(count, grain, layer_starts(net).values()) if config.audit else None
     name = "" if missing else standby
-    exchange = (make or partial(Route, kind=kind))(
-        comm, count, shards_of_rank, state_names, name, cells
-    )
-    exchange.no_standby = missing or exchange.no_standby
-    return exchange
+    route = Route(comm, count, shards_of_rank, state_names, name, cells, kind=kind)
+    route.no_standby = missing or route.no_standby
+    return route
 
 
 def learning_rate(config: TrainConfig, batches: Batches) -> tuple[float, Schedule]:

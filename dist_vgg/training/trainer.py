@@ -21,7 +21,6 @@ from dist_vgg.training.optim import AVERAGE
 from dist_vgg.training.records import EpochSums, Totals, digests, speed
 from dist_vgg.training.saves import Saves
 from dist_vgg.training.setup import (
-    layer_starts,
     learning_rate,
     make_exchange,
     require_same_training,
@@ -200,7 +199,7 @@ class Trainer:
             accuracy=agreed.correct / total,
             lr=self.lr(self.step),
             gradient_norm=agreed.norm,
-            **digests(self.route.audit, layer_starts(self.net), self.comm.rank),
+            **digests(self.route.audit, self.net, self.comm.rank),
             **speed(total, spent),
         )
         self.totals.add(total, spent)

@@ -38,7 +38,7 @@ class Update:
         """`slots` say where the flat vector has weights, which decay, and where biases."""
         self.optimizer = make_optimizer(config)
         self.state_names = (*self.optimizer.state_names, *([AVERAGE] if config.ema else []))
-        self.look: Callable[[np.ndarray], object] = lambda params: None  # at those before it
+        self.before_update: Callable[[np.ndarray], object] = lambda params: None
         self._config, self._slots = config, slots
         self._blocks: list[Block] | None = None
 
@@ -49,7 +49,7 @@ class Update:
         """
         clip, audit = self._config.clip, route.audit
         scale = np.float32(clip / norm) if clip and norm > clip else None
-        self.look(route.params)
+        self.before_update(route.params)
         before = (route.params, *route.state.values())
         route.replica.swap()
         after = dict(

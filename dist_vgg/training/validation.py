@@ -73,5 +73,6 @@ class Validation:
                     "--lr, lengthen --warmup, or look closer with --debug"
                 )
             record |= {f"{prefix}accuracy": found.accuracy, f"{prefix}loss": found.loss}
+        # The last of them: the average, where there is one.
         better = self.best.update(found.accuracy, found.loss, step)
         return record, params if better else None

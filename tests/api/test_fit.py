@@ -17,6 +17,7 @@ from training import INSIDE, SHM, SMALL, small_options
 from dist_vgg import Dataset, Diverged, Model, TrainConfig, UserError, fit, load
 from dist_vgg.api import fit as module
 from dist_vgg.base import machine
+from dist_vgg.base.errors import RankError
 from dist_vgg.runs.log import read_metrics
 from dist_vgg.state.checkpoint import load_weights
 from dist_vgg.training.trainer import Trainer
@@ -179,3 +180,14 @@ def test_a_loss_that_explodes_is_an_error_of_its_own() -> None:
     config = replace(CONFIG, lr=1e6, clip=0.0, warmup=0, epochs=20)
     with pytest.raises(Diverged, match=r"^step \d+: "):
         fit(learnable(30, 2), config)
+
+
+def test_a_bit_that_flips_after_the_last_step_is_noticed(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flip(record: dict[str, Any], model: Model) -> None:
+        if record["epoch"] == CONFIG.epochs:
+            model.params.view(np.uint32)[3] ^= 1 << 12
+
+    with pytest.raises(RankError, match=r"the parameters on rank 0 on .* changed in memory"):
+        fit(Dataset.open(data), CONFIG, on_epoch=flip)

@@ -25,7 +25,7 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.data import pictures
 from dist_vgg.data.contact_sheet import CELL, GAP, fit
 from dist_vgg.data.digit import like_mnist
-from dist_vgg.data.pictures import read_image
+from dist_vgg.data.pictures import light_on_dark, read_picture
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.predict import NO_DIGIT, main
 from dist_vgg.state.checkpoint import Weights, save_weights
@@ -112,7 +112,7 @@ PICTURES: dict[str, Callable[[np.ndarray], Image.Image]] = {
 def test_the_same_digit_in_any_picture(picture: str, tmp_path: Path) -> None:
     path = tmp_path / "digit.png"
     PICTURES[picture](seven()).save(path)
-    found = np.asarray(like_mnist(read_image(path)), int)
+    found = np.asarray(like_mnist(light_on_dark(read_picture(path))), int)
     expected = np.asarray(like_mnist(Image.fromarray(seven())), int)
     assert expected.max() == 255 and (expected[0] == 0).all()
     assert np.abs(found - expected).max() <= 2
@@ -126,7 +126,7 @@ def test_jpeg_and_an_exif_rotation(tmp_path: Path) -> None:
     exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
     image.rotate(90, expand=True).save(tmp_path / "turned.jpg", quality=95, exif=exif)
     for name in ("upright.jpg", "turned.jpg"):
-        found = np.asarray(like_mnist(read_image(tmp_path / name)), int)
+        found = np.asarray(like_mnist(light_on_dark(read_picture(tmp_path / name))), int)
         assert np.abs(found - expected).mean() < 5
 
 
@@ -441,7 +441,7 @@ def test_photos_come_out_as_the_digits_they_were_made_from(
     for photo in photos.photos(images, labels, seed=1, every=10):
         path = tmp_path / photo.name
         path.write_bytes(photo.data)
-        found = like_mnist(read_image(path))
+        found = like_mnist(light_on_dark(read_picture(path)))
         if photo.source is None:
             assert found is None, photo.name
         else:
@@ -492,7 +492,7 @@ def test_light_ink_on_nothing_is_seen(tmp_path: Path) -> None:
     ink.putalpha(Image.fromarray(seven()))
     ink.save(tmp_path / "ink.png")
     expected = np.asarray(like_mnist(Image.fromarray(seven())))
-    assert alike(like_mnist(read_image(tmp_path / "ink.png")), expected) > 0.99
+    assert alike(like_mnist(light_on_dark(read_picture(tmp_path / "ink.png"))), expected) > 0.99
 
 
 def cloth() -> np.ndarray:
@@ -581,7 +581,7 @@ def test_show(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         given = np.asarray(ImageOps.contain(image, (CELL, CELL)), int)
     margin = (CELL - given.shape[1]) // 2
     assert np.abs(cells[0][:, margin : margin + given.shape[1]] - given).max() <= 1
-    expected = like_mnist(read_image(digit))
+    expected = like_mnist(light_on_dark(read_picture(digit)))
     assert expected is not None
     enlarged = np.asarray(expected.resize((CELL, CELL), Image.Resampling.BICUBIC))
     assert alike(Image.fromarray(cells[1].astype(np.uint8)), enlarged) > 0.95

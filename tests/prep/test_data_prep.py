@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from idx import ArrayDict, write_files
 
-from data_prep import deal, mnist, prepare, zoom
+from data_prep import mnist, prepare, zoom
 from data_prep.__main__ import main
 from data_prep.idx import idx_sha256
 from dist_vgg.base.command_line import guarded
-from dist_vgg.data import shards
+from dist_vgg.data import deal, shards
 from dist_vgg.data.dataset import check_set, load_shard, open_set
 from dist_vgg.data.samples import SPLITS, Samples, pixel_statistics
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import deal
+from dist_vgg.data import deal
 
 label_lists = st.lists(st.integers(0, 9), min_size=1, max_size=200).map(np.array)
 
