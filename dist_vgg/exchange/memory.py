@@ -88,23 +88,28 @@ class NodeReplica:
 
     replica: Replica
     shared_bytes: int = 0
-    no_standby: str = ""  # why nothing outlives the processes although the run has a name
+    no_standby: str = ""  # why nothing outlives the processes although a standby was asked for
 
 
 def make_replica(
-    nodes: Nodes, partition: Partition, state: Sequence[str], cells: int, run: str, private: bool
+    nodes: Nodes,
+    partition: Partition,
+    state: Sequence[str],
+    cells: int,
+    standby: str,
+    private: bool,
 ) -> NodeReplica:
     """The replica that a node's ranks share; `private`, where each rank has its own.
 
-    With the name of a `run` there are two copies in memory that outlives the processes, if
+    With the name of a `standby` there are two copies in memory that outlives the processes, if
     there is room. It holds the parameters, the vectors that `state` names, and the checksums of
     so many `cells` of each.
     """
     layout = Layout(partition.count, 1 + len(state), 1, cells)
     no_standby = ""
-    if run:
+    if standby:
         try:
-            return _in_file(nodes, partition, replace(layout, copies=2), state, run)
+            return _in_file(nodes, partition, replace(layout, copies=2), state, standby)
         except UserError as error:
             no_standby = str(error)
     if private:

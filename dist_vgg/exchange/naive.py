@@ -37,7 +37,7 @@ class Naive:
         count: int,
         shards_of_rank: Sequence[Sequence[int]],
         state: Sequence[str] = (),
-        run: str = "",
+        standby: str = "",
         cells: Cells | None = None,
     ) -> None:
         self.comm = comm
@@ -46,7 +46,7 @@ class Naive:
         self.owned = self.partition.owned(comm.rank)
         self.replica = replica.private(Layout(count, 1 + len(state), 1, 0), state)
         self.audit: ReplicaAudit | None = None
-        self.no_standby = "the exchange is naive" if run else ""
+        self.no_standby = "the exchange is naive" if standby else ""
         self._host = {shard: rank for rank, mine in enumerate(shards_of_rank) for shard in mine}
         self._gradients = {shard: aligned(count) for shard in sorted(self._host)}
         self._taken = 0  # micro-batches, in this step

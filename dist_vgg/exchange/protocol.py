@@ -50,7 +50,7 @@ class Exchange(Protocol):
     kind: str
     is_leader: bool  # of the ranks that share `replica`, one
     shared_bytes: int  # of memory that ranks share, counted by the leader
-    no_standby: str  # why no replica outlives the processes although the run has a name
+    no_standby: str  # why no replica outlives the processes although a standby was asked for
 
     @property
     def params(self) -> np.ndarray:
@@ -108,12 +108,12 @@ class MakeExchange(Protocol):
         count: int,
         shards_of_rank: Sequence[Sequence[int]],
         state: Sequence[str],
-        run: str,
+        standby: str,
         cells: Cells | None,
     ) -> Exchange:
         """Make this rank's end of an exchange of vectors of `count` numbers; collective.
 
         `shards_of_rank` says which each rank hosts: every shard once, each rank at least one.
-        `state` names the vectors of the optimizer. With the name of a `run`, replicas are to be
+        `state` names the vectors of the optimizer. With the name of a `standby`, replicas are to be
         kept in memory that outlives the processes. With `cells`, all is to be audited.
         """

@@ -44,7 +44,7 @@ class Route:
         count: int,
         shards_of_rank: Sequence[Sequence[int]],
         state: Sequence[str] = (),
-        run: str = "",
+        standby: str = "",
         cells: Cells | None = None,
         *,
         kind: str = "flat",
@@ -60,7 +60,12 @@ class Route:
         trees = [plan(mine, self.shards) for mine in shards_of_rank]
         self.memory = GradientMemory(nodes.node, count, [trees[r].vectors for r in nodes.home])
         placed = make_replica(
-            nodes, self.partition, state, len(cells) if cells else 0, run, private=kind == "flat"
+            nodes,
+            self.partition,
+            state,
+            len(cells) if cells else 0,
+            standby,
+            private=kind == "flat",
         )
         self.replica, self.no_standby = placed.replica, placed.no_standby
         self.shared_bytes = self.memory.shared_bytes + placed.shared_bytes

@@ -109,12 +109,12 @@ def remove_stale(home: Path, ours: Path | None) -> None:
 
 
 @contextmanager
-def tidied(run: str) -> Iterator[None]:
+def tidied(standby: str) -> Iterator[None]:
     """Remove what is empty in the end, and all memory of a start that Ctrl-C ends at once."""
     try:
         yield
     except KeyboardInterrupt:
-        for path in shm.files(f"{run}-*"):
+        for path in shm.files(f"{standby}-*"):
             path.unlink(missing_ok=True)
         raise
     finally:

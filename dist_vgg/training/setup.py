@@ -76,8 +76,8 @@ def make_exchange(
         return make(comm, count, shards_of_rank, state_names, standby, cells)
     kind = choose(comm, config.route, count, shards_of_rank, vectors)
     missing = standby and why_no_standby(comm, kind, count, shards_of_rank, vectors)
-    name = "" if missing else standby
-    route = Route(comm, count, shards_of_rank, state_names, name, cells, kind=kind)
+    kept = "" if missing else standby
+    route = Route(comm, count, shards_of_rank, state_names, kept, cells, kind=kind)
     route.no_standby = missing or route.no_standby
     return route
 

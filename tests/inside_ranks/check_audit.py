@@ -17,7 +17,7 @@ pytestmark = pytest.mark.mpi
 
 
 def test_every_rank_has_the_checksums_of_whole_vectors(kind: str) -> None:
-    with opened(kind, state=["momentum"], run=RUN, audited=True) as route:
+    with opened(kind, state=["momentum"], standby=RUN, audited=True) as route:
         audit = route.audit
         assert audit
         route.audit.note_all()
@@ -34,7 +34,7 @@ def test_every_rank_has_the_checksums_of_whole_vectors(kind: str) -> None:
 
 @pytest.mark.parametrize("name", [PARAMETERS, "momentum", GRADIENT])
 def test_a_flipped_bit_is_noticed_by_the_rank_that_has_it(kind: str, name: str) -> None:
-    with opened(kind, state=["momentum"], run=RUN, audited=True) as route:
+    with opened(kind, state=["momentum"], standby=RUN, audited=True) as route:
         assert route.audit
         route.audit.note_all()
         step(route, 0)
@@ -53,7 +53,7 @@ def test_a_flipped_bit_is_noticed_by_the_rank_that_has_it(kind: str, name: str) 
 
 
 def test_a_copy_of_another_nodes_parameters_is_checked(kind: str) -> None:
-    with opened(kind, state=["momentum"], run=RUN, audited=True) as route:
+    with opened(kind, state=["momentum"], standby=RUN, audited=True) as route:
         assert route.audit
         route.audit.note_all()
         step(route, 0)
@@ -71,7 +71,7 @@ def test_a_copy_of_another_nodes_parameters_is_checked(kind: str) -> None:
 @pytest.mark.parametrize("later", [0, 1])
 def test_what_is_kept_can_be_recalled(kind: str, later: int) -> None:
     header = dict.fromkeys(HEADER_FIELDS, "") | {"folder": str(Path.cwd().resolve())}
-    with opened(kind, state=["momentum"], run=RUN, audited=True) as route:
+    with opened(kind, state=["momentum"], standby=RUN, audited=True) as route:
         audit = route.audit
         assert audit
         route.audit.note_all()

@@ -42,11 +42,11 @@ def opened(
     kind: str,
     shards_of_rank: Hosts = CONTIGUOUS,
     state: Sequence[str] = (),
-    run: str = "",
+    standby: str = "",
     audited: bool = False,
 ) -> Iterator[Route]:
     cells = CELLS if audited else None
-    route = Route(comm, COUNT, shards_of_rank, state, run, cells, kind=kind)
+    route = Route(comm, COUNT, shards_of_rank, state, standby, cells, kind=kind)
     yield route
     route.close()
 
@@ -73,7 +73,7 @@ def compute(exchange: Exchange, number: int) -> None:
 
 
 def step(exchange: Exchange, number: int) -> None:
-    """A step of gradient descent with momentum and its audit, as the trainer takes it."""
+    """A step of gradient descent with momentum; of its audit, the part for the gradient."""
     compute(exchange, number)
     exchange.wait()
     exchange.reduce_scatter()
