@@ -176,7 +176,8 @@ def test_what_the_scripts_share_is_no_script(project: Path) -> None:
     done = script(project, "environment")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "error: environment.sh does nothing by itself; start quickstart.sh, recipe.sh, test.sh or docs.sh\n"
+        "error: environment.sh does nothing by itself; "
+        "start quickstart.sh, recipe.sh, test.sh or docs.sh\n"
     )
 
 
