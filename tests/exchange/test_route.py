@@ -11,7 +11,8 @@ from dist_vgg.data.shards import hosted
 def test_inside_ranks(ranks: int) -> None:
     """Run the tests that need ranks around them, with pytest-mpi, and see that they ran."""
     status, output, errors = launcher.run(
-        -ranks, "-m", "pytest", "--with-mpi", "-q", "-p", "no:cacheprovider",
+        -ranks, "-m", "pytest", "--with-mpi", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
+        "-p", "no:hypothesispytest", "--confcutdir", INSIDE,  # each rank starts a pytest
         *sorted(INSIDE.glob("check_*.py")),
     )  # fmt: skip
     assert status == 0, output + errors
