@@ -29,4 +29,9 @@ ruff check .
 mypy
 lint-imports
 python -m pytest --quiet tests/test_limits.py  # ruff has no rule for lengths in lines
-python -m pytest ${side_by_side[@]+"${side_by_side[@]}"} "$@"
+if (($# == 0)); then
+    python -m pytest "${side_by_side[@]}" -m "not alone"
+    python -m pytest -m alone
+else
+    python -m pytest ${side_by_side[@]+"${side_by_side[@]}"} "$@"
+fi

@@ -35,6 +35,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # As ranks have it. With more, the threads of tests side by side would wait for each other.
 threadpool_limits(1, user_api="blas")
+# What tests start inherits these. Most processes are short: to start OpenBLAS's threads and to
+# compile the package anew would be half of their work.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,6 +14,7 @@ from training import EPOCHS, SMALL
 from dist_vgg.recovery.ending import last_step
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("ranks", "options", "sizes"),
     [

