@@ -37,9 +37,10 @@ def pids() -> set[int]:
 
 
 def mapped(pid: int, mark: bytes) -> set[Path]:
-    """The files in shared memory that a process has mapped and that still have a name."""
+    """The files in shared memory that a process writes to and that still have a name."""
     with suppress(OSError):  # it has ended, or is somebody else's
         if mark in Path(f"/proc/{pid}/environ").read_bytes():
             maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
-            return set(map(Path, re.findall(rf"({SHM}/\S+)$", maps, re.MULTILINE)))
+            # Not what it only reads: to tidy up it looks at what all others have left, too.
+            return set(map(Path, re.findall(rf"^\S+ .w.*?({SHM}/\S+)$", maps, re.MULTILINE)))
     return set()
