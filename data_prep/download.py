@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 
 
 class Unavailable(UserError):
-    """MNIST is neither in the cache nor to be had from any mirror."""
+    """MNIST is neither in the cache nor on any mirror."""
 
 
 def cache_folder() -> Path | None:
@@ -125,9 +125,10 @@ def _download(folder: Path, name: str, alive: list[str], say: Say) -> np.ndarray
         except (requests.ConnectionError, requests.Timeout) as error:
             alive.remove(mirror)
             slow = isinstance(error, requests.Timeout)
-            say(f"{mirror} {'does not answer' if slow else 'can not be reached'}; not tried again")
+            said = "does not answer" if slow else "can't be reached"
+            say(f"{mirror} {said}; not tried again")
         except requests.RequestException as error:
-            say(f"{url} did not come whole: {str(error).splitlines()[0]}")
+            say(f"{url} arrived damaged: {str(error).splitlines()[0]}")
     raise Unavailable(
         f"no mirror gave {name}; copy MNIST's four files to a folder and use --raw DIR, "
         "or set DIST_VGG_MIRRORS"

@@ -1,4 +1,4 @@
-"""Believe nothing that a file says of itself before it is within bounds.
+"""Checks of what a file says of itself, made before anything of it is believed.
 
 A digest reveals damage, but whoever makes a file can make its digest too. So reading costs memory
 in proportion to the size of the file, and takes nothing from outside it.
@@ -65,8 +65,8 @@ def wrong(fields: Mapping[str, Any], rules: Mapping[str, Rule]) -> str:
         if name not in fields:
             return f"its header lacks {name}"
         if not rule(fields[name]):
-            return f"its {name} is not what it can be"
-    return "" if len(fields) == len(rules) else "its header has a field that nobody knows"
+            return f"its {name} is out of bounds"
+    return "" if len(fields) == len(rules) else "its header has an unknown field"
 
 
 def write_header(file: h5py.File, kind: str, fields: Mapping[str, Any]) -> None:
@@ -96,7 +96,7 @@ def read_header(file: h5py.File, kind: str, rules: Mapping[str, Rule]) -> dict[s
     except (ValueError, RecursionError) as error:
         raise NotWhole("its header is not JSON") from error
     if type(fields) is not dict or fields.get("kind") != kind:
-        raise NotWhole(f"it is no file of {kind}")
+        raise NotWhole(f"it holds no {kind}")
     del fields["kind"]
     if reason := wrong(fields, rules):
         raise NotWhole(reason)
@@ -118,7 +118,7 @@ def members(group: h5py.h5g.GroupID) -> list[str]:
 
     group.links.iterate(take)
     if len(names) > MAX_MEMBERS:
-        raise NotWhole("it holds more than it should")
+        raise NotWhole("it holds unknown members")
     for name in names:
         if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
             raise NotWhole("it has a link to elsewhere")
@@ -142,12 +142,12 @@ def read_array(group: h5py.h5g.GroupID, name: str, dtype: str, ndim: int, most: 
     dataset = member(group, name, h5py.h5d.DatasetID)
     plist, space = dataset.get_create_plist(), dataset.get_space()
     if not dataset.get_type().equal(h5py.h5t.py_create(np.dtype(dtype))):
-        raise NotWhole(f"its {name} are of another type than {dtype}")
+        raise NotWhole(f"its {name} are not of type {dtype}")
     simple = space.get_simple_extent_type() == h5py.h5s.SIMPLE
     shape = space.get_simple_extent_dims() if simple else ()
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if len(shape) != ndim or not 0 < size <= most:
-        raise NotWhole(f"its {name} have another shape than they can have")
+        raise NotWhole(f"its {name} have an impossible shape")
     if plist.get_layout() == h5py.h5d.CHUNKED:
         return _inflated(dataset, plist, name, shape, np.dtype(dtype))
     if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_external_count():
@@ -170,7 +170,7 @@ def _inflated(
     block = plist.get_chunk()
     filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
     if filters != [h5py.h5z.FILTER_DEFLATE] or block[1:] != shape[1:] or block[0] > shape[0]:
-        raise NotWhole(f"its {name} are stored in a way that is not ours")
+        raise NotWhole(f"its {name} are stored in an unknown way")
     array = np.empty(shape, dtype)
     size = math.prod(block) * dtype.itemsize
     for row in range(0, shape[0], block[0]):

@@ -64,7 +64,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def tell(words: str) -> None:
-    """Write a line to stderr, whole: ranks that speak at the same time are read one by one."""
+    """Write a line to stderr in one piece, so that the lines of several ranks don't mix."""
     # `print` writes words and line end apart, and another rank's words come between.
     sys.stderr.write(f"{words}\n")
     sys.stderr.flush()

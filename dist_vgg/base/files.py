@@ -158,8 +158,8 @@ def whole_hdf5(
             fsync(beside)
             if not is_whole(beside, check):
                 raise UserError(
-                    f"{what} for {path} was written and another content read back; "
-                    "the disk or the memory fails: choose another folder or machine"
+                    f"{what} for {path} does not read back as it was written; "
+                    "the disk or the memory is failing: choose another folder or machine"
                 )
     except OSError as error:
         raise UserError(
@@ -208,9 +208,9 @@ def _verified(path: Path, from_disk: bool = False) -> Iterator[BinaryIO]:
         found = file.read(USER_BLOCK)
         ours, schema = b"dist_vgg ", b"dist_vgg %d " % SCHEMA
         if found.startswith((b"\x89HDF\r\n\x1a\n", ours)) and not found.startswith(schema):
-            raise NotWhole(f"it is of another version than schema {SCHEMA}, or not of ours")
+            raise NotWhole(f"it is not of schema {SCHEMA}, or not of ours")
         if not found.startswith(schema):
-            raise NotWhole("it is no file of ours")
+            raise NotWhole("dist_vgg did not write it")
         if found != _first_line(file):
             raise NotWhole("its content is not what was written")
         file.seek(0)

@@ -1,4 +1,4 @@
-"""Events that other rooms may want to know of, without those who announce them knowing whom."""
+"""Events: whoever announces one need not know who observes it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

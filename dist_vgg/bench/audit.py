@@ -1,4 +1,4 @@
-"""What it costs a step to notice flipped bits and to keep it in memory."""
+"""The cost of a step's audit, and of keeping the step in memory."""
 
 import argparse
 import uuid

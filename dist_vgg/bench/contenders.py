@@ -1,4 +1,4 @@
-"""What is compared with each other: this project on some ranks, and PyTorch."""
+"""The contenders of a comparison: this project on some ranks, and PyTorch."""
 
 import argparse
 from collections.abc import Sequence

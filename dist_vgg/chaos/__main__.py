@@ -1,4 +1,4 @@
-"""Break training in every way that is known, and see that nothing comes of it.
+"""Break training in every known way, and check that the weights stay the same.
 
 python -m dist_vgg.chaos --trials 32 --seed 1          all kinds of fault, one after the other
 python -m dist_vgg.chaos --kinds kill,sigterm          some kinds

@@ -84,7 +84,7 @@ def _shared_window(node: MPI.Intracomm, sizes: Sequence[int]) -> tuple[MPI.Win, 
 
 @dataclass
 class NodeReplica:
-    """A node's replica, and what is to be told of its memory."""
+    """A node's replica, and what a run reports of its memory."""
 
     replica: Replica
     shared_bytes: int = 0

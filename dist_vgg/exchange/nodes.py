@@ -25,7 +25,7 @@ def ranks_of_nodes(comm: MPI.Intracomm, node: MPI.Intracomm) -> list[tuple[int, 
 
 
 def agent(ranks: Sequence[int], other: int) -> int:
-    """Which of a node's ranks deals with a rank elsewhere, so that all have as much to do."""
+    """Which of a node's ranks deals with a rank elsewhere, so that all have equally much to do."""
     return ranks[other % len(ranks)]
 
 

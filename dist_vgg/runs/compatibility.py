@@ -49,7 +49,7 @@ def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any])
             option = flag(name)
             mend = f"leave {option} out to go on, or start a new run without --resume"
             if name == "epochs":
-                mend = f"--schedule {config.schedule} has laid out its rates over those: leave "
+                mend = f"--schedule {config.schedule} spreads its rates over those: leave "
                 mend += f"{option} out to finish them, or start a new run in another --out"
             raise UserError(
                 f"{option} {value} contradicts the checkpoint, trained with {option} "

@@ -64,7 +64,7 @@ def parameter_digest(params: np.ndarray) -> str:
 
 
 class Audit:
-    """A table of checksums for each vector, and the word that a cell is no longer what it was.
+    """A table of checksums for each vector, and the check that no cell has changed.
 
     Every rank notes and checks the pieces that it owns, in tables that its node's ranks share.
     """

@@ -47,7 +47,7 @@ class Kept:
         return [(int(lo), int(hi)) for lo, hi in self.header["pieces"]]
 
     def claim(self) -> dict[str, Any]:
-        """What it offers, for other ranks to know."""
+        """What other ranks need to know of it."""
         parts = dict(step=self.step, count=self.cells.count, names=self.header["names"])
         return dict(**parts, pieces=self.owned, header=self.header)
 

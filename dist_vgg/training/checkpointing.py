@@ -44,7 +44,7 @@ def gather(trainer: "Trainer") -> Checkpoint | None:
 
 
 def save(trainer: "Trainer", folder: Path) -> None:
-    """Write a checkpoint of what has been checked; UserError on every rank where it can't be."""
+    """Check all vectors and write a checkpoint; UserError on every rank where that fails."""
     trainer.clock.listener("coming to save a checkpoint")
     trainer.saves.note_try()
     check_all(trainer)

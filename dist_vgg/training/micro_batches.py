@@ -1,4 +1,4 @@
-"""What each local shard brings to a step: a micro-batch, and the loss and gradient of it."""
+"""What each local shard contributes to a step: a micro-batch, its loss and its gradient."""
 
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ class MicroBatches:
             self.monitor(direction, layer, array)
 
     def first_nonfinite(self, step: int, route: "Exchange", comm: "MPI.Intracomm") -> str:
-        """Which step, layer and rank brought numbers that are not finite: a line, on every rank."""
+        """Name the step, layer and rank of the first number that is not finite, on every rank."""
         found = ""
         for shard in route.local_shards:
             # The parameters are still those that the step began with, so it can be repeated.

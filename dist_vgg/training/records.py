@@ -1,4 +1,4 @@
-"""What a step and an epoch leave to read: their records in metrics.jsonl, and the run's totals."""
+"""The records of steps and epochs in metrics.jsonl, and the totals of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

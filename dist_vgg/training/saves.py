@@ -17,5 +17,5 @@ class Saves:
         return self.minutes > 0 and time.monotonic() - self._tried >= 60 * self.minutes
 
     def note_try(self) -> None:
-        """Note a try, whatever comes of it: a full disk is not to be tried at every step."""
+        """Note an attempt, successful or not: a full disk must not be tried at every step."""
         self._tried = time.monotonic()

@@ -96,7 +96,7 @@ class Trainer:
 
     @property
     def ended_early(self) -> bool:
-        """Whether this step is the last because scores have not become better."""
+        """Whether this step is the last because scores have stopped improving."""
         return self.step == self.steps < self.planned
 
     def start(self) -> None:
@@ -147,7 +147,7 @@ class Trainer:
         return self._record(total)
 
     def _begin_step(self) -> None:
-        """Tell those who name the step in their messages which one it is."""
+        """Tell every part that names the step in its messages which step this is."""
         self.clock.lap()
         if self.micro_batches.monitor:
             self.micro_batches.monitor.step = self.step + 1
@@ -189,7 +189,7 @@ class Trainer:
         barrier(self.comm)
 
     def _record(self, total: int) -> dict[str, Any]:
-        """Count the step, of so many samples, as done; what metrics.jsonl has of it."""
+        """Count the step, of so many samples, as done; return its record."""
         epoch, _ = self.batches.position(self.step)
         spent, agreed = self.clock.lap(), self.agreed
         record = dict(
@@ -208,7 +208,7 @@ class Trainer:
         return record
 
     def finish_epoch(self) -> dict[str, Any]:
-        """What metrics.jsonl has of the epoch that the last step ended; begins the next."""
+        """Return the record of the epoch that has ended, and begin the next one."""
         done, self.epoch = self.epoch, EpochSums()
         number = self.step // self.batches.steps_per_epoch
         return dict(
@@ -216,7 +216,7 @@ class Trainer:
         )
 
     def validate(self) -> tuple[dict[str, Any], np.ndarray | None]:
-        """What metrics.jsonl has of a score on the held-out images; the parameters, if the best.
+        """Score the held-out images: the record, and the parameters if they are the best.
 
         The moving average is scored too, where there is one, and then decides which is best.
         """
@@ -232,6 +232,6 @@ class Trainer:
         return dict(step=self.step, epoch=self.batches.position(self.step)[0], **scores), best
 
     def end_early(self) -> None:
-        """Let this step be the last where scores have not become better for long enough."""
+        """Make this step the last where scores have stopped improving."""
         if self.validation.out_of_patience:
             self.steps = self.step

@@ -27,7 +27,7 @@ class Best:
     since: int = 0  # scores that were no better
 
     def update(self, accuracy: float, loss: float, step: int) -> bool:
-        """Take a score; whether it is better: more images recognised, or as many surer."""
+        """Take a score; whether it is better: more right, or as many with a lower loss."""
         better = not self.step or (accuracy, -loss) > (self.accuracy, -self.loss)
         if better:
             self.accuracy, self.loss, self.step, self.since = accuracy, loss, step, 0
@@ -37,7 +37,7 @@ class Best:
 
 
 class Validation:
-    """Scores of the held-out images, and whether they still become better."""
+    """Scores of the held-out images, and whether they still improve."""
 
     def __init__(self, info: SetInfo, held_out: Mapping[int, Samples], patience: int) -> None:
         """`held_out` has the shards that this rank hosts. With `patience` 0 nothing ends early."""
@@ -46,7 +46,7 @@ class Validation:
 
     @property
     def out_of_patience(self) -> bool:
-        """Whether the last `patience` scores have brought nothing better."""
+        """Whether the last `patience` scores were no better than the best."""
         return bool(self._patience) and self.best.since >= self._patience
 
     def score(

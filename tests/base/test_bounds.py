@@ -84,15 +84,15 @@ def test_what_may_be_wrong_is_named(made: Callable[[str], Path]) -> None:
     for lie, words in (
         (lies.soft_link, "it has a link to elsewhere"),
         (lies.external_link, "it has a link to elsewhere"),
-        (lies.external_storage, "its params are of another type than <f4"),
+        (lies.external_storage, "its params are not of type <f4"),
         (lies.virtual, "its params are not in this file"),
         (lies.compact, "its params are not in this file"),
-        (lies.never_written, "its params have another shape than they can have"),
+        (lies.never_written, "its params have an impossible shape"),
         (lies.swelling, "its params unzip to another length than they claim"),
-        (lies.filtered, "its params are stored in a way that is not ours"),
+        (lies.filtered, "its params are stored in an unknown way"),
         (lies.group, "it lacks params"),
         (lies.one_more, "it holds other things than it should"),
-        (lies.thousands_more, "it holds more than it should"),
+        (lies.thousands_more, "it holds unknown members"),
         (lies.header_of_any_length, "its header is no string"),
         (lies.header_without_end, "its header is not JSON"),
     ):
@@ -140,7 +140,7 @@ def test_a_group_without_end() -> None:
             pass
 
     group: Any = SimpleNamespace(links=SimpleNamespace(iterate=iterate))
-    with pytest.raises(files.NotWhole, match="it holds more than it should"):
+    with pytest.raises(files.NotWhole, match="it holds unknown members"):
         bounds.members(group)
 
 
@@ -270,7 +270,7 @@ def test_a_field_out_of_bounds_is_named(kind: str, made: Callable[[str], Path]) 
             lies.say(path, **{name: value})
             line = refused(kind, path)
             if kind != "checkpoint" and name not in ("kind", "more"):
-                assert f"(its {name} is not what it can be)" in line, (name, value)
+                assert f"(its {name} is out of bounds)" in line, (name, value)
 
 
 @pytest.mark.parametrize("kind", WRONG)

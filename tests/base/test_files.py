@@ -191,14 +191,14 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file["x"] = 1
-    other = "it is of another version than schema 2, or not of ours"
+    other = "it is not of schema 2, or not of ours"
     with pytest.raises(files.NotWhole, match=other), files.open_hdf5(path):
         pass
     path.write_bytes(b"dist_vgg 3 sha256 ".ljust(2000, b"x"))
     with pytest.raises(files.NotWhole, match=other), files.open_hdf5(path):
         pass
     path.write_text("text")
-    with pytest.raises(files.NotWhole, match="it is no file of ours"), files.open_hdf5(path):
+    with pytest.raises(files.NotWhole, match="dist_vgg did not write it"), files.open_hdf5(path):
         pass
     with pytest.raises(FileNotFoundError), files.open_hdf5(tmp_path / "gone"):
         pass
@@ -254,7 +254,7 @@ def test_a_file_that_is_not_read_back_as_written_takes_no_place(
         it.write_bytes(data)
 
     monkeypatch.setattr(files, "fsync", failing_disk)
-    with pytest.raises(UserError, match=f"a test for {path} was written and another content read"):
+    with pytest.raises(UserError, match=f"a test for {path} does not read back as it was written"):
         make(path, 50)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

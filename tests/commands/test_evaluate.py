@@ -64,7 +64,7 @@ def test_bad_input_is_one_line(weights: Path, data: Path, tmp_path: Path) -> Non
         ((tmp_path / "gone",), f"no weights {tmp_path / 'gone'}"),
         ((text,), f"{text} can't be used as weights"),
         ((short,), f"{short} can't be used as weights"),
-        ((checkpoint,), "it is no file of weights"),
+        ((checkpoint,), "it holds no weights"),
         ((weights, "--data", tmp_path), f"no shards in {tmp_path}"),
         ((weights, "--data", other), "the weights are for classes 10"),
         ((weights, "--data", data, "--limit", -1), "--limit -1 is out of range"),

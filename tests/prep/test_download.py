@@ -121,7 +121,7 @@ def test_a_closed_mirror_is_asked_once(tmp_path: Path, tiny: ArrayDict, closed: 
         download.fetch(tmp_path / "cache", [closed, url], lines.append)
     assert asked == gz(mnist.NAMES)
     assert [line for line in lines if line.startswith(closed)] == [
-        f"{closed} can not be reached; not tried again"
+        f"{closed} can't be reached; not tried again"
     ]
     assert sum(closed in line for line in lines) == 2  # trying it, and having failed
 

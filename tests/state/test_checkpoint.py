@@ -215,7 +215,7 @@ def test_damaged_weights_are_refused_in_one_line(
 
 def test_a_checkpoint_is_no_weights_nor_the_other_way_round(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, some(), keep=1)
-    with pytest.raises(UserError, match="it is no file of weights"):
+    with pytest.raises(UserError, match="it holds no weights"):
         load_weights(path)
     save_weights(path, WEIGHTS)
     with pytest.raises(UserError, match="no whole checkpoint"):
@@ -262,7 +262,7 @@ def test_no_older_one_goes_before_the_new_one_is_read_back(
 ) -> None:
     first = save_checkpoint(tmp_path, some(10), keep=1)
     monkeypatch.setattr(files, "is_whole", lambda path, check: False)
-    with pytest.raises(UserError, match="was written and another content read back"):
+    with pytest.raises(UserError, match="does not read back as it was written"):
         save_checkpoint(tmp_path, some(step), keep=1)
     assert list(tmp_path.iterdir()) == [first]
     assert as_found(load_newest(tmp_path, silent)) == as_found(some(10))

@@ -401,7 +401,7 @@ def test_bad_starts_are_one_line(data: Path, tmp_path: Path, reference: Path) ->
         (("--data", data, "--out", reference), f"{reference} holds a run already"),
         (("--resume", "--out", nowhere), f"nothing to resume in {nowhere}"),
         (("--resume", "--out", reference, "--width", 0.5), "--width 0.5 contradicts"),
-        (("--resume", "--out", reference, "--epochs", 9), "cosine has laid out its rates over"),
+        (("--resume", "--out", reference, "--epochs", 9), "cosine spreads its rates over"),
         (("--debug", "--data", data), "--debug is one process"),
         (("--pdb", "--data", data), "--pdb goes with --debug"),
         (("--data", data, "--out", toml / "run"), "can't make the run's folder"),
