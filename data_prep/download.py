@@ -21,22 +21,6 @@ class Unavailable(UserError):
     """MNIST is neither in the cache nor on any mirror."""
 
 
-def cache_folder() -> Path | None:
-    """Where downloads are kept: DIST_VGG_CACHE, else pooch's folder for this program.
-
-    None where neither is known, as for a user without a home folder.
-    """
-    import pooch
-
-    if named := os.environ.get("DIST_VGG_CACHE"):
-        return Path(named)
-    try:
-        folder = Path(pooch.os_cache("dist_vgg"))
-    except RuntimeError:
-        return None
-    return folder if folder.is_absolute() else None  # "~/.cache" where nobody knows what ~ is
-
-
 def mirrors() -> list[str]:
     """Where to download from, in order: the URLs in DIST_VGG_MIRRORS, else MIRRORS."""
     urls = os.environ.get("DIST_VGG_MIRRORS", "").split() or MIRRORS

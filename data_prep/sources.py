@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_prep import digits, download, mnist
 from data_prep.raw import Raw
+from dist_vgg.base.cache import cache_folder
 from dist_vgg.base.errors import UserError
 
 SOURCES = ("auto", "mnist", "digits")
@@ -26,7 +27,7 @@ def load(source: str, folder: Path | None, say: Callable[[str], None]) -> Raw:
     if folder:
         return mnist.to_raw(mnist.read_folder(folder))
     try:
-        return mnist.to_raw(download.fetch(download.cache_folder(), download.mirrors(), say))
+        return mnist.to_raw(download.fetch(cache_folder(), download.mirrors(), say))
     except download.Unavailable as error:
         if source == "mnist":
             raise

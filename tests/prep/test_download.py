@@ -20,6 +20,7 @@ from idx import ArrayDict, write_files
 from data_prep import download, mnist
 from data_prep.idx import idx_bytes
 from data_prep.sources import load
+from dist_vgg.base.cache import cache_folder
 from dist_vgg.base.errors import UserError
 
 TRAIN_IMAGES, _ = mnist.FILES["train"]
@@ -220,7 +221,7 @@ def test_without_a_cache_mnist_comes_all_the_same(
     (tmp_path / "file").write_text("")
     cache = tmp_path / "file" / "cache"
     monkeypatch.setenv("DIST_VGG_CACHE", str(cache) if what == "no folder" else "")
-    monkeypatch.setattr("pooch.os_cache", homeless)
+    monkeypatch.setattr("platformdirs.user_cache_dir", homeless)
     lines: list[str] = []
     with serving(write_files(tmp_path / "web", tiny)) as (url, asked):
         monkeypatch.setenv("DIST_VGG_MIRRORS", url)
@@ -244,9 +245,9 @@ def homeless(project: str) -> str:
 def test_a_home_that_nobody_knows_is_no_folder_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIST_VGG_CACHE", raising=False)
     monkeypatch.setattr(
-        "pooch.os_cache", lambda _: Path("~/.cache/dist_vgg")
+        "platformdirs.user_cache_dir", lambda _: Path("~/.cache/dist_vgg")
     )  # an older platformdirs
-    assert download.cache_folder() is None
+    assert cache_folder() is None
 
 
 @pytest.mark.parametrize(
@@ -319,13 +320,13 @@ def test_cache_and_mirrors_are_the_environments(
     monkeypatch.delenv("DIST_VGG_CACHE", raising=False)
     monkeypatch.delenv("DIST_VGG_MIRRORS", raising=False)
     assert download.mirrors() == list(mnist.MIRRORS)
-    folder = download.cache_folder()
+    folder = cache_folder()
     assert folder is not None
     assert folder.name == "dist_vgg"
     monkeypatch.setenv("DIST_VGG_CACHE", str(tmp_path))
     monkeypatch.setenv("DIST_VGG_MIRRORS", "http://a/x  http://b/")
     assert download.mirrors() == ["http://a/x/", "http://b/"]
-    assert download.cache_folder() == tmp_path
+    assert cache_folder() == tmp_path
 
 
 # The stand-in
