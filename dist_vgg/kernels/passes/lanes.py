@@ -1,0 +1,175 @@
+"""Vectors of 16 numbers: what a pass over memory works on at a time.
+
++, - and * work lane by lane, and `fma(a, b, c)` is a * b + c, rounded once. LLVM turns 16 lanes into
+the vectors that the processor has; each lane rounds by itself, so the bits are the same on all.
+
+Numba has no such vectors of its own, and leaves a plain loop over channels at half the speed.
+"""
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+LANES = 16
+NUMBERS = types.float32[::1], types.float32[:, ::1], types.float32[:, :, :, ::1]  # 1-d, 2-d, 4-d
+I32 = ir.IntType(32)
+
+
+class Lanes(types.Type):
+    """Numba's type of 16 numbers of a dtype."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"Lanes({dtype})")
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Lanes) -> None:
+        number = manager.lookup(kind.dtype).get_value_type()
+        super().__init__(manager, kind, ir.VectorType(number, LANES))
+
+
+def broadcast(builder: Any, value: Any) -> Any:
+    """LLVM's vector of one number, repeated."""
+    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+    one = builder.insert_element(undefined, value, I32(0))
+    return builder.shuffle_vector(
+        one, undefined, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES)
+    )
+
+
+def call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """A call of LLVM's own function for 16 lanes, such as llvm.fma."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+def suffix(dtype: Any) -> str:
+    """What LLVM's names for functions of these lanes end with."""
+    return f"v{LANES}f{dtype.bitwidth}"
+
+
+def _place(context: Any, builder: Any, kind: Any, array: Any, offset: Any, vector: Any) -> Any:
+    """A pointer to 16 numbers of an array."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [offset], inbounds=True), vector.as_pointer())
+
+
+def _first(builder: Any, count: Any) -> Any:
+    """Which lanes are the first `count`."""
+    numbers = ir.Constant(ir.VectorType(I32, LANES), list(range(LANES)))
+    return builder.icmp_signed("<", numbers, broadcast(builder, builder.trunc(count, I32)))
+
+
+@intrinsic
+def load(typingctx: Any, array: Any, offset: Any, count: Any) -> Any:
+    """Numbers of an array, seen as flat, from an offset on: the first `count`, and 0 for the others."""
+    kind = Lanes(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(kind)
+        place = _place(context, builder, array, *arguments[:2], vector)
+        align, mask = I32(array.dtype.bitwidth // 8), _first(builder, arguments[2])
+        zeros = ir.Constant(vector, None)
+        name = f"llvm.masked.load.{suffix(array.dtype)}.p0"
+        return call(builder, name, vector, place, align, mask, zeros)
+
+    return kind(array, types.int64, types.int64), generate
+
+
+@intrinsic
+def store(typingctx: Any, array: Any, offset: Any, count: Any, value: Any) -> Any:
+    """Write the first `count` lanes to an array, seen as flat, from an offset on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(value)
+        place = _place(context, builder, array, *arguments[:2], vector)
+        align, mask = I32(array.dtype.bitwidth // 8), _first(builder, arguments[2])
+        name = f"llvm.masked.store.{suffix(array.dtype)}.p0"
+        call(builder, name, ir.VoidType(), arguments[3], place, align, mask)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, value), generate
+
+
+@intrinsic
+def splat(typingctx: Any, array: Any, value: Any) -> Any:
+    """One number in all lanes, in the type of an array's numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return broadcast(builder, context.cast(builder, arguments[1], value, array.dtype))
+
+    return Lanes(array.dtype)(array, value), generate
+
+
+@intrinsic
+def repeat(typingctx: Any, array: Any, offset: Any) -> Any:
+    """One number of an array, seen as flat, in all lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        place = builder.gep(data, [arguments[1]], inbounds=True)
+        return broadcast(builder, builder.load(place))
+
+    return Lanes(array.dtype)(array, types.int64), generate
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return call(builder, f"llvm.fma.{suffix(a.dtype)}", arguments[0].type, *arguments)
+
+    return a(a, b, c), generate
+
+
+def _operator(symbol: Any, instruction: str) -> None:
+    """Teach Numba an operator between lanes."""
+
+    @intrinsic
+    def run(typingctx: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, instruction)(*arguments)
+
+        return a(a, b), generate
+
+    @overload(symbol)
+    def operate(a, b):  # type: ignore[no-untyped-def]
+        if isinstance(a, Lanes) and isinstance(b, Lanes):
+            return lambda a, b: run(a, b)
+        return None
+
+
+_operator(operator.add, "fadd")
+_operator(operator.sub, "fsub")
+_operator(operator.mul, "fmul")
+
+
+@intrinsic
+def where_positive(typingctx: Any, a: Any, y: Any) -> Any:
+    """a where y is positive, else 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zeros = ir.Constant(arguments[0].type, None)
+        positive = builder.fcmp_ordered(">", arguments[1], zeros)
+        return builder.select(positive, arguments[0], zeros)
+
+    return a(a, y), generate
+
+
+@intrinsic
+def rectified(typingctx: Any, a: Any) -> Any:
+    """a where it is not negative, else 0; NaN stays NaN, so that whoever looks finds it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        zeros = ir.Constant(arguments[0].type, None)
+        negative = builder.fcmp_ordered("<", arguments[0], zeros)
+        return builder.select(negative, zeros, arguments[0])
+
+    return a(a), generate

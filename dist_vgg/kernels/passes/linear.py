@@ -1,0 +1,107 @@
+"""Fully connected layers: products with a large matrix, which is read once in the order of memory."""
+
+from numba.types import int64
+
+from dist_vgg.kernels.jit import jit
+from dist_vgg.kernels.passes.direct import into_panels
+from dist_vgg.kernels.passes.lanes import LANES, NUMBERS, load, splat, store
+from dist_vgg.kernels.passes.products import multiply
+
+one, two, _ = NUMBERS
+FORWARD, BACKWARD = 32, 512  # of a sum's numbers in one chain; the chains are then added in order
+ROWS = 48  # of the matrix at a time, in backward
+
+
+@jit((int64, two, two, one, two, one, one, int64))
+def forward(at, x, w, b, y, edge, sums, width):
+    """y = x @ w + b."""
+    # x is (N,C), w is (C,F), b is (F,), y is (N,F), edge is (FORWARD*width,), sums is (N*padded F,)
+    n, inputs = x.shape
+    outputs = w.shape[1]
+    whole = outputs // width * width
+    for k in range(0, inputs, FORWARD):
+        count = min(FORWARD, inputs - k)
+        for f in range(0, whole, width):
+            multiply(at, x.reshape(-1), k, inputs, 1, 0, w.reshape(-1), k * outputs + f, outputs, 0,
+                     sums, n * f, width, n, count, count, k > 0, width)  # fmt: skip
+        if whole < outputs:
+            for f in range(whole, whole + width, LANES):
+                for i in range(count):
+                    value = load(w, (k + i) * outputs + f, outputs - f)
+                    store(edge, i * width + f - whole, LANES, value)
+            multiply(at, x.reshape(-1), k, inputs, 1, 0, edge, 0, width, 0,
+                     sums, n * whole, width, n, count, count, k > 0, width)  # fmt: skip
+    for f in range(0, outputs, LANES):
+        bias = load(b, f, outputs - f)
+        for i in range(n):
+            value = load(sums, f // width * n * width + i * width + f % width, LANES)
+            store(y, i * outputs + f, outputs - f, value + bias)
+
+
+@jit((int64, two, two, two, one, one, int64))
+def backward_input(at, dy, w, dx, turned, sums, width):
+    """dx = dy @ w', as the transpose of w @ dy'."""
+    # dy is (N,F), w is (C,F), dx is (N,C), turned is (panels*F*width,), sums is (ROWS*width,)
+    n, outputs = dy.shape
+    inputs = w.shape[0]
+    for i in range((n + width - 1) // width * width):
+        for f in range(outputs):
+            turned[(i // width * outputs + f) * width + i % width] = dy[i, f] if i < n else 0
+    for c in range(0, inputs, ROWS):
+        rows = min(ROWS, inputs - c)
+        for i in range(0, n, width):
+            for f in range(0, outputs, BACKWARD):
+                count = min(BACKWARD, outputs - f)
+                multiply(at, w.reshape(-1), c * outputs + f, outputs, 1, 0,
+                         turned, (i * outputs) + f * width, width, 0,
+                         sums, 0, width, rows, count, count, f > 0, width)  # fmt: skip
+            for j in range(min(width, n - i)):
+                for r in range(rows):
+                    dx[i + j, c + r] = sums[r * width + j]
+
+
+@jit((int64, two, two, two, one, one, one, int64))
+def backward_weights(at, dy, x, dw, db, edge, out, width):
+    """dw = x' @ dy, and db the sum of dy; each sum is one chain over the samples."""
+    # dy is (N,F), x is (N,C), dw is (C,F), db is (F,), edge is (N*width,), out is (ROWS*width,)
+    n, outputs = dy.shape
+    inputs = x.shape[1]
+    whole = outputs // width * width
+    if whole < outputs:
+        last = dy[:, whole:].copy()
+        into_panels(last, n, outputs - whole, edge, width)
+    for c in range(0, inputs, ROWS):
+        rows = min(ROWS, inputs - c)
+        for f in range(0, whole, width):
+            multiply(at, x.reshape(-1), c, 1, inputs, 0, dy.reshape(-1), f, outputs, 0,
+                     dw.reshape(-1), c * outputs + f, outputs, rows, n, n, False, width)  # fmt: skip
+        if whole < outputs:
+            multiply(
+                at,
+                x.reshape(-1),
+                c,
+                1,
+                inputs,
+                0,
+                edge,
+                0,
+                width,
+                0,
+                out,
+                0,
+                width,
+                rows,
+                n,
+                n,
+                False,
+                width,
+            )
+            for f in range(whole, outputs, LANES):
+                for r in range(rows):
+                    value = load(out, r * width + f - whole, LANES)
+                    store(dw, (c + r) * outputs + f, outputs - f, value)
+    for f in range(0, outputs, LANES):
+        total = splat(dy, 0.0)
+        for i in range(n):
+            total = total + load(dy, i * outputs + f, outputs - f)
+        store(db, f, outputs - f, total)

@@ -1,0 +1,236 @@
+"""Winograd's passes over images and filters: to the 36 places of their tiles, and back.
+
+A tile covers 4x4 pixels of the output and 6x6 of the input. Tiles are counted row by row of all
+images; a pass works on the tile rows first ... last - 1. The tiles' numbers lie in panels of
+channels, all tiles of a panel one after the other, and so for each of the 36 places: v[place] is
+(panels, tiles, width). Places are `spread`, see compiled.py, so that they fall on different lines of
+the cache.
+
+What lies outside of an image counts as zero, and what a tile would write there is left out.
+"""
+
+import numba
+
+from dist_vgg.kernels.passes import transforms as t
+from dist_vgg.kernels.passes.lanes import LANES, load, rectified, splat, store, where_positive
+
+inline = numba.njit(nogil=True, error_model="numpy")
+
+
+@inline
+def store_6(array, place, step, values):
+    """Store six vectors, `step` numbers apart."""
+    for i in range(6):
+        store(array, place + i * step, LANES, values[i])
+
+
+@inline
+def load_6(array, place, step):
+    """Load six vectors, `step` numbers apart."""
+    return (
+        load(array, place, LANES), load(array, place + step, LANES),
+        load(array, place + 2 * step, LANES), load(array, place + 3 * step, LANES),
+        load(array, place + 4 * step, LANES), load(array, place + 5 * step, LANES),
+    )  # fmt: skip
+
+
+@inline
+def input_tiles(x, first, last, lines, v, width):
+    """v = B' x B: along the height for a whole line of pixels, then along the width."""
+    # x is (N,H,W,C), lines is (6,4*columns+2,16), v is (36, panels*tiles*width)
+    _, height, wide, channels = x.shape
+    rows, columns = (height + 3) // 4, (wide + 3) // 4
+    k, zero = t.b_constants(x), splat(x, 0.0)
+    step, plane, line = (4 * columns + 2) * LANES, v.shape[1], wide * channels
+    for i in range(6 * (4 * columns + 2)):
+        store(lines, i * LANES, LANES, zero)
+    for row in range(first, last):
+        top = 4 * (row % rows) - 1
+        for c in range(0, channels, LANES):
+            left = channels - c
+            start = ((row // rows * height + top) * wide) * channels + c
+            for column in range(wide):
+                place = start + column * channels
+                x0 = load(x, place, left) if top >= 0 else zero
+                x1 = load(x, place + line, left)
+                x2 = load(x, place + 2 * line, left) if top + 2 < height else zero
+                x3 = load(x, place + 3 * line, left) if top + 3 < height else zero
+                x4 = load(x, place + 4 * line, left) if top + 4 < height else zero
+                x5 = load(x, place + 5 * line, left) if top + 5 < height else zero
+                store_6(lines, (column + 1) * LANES, step, t.bt(k, x0, x1, x2, x3, x4, x5))
+            tile = (c // width * (last - first) + row - first) * columns
+            for column in range(columns):
+                place = (tile + column) * width + c % width
+                for r in range(6):
+                    six = load_6(lines, r * step + 4 * column * LANES, LANES)
+                    store_6(v, place + 6 * r * plane, plane, t.bt(k, *six))
+
+
+@inline
+def output_tiles(m, first, last, b, relu, sheet, y, width):
+    """y = A' m A + b, rectified if `relu`."""
+    # m is (36, panels*tiles*width), b is (F,), sheet is (6,4,16), y is (N,H,W,F)
+    _, height, wide, filters = y.shape
+    rows, columns = (height + 3) // 4, (wide + 3) // 4
+    k, plane, line = t.a_constants(y), m.shape[1], wide * filters
+    for row in range(first, last):
+        top = 4 * (row % rows)
+        for f in range(0, filters, LANES):
+            left = filters - f
+            bias = load(b, f, left)
+            tile = (f // width * (last - first) + row - first) * columns
+            for column in range(columns):
+                place = (tile + column) * width + f % width
+                for r in range(6):
+                    four = t.at(k, *load_6(m, place + 6 * r * plane, plane))
+                    for i in range(4):
+                        store(sheet, (4 * r + i) * LANES, LANES, four[i])
+                start = ((row // rows * height + top) * wide + 4 * column) * filters + f
+                for i in range(min(4, wide - 4 * column)):
+                    four = t.at(k, *load_6(sheet, i * LANES, 4 * LANES))
+                    for r in range(4):
+                        if top + r < height:
+                            value = four[r] + bias
+                            store(y, start + r * line + i * filters, left,
+                                  rectified(value) if relu else value)  # fmt: skip
+
+
+@inline
+def output_gradient_tiles(dy, y, relu, first, last, sheet, m, sums, db, width):
+    """m = A dy A', with dy 0 where the rectified y is not positive; db is the sum of dy.
+
+    The sum's order: the pixels of a tile, the tiles of a row, the rows of an image, the images.
+    """
+    # dy and y are (N,H,W,F), sheet is (6,4,16), m is (36, panels*tiles*width), sums and db are (F,)
+    _, height, wide, filters = dy.shape
+    rows, columns = (height + 3) // 4, (wide + 3) // 4
+    k, zero = t.a_constants(dy), splat(dy, 0.0)
+    plane, line = m.shape[1], wide * filters
+    for row in range(first, last):
+        top = 4 * (row % rows)
+        for f in range(0, m.shape[1] // (width * columns * (last - first)) * width, LANES):
+            left, of_row = filters - f, zero
+            tile = (f // width * (last - first) + row - first) * columns
+            for column in range(columns):
+                start = ((row // rows * height + top) * wide + 4 * column) * filters + f
+                of_tile = zero
+                for i in range(4):
+                    inside = left if 4 * column + i < wide else 0
+                    place = start + i * filters
+                    d0 = _masked(dy, y, relu, place, inside)
+                    d1 = _masked(dy, y, relu, place + line, inside if top + 1 < height else 0)
+                    d2 = _masked(dy, y, relu, place + 2 * line, inside if top + 2 < height else 0)
+                    d3 = _masked(dy, y, relu, place + 3 * line, inside if top + 3 < height else 0)
+                    of_tile = of_tile + ((d0 + d1) + (d2 + d3))
+                    six = t.a(k, d0, d1, d2, d3)
+                    store_6(sheet, i * LANES, 4 * LANES, six)
+                of_row = of_row + of_tile
+                place = (tile + column) * width + f % width
+                for r in range(6):
+                    four = 4 * r * LANES
+                    six = t.a(k, load(sheet, four, LANES), load(sheet, four + LANES, LANES),
+                              load(sheet, four + 2 * LANES, LANES),
+                              load(sheet, four + 3 * LANES, LANES))  # fmt: skip
+                    store_6(m, place + 6 * r * plane, plane, six)
+            of_image = of_row if top == 0 else load(sums, f, left) + of_row
+            if top + 4 < height:
+                store(sums, f, left, of_image)
+            else:
+                store(db, f, left, of_image if row < rows else load(db, f, left) + of_image)
+
+
+@inline
+def _masked(dy, y, relu, place, count):
+    """Numbers of dy, 0 where those of y are not positive."""
+    d = load(dy, place, count)
+    return where_positive(d, load(y, place, count)) if relu else d
+
+
+@inline
+def input_gradient(v, first, last, lines, dx, width):
+    """dx = B v B', the adjoint of `input_tiles`: added where tiles overlap, in their order."""
+    # v is (36, panels*tiles*width), lines is (6,4*columns+2,16), dx is (N,H,W,C)
+    _, height, wide, channels = dx.shape
+    rows, columns = (height + 3) // 4, (wide + 3) // 4
+    k = t.b_constants(dx)
+    step, plane, line = (4 * columns + 2) * LANES, v.shape[1], wide * channels
+    for row in range(first, last):
+        top = 4 * (row % rows) - 1
+        for c in range(0, channels, LANES):
+            left = channels - c
+            tile = (c // width * (last - first) + row - first) * columns
+            for column in range(columns):
+                place = (tile + column) * width + c % width
+                for r in range(6):
+                    six = t.b(k, *load_6(v, place + 6 * r * plane, plane))
+                    start = r * step + 4 * column * LANES
+                    for i in range(6):
+                        value = six[i]
+                        if i < 2 and column > 0:
+                            value = load(lines, start + i * LANES, LANES) + value
+                        store(lines, start + i * LANES, LANES, value)
+            start = ((row // rows * height + top) * wide) * channels + c
+            for column in range(wide):
+                six = t.b(k, *load_6(lines, (column + 1) * LANES, step))
+                for r in range(6):
+                    place, value = start + r * line + column * channels, six[r]
+                    if 0 <= top + r < height:
+                        if r < 2 and top > 0:
+                            value = load(dx, place, left) + value
+                        store(dx, place, left, value)
+
+
+@inline
+def filter_tiles(w, start, place_step, row_step, rows, columns, limit, sheet, u, width):
+    """u = G w G' of `rows` by `columns` filters, in panels; columns from `limit` on are 0."""
+    # sheet is (6,3,16), u is (36, panels*rows*width)
+    k, plane = t.g_constants(w), u.shape[1]
+    for f in range(0, columns, LANES):
+        left = limit - f
+        for row in range(rows):
+            place = start + row * row_step + f
+            for j in range(3):
+                w0 = load(w, place + j * place_step, left)
+                w1 = load(w, place + (3 + j) * place_step, left)
+                w2 = load(w, place + (6 + j) * place_step, left)
+                store_6(sheet, j * LANES, 3 * LANES, t.g(k, w0, w1, w2))
+            place = (f // width * rows + row) * width + f % width
+            for r in range(6):
+                three = 3 * r * LANES
+                six = t.g(k, load(sheet, three, LANES), load(sheet, three + LANES, LANES),
+                          load(sheet, three + 2 * LANES, LANES))  # fmt: skip
+                store_6(u, place + 6 * r * plane, plane, six)
+
+
+@inline
+def filter_gradient(du, rows, columns, limit, sheet, dw, start, place_step, row_step, width):
+    """dw = G' du G, the adjoint of `filter_tiles`."""
+    # du is (36, panels*rows*width), sheet is (6,3,16)
+    k, plane = t.g_constants(dw), du.shape[1]
+    for f in range(0, min(columns, limit), LANES):
+        left = limit - f
+        for row in range(rows):
+            place = (f // width * rows + row) * width + f % width
+            for r in range(6):
+                three = t.gt(k, *load_6(du, place + 6 * r * plane, plane))
+                for j in range(3):
+                    store(sheet, (3 * r + j) * LANES, LANES, three[j])
+            place = start + row * row_step + f
+            for j in range(3):
+                three = t.gt(k, *load_6(sheet, j * LANES, 3 * LANES))
+                for i in range(3):
+                    store(dw, place + (3 * i + j) * place_step, left, three[i])
+
+
+@inline
+def transpose(w, start, row_step, rows, columns, square, out, out_start, out_step):
+    """out[j, i] = w[i, j], through squares of 16x16 that stay in the cache."""
+    # square is (16,17): 17, so that a column's numbers lie on different lines of the cache
+    for r in range(0, rows, LANES):
+        for c in range(0, columns, LANES):
+            for i in range(min(LANES, rows - r)):
+                line = load(w, start + (r + i) * row_step + c, columns - c)
+                store(square, i * (LANES + 1), LANES, line)
+            for j in range(min(LANES, columns - c)):
+                for i in range(min(LANES, rows - r)):
+                    out[out_start + (c + j) * out_step + r + i] = square[i * (LANES + 1) + j]
