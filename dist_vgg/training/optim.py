@@ -12,6 +12,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
+
 AVERAGE = "average"  # name of the vector that `update_average` moves
 
 
@@ -87,6 +89,7 @@ class Adam:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    arithmetic: Arithmetic = NUMPY
     state_names: ClassVar[tuple[str, ...]] = ("mean", "square")
 
     def update(
@@ -107,9 +110,9 @@ class Adam:
         g *= g
         v += (1 - self.beta2) * g
         scale = np.sqrt(v)
-        scale *= 1 / math.sqrt(1 - self.beta2**step)
+        scale *= 1 / math.sqrt(1 - self.arithmetic.power(self.beta2, step))
         scale += self.eps
-        w -= (lr / (1 - self.beta1**step)) * (m / scale)
+        w -= (lr / (1 - self.arithmetic.power(self.beta1, step))) * (m / scale)
 
 
 @dataclass(frozen=True)
