@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from decimal import Context, Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,14 @@ def test_normal_numbers_depend_on_their_stream_and_place_alone() -> None:
     longer = np.empty((1, elementary.NORMALS + 5000), np.float32)
     elementary.normal(streams(1), longer)
     np.testing.assert_array_equal(longer[:, :5000], alone.astype(np.float32))
+
+
+@pytest.mark.parametrize("word", [0, 2**64 - 1])
+def test_the_rarest_words_give_finite_numbers(word: int) -> None:
+    words = SimpleNamespace(random_raw=lambda count: np.full(count, word, np.uint64))
+    numbers = np.empty((1, 2))
+    elementary.normal([SimpleNamespace(bit_generator=words)], numbers)  # type: ignore[list-item]
+    assert np.abs(numbers).max() == pytest.approx(0 if word else math.sqrt(106 * math.log(2)))
 
 
 GRID = np.arange(1, 200_001) / 1999
