@@ -8,6 +8,7 @@ In the formulas w are the parameters, g their gradient, and t the step, counted 
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -110,9 +111,16 @@ class Adam:
         g *= g
         v += (1 - self.beta2) * g
         scale = np.sqrt(v)
-        scale *= 1 / math.sqrt(1 - self.arithmetic.power(self.beta2, step))
+        mean_left, square_left = self._left(step)
+        scale *= 1 / math.sqrt(1 - square_left)
         scale += self.eps
-        w -= (lr / (1 - self.arithmetic.power(self.beta1, step))) * (m / scale)
+        w -= (lr / (1 - mean_left)) * (m / scale)
+
+    # A step updates hundreds of slices, and all of them ask.
+    @lru_cache(maxsize=1)  # noqa: B019
+    def _left(self, step: int) -> tuple[float, float]:
+        """How much of their zero start m and v still have: beta1^t and beta2^t."""
+        return self.arithmetic.power(self.beta1, step), self.arithmetic.power(self.beta2, step)
 
 
 @dataclass(frozen=True)
