@@ -1,6 +1,7 @@
 """Samples are labelled images in memory, each with its id in the original data set."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ def pixel_statistics(pixels: np.ndarray) -> tuple[float, float]:
     first = sum(value * int(n) for value, n in enumerate(counts))
     second = sum(value * value * int(n) for value, n in enumerate(counts))
     variance = (total * second - first * first) / (total * total)
-    return first / total, variance**0.5
+    return first / total, math.sqrt(variance)
 
 
 def set_digest(splits: Mapping[str, Samples]) -> str:

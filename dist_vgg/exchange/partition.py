@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
+
 Slice = tuple[int, int]  # (lo, hi) of the flat vector
 
 BUCKET_GRAINS = 256
@@ -69,7 +71,9 @@ class Partition:
                     joined.append((lo, hi))
         return joined
 
-    def squares(self, total: np.ndarray, owned: Iterable[Slice]) -> np.ndarray:
+    def squares(
+        self, total: np.ndarray, owned: Iterable[Slice], arithmetic: Arithmetic = NUMPY
+    ) -> np.ndarray:
         """Sum of squares of each grain of a vector, float64; zeros where not `owned`.
 
         Added up over ranks and then over grains, it is the squared norm of the whole vector, in
@@ -78,6 +82,6 @@ class Partition:
         squares = np.zeros(self.grains)
         for lo, hi in owned:
             for start in range(lo, hi, self.grain):
-                grain = total[start : min(start + self.grain, hi)].astype(np.float64)
-                squares[start // self.grain] = grain @ grain
+                grain = total[start : min(start + self.grain, hi)]
+                squares[start // self.grain] = arithmetic.squares(grain)
         return squares

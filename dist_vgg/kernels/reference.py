@@ -8,6 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dist_vgg.kernels.arithmetic import NUMPY
+
+ARITHMETIC = NUMPY  # of a run with these kernels
+
 # A block of unfolded patches should stay in a core's share of the cache while BLAS reads it, and so
 # should the images that are pooled at a time.
 PATCH_BYTES, POOL_BYTES = 4 << 20, 1 << 20

@@ -7,6 +7,7 @@ recognition", ICLR 2015, configuration D.
 import numpy as np
 
 from dist_vgg.base.random import generator
+from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.network.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU
 from dist_vgg.network.sequential import Sequential
 
@@ -57,7 +58,9 @@ def vgg16(
     return Sequential(layers, (size, size, channels))
 
 
-def initialise(net: Sequential, params: np.ndarray, seed: int) -> None:
+def initialise(
+    net: Sequential, params: np.ndarray, seed: int, arithmetic: Arithmetic = NUMPY
+) -> None:
     """Fill the flat vector with normal weights and zero biases; each array has a random stream.
 
     A standard deviation of sqrt(2/fan_in) keeps the variance through rectifiers (He et al.,
@@ -70,6 +73,6 @@ def initialise(net: Sequential, params: np.ndarray, seed: int) -> None:
         if slot.is_bias:
             view[:] = 0
             continue
-        deviation = 0.01 if slot.name == last else (2 / slot.fan_in) ** 0.5
-        generator(seed, f"init/{slot.name}").standard_normal(out=view, dtype=view.dtype)
+        deviation = 0.01 if slot.name == last else arithmetic.power(2 / slot.fan_in, 0.5)
+        arithmetic.normal([generator(seed, f"init/{slot.name}")], view[None])
         view *= view.dtype.type(deviation)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.mpi.collectives import allreduce_sum
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def agree(
     squares: np.ndarray,
     stop_signal: int,
     save: bool,
+    arithmetic: Arithmetic = NUMPY,
 ) -> Agreement:
     """Agree on a step: `losses` and `correct` are (shards,), `squares` (grains,), all float64.
 
@@ -47,9 +49,9 @@ def agree(
     summed = allreduce_sum(comm, np.concatenate(parts))
     losses, correct, squares, signals, due = np.split(summed, ends[:-1])
     return Agreement(
-        loss=float(losses.sum()),
+        loss=float(arithmetic.total(losses)),
         correct=int(correct.sum()),
-        norm=float(squares.sum()) ** 0.5,
+        norm=arithmetic.power(float(arithmetic.total(squares)), 0.5),
         stop_signal=int(signals.max()),
         save=bool(due[0]),
     )

@@ -1,6 +1,6 @@
 """Noticing that training has diverged, though its numbers may still be finite."""
 
-import math
+from dist_vgg.kernels.elementary import log
 
 # A step beyond either has diverged. Sound runs of the recipes stay 500 times below the first and
 # 10,000 times below the second, from their first step on; numbers may grow to Inf only much later.
@@ -13,7 +13,7 @@ def exploded(loss: float, norm: float, classes: int) -> str:
 
     `loss` is the mean over some images, `norm` that of the gradient before it is clipped.
     """
-    if loss > EXPLODED_LOSS * math.log(classes):
+    if loss > EXPLODED_LOSS * log(classes):
         return f"the loss is {loss:.3g}, more than {EXPLODED_LOSS:,} times that of guessing"
     if norm > EXPLODED_NORM:
         return f"the gradient's norm is {norm:.3g}, more than {EXPLODED_NORM:,.0f}"

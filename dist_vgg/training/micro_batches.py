@@ -8,6 +8,7 @@ from dist_vgg.data.batches import Batches, Prefetcher
 from dist_vgg.data.samples import Samples, normalise
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels import reference as F
+from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.network.layers import StepKey
 from dist_vgg.network.sequential import Sequential
@@ -25,12 +26,18 @@ class MicroBatches:
     """Reads a shard's micro-batch ahead of its turn, and computes its part of the gradient."""
 
     def __init__(
-        self, net: Sequential, batches: Batches, config: TrainConfig, info: SetInfo, clock: Clock
+        self,
+        net: Sequential,
+        batches: Batches,
+        config: TrainConfig,
+        info: SetInfo,
+        clock: Clock,
+        arithmetic: Arithmetic = NUMPY,
     ) -> None:
         self.monitor: LayerMonitor | None = None  # in debug mode sees all that a layer makes
         self.read = Prefetcher(self._read)
         self._net, self._batches, self._config, self._info = net, batches, config, info
-        self._clock = clock
+        self._clock, self._arithmetic = clock, arithmetic
         self._kinds = {layer.name: layer.kind for layer in net.layers}
 
     def _read(self, shard: int, step: int) -> tuple[Samples, np.ndarray]:
@@ -39,7 +46,7 @@ class MicroBatches:
         pixels = samples.pixels
         if augment:
             epoch, _ = self._batches.position(step)
-            pixels = augment.draw(pixels, samples.ids, self._config.seed, epoch)
+            pixels = augment.draw(pixels, samples.ids, self._config.seed, epoch, self._arithmetic)
         return samples, normalise(pixels, self._info.mean, self._info.std)
 
     def gradient(
@@ -62,7 +69,7 @@ class MicroBatches:
         # The first layer has no gradient by its input, and so none to be watched.
         self._clock.mark(f"backward {self._net.layers[0].kind}")
         right = int((logits.argmax(axis=1) == samples.labels).sum())
-        return float(losses.sum(dtype=np.float64)), right
+        return float(self._arithmetic.total(losses)), right
 
     def _watch(self, direction: str, layer: str, array: np.ndarray) -> None:
         """Count a layer's time, and let debug mode see what the layer has made."""

@@ -8,9 +8,12 @@ In the formulas w are the parameters, g their gradient, and t the step, counted 
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Protocol
 
 import numpy as np
+
+from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 
 AVERAGE = "average"  # name of the vector that `update_average` moves
 
@@ -87,6 +90,7 @@ class Adam:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    arithmetic: Arithmetic = NUMPY
     state_names: ClassVar[tuple[str, ...]] = ("mean", "square")
 
     def update(
@@ -107,9 +111,16 @@ class Adam:
         g *= g
         v += (1 - self.beta2) * g
         scale = np.sqrt(v)
-        scale *= 1 / math.sqrt(1 - self.beta2**step)
+        mean_left, square_left = self._left(step)
+        scale *= 1 / math.sqrt(1 - square_left)
         scale += self.eps
-        w -= (lr / (1 - self.beta1**step)) * (m / scale)
+        w -= (lr / (1 - mean_left)) * (m / scale)
+
+    # A step updates hundreds of slices, and all of them ask.
+    @lru_cache(maxsize=1)  # noqa: B019
+    def _left(self, step: int) -> tuple[float, float]:
+        """How much of their zero start m and v still have: beta1^t and beta2^t."""
+        return self.arithmetic.power(self.beta1, step), self.arithmetic.power(self.beta2, step)
 
 
 @dataclass(frozen=True)

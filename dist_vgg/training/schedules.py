@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 
+from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
+
 Schedule = Callable[[int], float]  # step, counted from 0, to learning rate
 
 
@@ -15,7 +17,14 @@ def scaled_lr(lr: float, batch: int, base_batch: int) -> float:
     return lr * batch / base_batch if base_batch else lr
 
 
-def schedule(kind: str, lr: float, steps: int, warmup: int, drops: int = 3) -> Schedule:
+def schedule(
+    kind: str,
+    lr: float,
+    steps: int,
+    warmup: int,
+    drops: int = 3,
+    arithmetic: Arithmetic = NUMPY,
+) -> Schedule:
     """The learning rate over a run of `steps` steps.
 
     constant   lr
@@ -33,9 +42,9 @@ def schedule(kind: str, lr: float, steps: int, warmup: int, drops: int = 3) -> S
             return lr * (step + 1) / warmup
         done = (step - warmup) / max(1, steps - warmup)
         if kind == "step":
-            return lr * 0.1 ** min(int(done * drops), drops - 1)
+            return lr * arithmetic.power(0.1, min(int(done * drops), drops - 1))
         if kind == "cosine":
-            return lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+            return lr * 0.5 * (1 + arithmetic.cos(math.pi * min(1.0, done)))
         return lr
 
     return rate

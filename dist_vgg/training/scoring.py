@@ -8,6 +8,8 @@ import numpy as np
 
 from dist_vgg.data.samples import Samples, normalise
 from dist_vgg.kernels import reference as F
+from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
+from dist_vgg.kernels.elementary import log
 from dist_vgg.mpi.collectives import allreduce_sum
 from dist_vgg.network.sequential import Sequential
 
@@ -56,6 +58,7 @@ def score(
     comm: "MPI.Intracomm",
     shifts: Shifts = ((0, 0),),
     done: Callable[[int], object] = lambda count: None,
+    arithmetic: Arithmetic = NUMPY,
 ) -> Score:
     """Score a bound network on a data set; every rank gives the shards that it hosts.
 
@@ -69,23 +72,24 @@ def score(
         for start in range(0, len(samples), BATCH):
             part = samples[start : start + BATCH]
             images = (normalise(shifted(part.pixels, *shift), mean, std) for shift in shifts)
-            logits = averaged([net.forward(x) for x in images])
+            logits = averaged([net.forward(x) for x in images], arithmetic)
             np.add.at(confusion, (part.labels, logits.argmax(axis=1)), 1)
-            losses[index] += F.cross_entropy(logits, part.labels, 1)[0].sum(dtype=np.float64)
+            losses[index] += arithmetic.total(F.cross_entropy(logits, part.labels, 1)[0])
             done(len(part))
     # Counts are whole numbers, and only one rank has a shard's loss: the order of sums is free.
     allreduce_sum(comm, confusion)
     allreduce_sum(comm, losses)
-    return Score(confusion.astype(int), float(losses.sum() / confusion.sum()))
+    return Score(confusion.astype(int), float(arithmetic.total(losses) / confusion.sum()))
 
 
-def averaged(several: Sequence[np.ndarray]) -> np.ndarray:
+def averaged(several: Sequence[np.ndarray], arithmetic: Arithmetic = NUMPY) -> np.ndarray:
     """Logits of the mean of the probabilities that several logits stand for."""
     # each is (N,K), and so is the result
     if len(several) == 1:
         return several[0]
-    logs = [x - np.logaddexp.reduce(x, axis=1, keepdims=True) for x in several]
-    return np.logaddexp.reduce(logs, axis=0) - np.float32(np.log(len(several)))
+    logs = np.stack([x - arithmetic.log_sum_exp(x, 1) for x in several])
+    result: np.ndarray = arithmetic.log_sum_exp(logs, 0)[0] - np.float32(log(len(several)))
+    return result
 
 
 def shifted(pixels: np.ndarray, down: int, right: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from dist_vgg.data.batches import Batches
 from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import hosted
+from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.mpi.collectives import allreduce_sum, require_same
 from dist_vgg.mpi.command import program_facts
 from dist_vgg.network.sequential import Sequential
@@ -82,11 +83,13 @@ def make_exchange(
     return route
 
 
-def learning_rate(config: TrainConfig, batches: Batches) -> tuple[float, Schedule]:
+def learning_rate(
+    config: TrainConfig, batches: Batches, arithmetic: Arithmetic = NUMPY
+) -> tuple[float, Schedule]:
     """The rate after warm-up, scaled to the global batch, and the rate of each step."""
     rate = scaled_lr(config.base_lr, batches.global_size(0), config.lr_batch)
     warmup = config.warmup
     if config.warmup_epochs:
         warmup = max(1, round(config.warmup_epochs * batches.steps_per_epoch))
     steps = config.epochs * batches.steps_per_epoch
-    return rate, schedule(config.schedule, rate, steps, warmup)
+    return rate, schedule(config.schedule, rate, steps, warmup, arithmetic=arithmetic)

@@ -10,6 +10,7 @@ from dist_vgg.base.errors import Diverged
 from dist_vgg.data.batches import Batches
 from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
+from dist_vgg.kernels import reference
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.clock import Clock
@@ -61,19 +62,19 @@ class Trainer:
         machine.settle(config.blas_threads)
         require_same_training(comm, config, info)
         self.config, self.info, self.comm = config, info, comm
-        self.net = vgg16(**self.network, dropout=config.dropout, conv=config.conv)
-        self.update = Update(config, self.net.slots)
-        state_names = self.update.state_names
+        net = self.net = vgg16(**self.network, dropout=config.dropout, conv=config.conv)
+        arithmetic = self.arithmetic = reference.ARITHMETIC
+        self.update = Update(config, net.slots, arithmetic)
         self.route = make_exchange(
-            comm, config, self.net, info.shards, state_names, standby, exchange
+            comm, config, net, info.shards, self.update.state_names, standby, exchange
         )
         sizes = shard_sizes(comm, info, shards)
         where = where_is(comm) if config.audit else ""
         self.batches = Batches(shards, sizes, config.micro_batch, config.seed, where)
         self.clock = Clock()
-        self.micro_batches = MicroBatches(self.net, self.batches, config, info, self.clock)
-        self.full_lr, self.lr = learning_rate(config, self.batches)
-        self.validation = Validation(info, held_out or {}, config.patience)
+        self.micro_batches = MicroBatches(net, self.batches, config, info, self.clock, arithmetic)
+        self.full_lr, self.lr = learning_rate(config, self.batches, arithmetic)
+        self.validation = Validation(info, held_out or {}, config.patience, arithmetic)
         self.step = 0  # so many are done
         self.steps = self.planned  # fewer, where scores get no better
         self.begun = False  # until then the parameters are unset memory
@@ -103,7 +104,7 @@ class Trainer:
         """Begin with fresh weights."""
         route = self.route
         if self.comm.rank == 0:
-            initialise(self.net, route.params, self.config.seed)
+            initialise(self.net, route.params, self.config.seed, self.arithmetic)
         route.vectors.broadcast()
         if self.config.ema:
             for lo, hi in route.owned:
@@ -168,8 +169,9 @@ class Trainer:
         exploded.
         """
         signal, route = signals.received[0] if signals.received else 0, self.route
-        squares = route.partition.squares(route.total, route.owned)
-        agreed = agree(self.comm, losses, correct, squares, signal, self.saves.due())
+        arithmetic = self.arithmetic
+        squares = route.partition.squares(route.total, route.owned, arithmetic)
+        agreed = agree(self.comm, losses, correct, squares, signal, self.saves.due(), arithmetic)
         if not agreed.is_finite():
             self._check_all()
             raise Diverged(self.micro_batches.first_nonfinite(self.step, route, self.comm))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.network.sequential import Slot
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS
@@ -19,10 +20,10 @@ UPDATE_SLICE = 1 << 16  # numbers updated at a time, so that temporaries stay in
 Block = tuple[int, int, list[tuple[slice, float]]]  # lo, hi, and each part's weight decay
 
 
-def make_optimizer(config: TrainConfig) -> Optimizer:
+def make_optimizer(config: TrainConfig, arithmetic: Arithmetic = NUMPY) -> Optimizer:
     """The update rule that a configuration names."""
     if config.optimizer == "adam":
-        return optim.Adam(beta1=config.momentum)
+        return optim.Adam(beta1=config.momentum, arithmetic=arithmetic)
     if config.optimizer == "adagrad":
         return optim.AdaGrad()
     return optim.SGD(config.momentum, config.nesterov)
@@ -34,9 +35,11 @@ class Update:
     `state_names` are the vectors that it keeps besides the parameters.
     """
 
-    def __init__(self, config: TrainConfig, slots: Sequence[Slot]) -> None:
+    def __init__(
+        self, config: TrainConfig, slots: Sequence[Slot], arithmetic: Arithmetic = NUMPY
+    ) -> None:
         """`slots` say where the flat vector has weights, which decay, and where biases."""
-        self.optimizer = make_optimizer(config)
+        self.optimizer = make_optimizer(config, arithmetic)
         self.state_names = (*self.optimizer.state_names, *([AVERAGE] if config.ema else []))
         self.before_update: Callable[[np.ndarray], object] = lambda params: None
         self._config, self._slots = config, slots

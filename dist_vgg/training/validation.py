@@ -9,6 +9,7 @@ import numpy as np
 from dist_vgg.base.errors import Diverged
 from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
+from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.training.divergence import exploded
 from dist_vgg.training.scoring import score
@@ -39,10 +40,17 @@ class Best:
 class Validation:
     """Scores of the held-out images, and whether they still improve."""
 
-    def __init__(self, info: SetInfo, held_out: Mapping[int, Samples], patience: int) -> None:
+    def __init__(
+        self,
+        info: SetInfo,
+        held_out: Mapping[int, Samples],
+        patience: int,
+        arithmetic: Arithmetic = NUMPY,
+    ) -> None:
         """`held_out` has the shards that this rank hosts. With `patience` 0 nothing ends early."""
         self.best = Best()
         self._info, self._held_out, self._patience = info, held_out, patience
+        self._arithmetic = arithmetic
 
     @property
     def out_of_patience(self) -> bool:
@@ -66,7 +74,10 @@ class Validation:
         record: dict[str, Any] = {}
         for prefix, params in models.items():
             net.bind(params, params)  # there is no backward to write the second
-            found = score(net, self._held_out, info.mean, info.std, info.classes, comm, done=done)
+            found = score(
+                net, self._held_out, info.mean, info.std, info.classes, comm,
+                done=done, arithmetic=self._arithmetic,
+            )  # fmt: skip
             if not np.isfinite(found.loss) or exploded(found.loss, 0, info.classes):
                 raise Diverged(
                     f"step {step}: the loss of the held-out images is {found.loss:.3g}; lower "
