@@ -12,7 +12,7 @@ What lies outside of an image counts as zero, and what a tile would write there 
 import numba
 
 from dist_vgg.kernels.passes import transforms as t
-from dist_vgg.kernels.passes.lanes import LANES, load, rectified, splat, store, where_positive
+from dist_vgg.kernels.passes.lanes import LANES, load, rectified, splat, store, transpose_16, where_positive
 
 inline = numba.njit(nogil=True, error_model="numpy")
 
@@ -223,14 +223,13 @@ def filter_gradient(du, rows, columns, limit, sheet, dw, start, place_step, row_
 
 
 @inline
-def transpose(w, start, row_step, rows, columns, square, out, out_start, out_step):
-    """out[j, i] = w[i, j], through squares of 16x16 that stay in the cache."""
-    # square is (16,17): 17, so that a column's numbers lie on different lines of the cache
-    for r in range(0, rows, LANES):
-        for c in range(0, columns, LANES):
-            for i in range(min(LANES, rows - r)):
-                line = load(w, start + (r + i) * row_step + c, columns - c)
-                store(square, i * (LANES + 1), LANES, line)
-            for j in range(min(LANES, columns - c)):
-                for i in range(min(LANES, rows - r)):
-                    out[out_start + (c + j) * out_step + r + i] = square[i * (LANES + 1) + j]
+def transpose(w, start, row_step, rows, columns, out, out_start, out_step):
+    """out[j, i] = w[i, j]; the rows of out are `out_step` apart."""
+    whole_rows, whole_columns = rows // LANES * LANES, columns // LANES * LANES
+    for i in range(0, whole_rows, LANES):
+        for j in range(0, whole_columns, LANES):
+            transpose_16(w, start + i * row_step + j, row_step,
+                         out, out_start + j * out_step + i, out_step)  # fmt: skip
+    for i in range(rows):
+        for j in range(0 if i >= whole_rows else whole_columns, columns):
+            out[out_start + j * out_step + i] = w[start + i * row_step + j]

@@ -55,11 +55,11 @@ def forward(at, x, w, b, relu, y, at_once, whole, wc, wf, lines, sheet, v, u, m)
 
 @jit(
     (int64, four, four, four, four, boolean, boolean, four, one, four, int64, boolean, int64, int64,
-     one, one, one, one, one, two, two, two, two)
+     one, one, one, one, two, two, two, two)
 )  # fmt: skip
 def backward(
     at, dy, x, w, y, relu, need_dx, dw, db, dx, at_once, whole, wc, wf, lines, sheet, sums, turned,
-    square, v, u, m, du,
+    v, u, m, du,
 ):  # fmt: skip
     """Write the gradients of filters, bias and, if `need_dx`, of the input.
 
@@ -77,7 +77,7 @@ def backward(
         _filter_gradients(at, v, m, du, dw, tiles, chain, first > 0, last == total, whole, wc, wf,
                           sheet)  # fmt: skip
         if need_dx:
-            _input_products(at, v, m, u, w, tiles, first == 0, whole, wc, wf, sheet, square, turned)
+            _input_products(at, v, m, u, w, tiles, first == 0, whole, wc, wf, sheet, turned)
             input_gradient(v, first, last, lines, dx, wc)
 
 
@@ -120,7 +120,7 @@ def _filter_gradients(at, v, m, du, dw, tiles, chain, add, at_last, whole, wc, w
 
 
 @inline
-def _input_products(at, v, m, u, w, tiles, first, whole, wc, wf, sheet, square, turned):
+def _input_products(at, v, m, u, w, tiles, first, whole, wc, wf, sheet, turned):
     """v = m @ u' at each place; the transposed filters are made where they are needed."""
     channels, filters = w.shape[2:]
     panels_c = (channels + wc - 1) // wc
@@ -131,7 +131,7 @@ def _input_products(at, v, m, u, w, tiles, first, whole, wc, wf, sheet, square, 
             if first or not whole:
                 few = min(part_c, channels - c)
                 for place in range(9):
-                    transpose(w, (place * channels + c) * filters + f, filters, few, depth,
-                              square, turned, place * depth * part_c, part_c)  # fmt: skip
+                    transpose(w.reshape(-1), (place * channels + c) * filters + f, filters, few, depth,
+                              turned, place * depth * part_c, part_c)  # fmt: skip
                 filter_tiles(turned, 0, depth * part_c, part_c, depth, part_c, few, sheet, u, wc)
             _products(at, m, u, v, tiles, f, depth, c // wc, part_c // wc, wf, wc)
