@@ -62,7 +62,8 @@ def jit(*signatures: Any, **options: Any) -> Any:
 
     Signatures are Numba's: "float32[:, ::1], int64", or "void(float32[::1])" with a single
     argument. A function that only compiled ones call needs none: @jit. `options` are njit's.
-    Other types compile when they first come, without the lock, and are kept as well.
+    Other types compile when they first come, without the lock, and are kept as well. Arrays that
+    are read-only, not aligned or not contiguous are other types.
 
     Code may depend on constants of its file, on what its closure holds and on the processor, but
     on nothing else: the key knows no other settings. Dividing by zero gives inf, as in NumPy.
