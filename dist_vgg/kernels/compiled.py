@@ -158,7 +158,7 @@ class _Scratch:
         at_once = chain * max(1, tiles // (chain * columns))
         self.at_once = rows if backward and not self.whole else min(rows, at_once)
         tiles = self.at_once * columns
-        self.lines = aligned((6 * (4 * columns + 2) * LANES,), x.dtype)
+        self.lines = aligned((max(6 * (4 * columns + 2) * LANES, 48 * (channels + LANES)),), x.dtype)
         self.sheet = aligned((PLACES * LANES,), x.dtype)
         self.v = spread(padded_c * tiles, x.dtype)
         self.m = spread(padded_f * tiles, x.dtype)

@@ -36,34 +36,45 @@ def load_6(array, place, step):
 
 @inline
 def input_tiles(x, first, last, lines, v, width):
-    """v = B' x B: along the height for a whole line of pixels, then along the width."""
-    # x is (N,H,W,C), lines is (6,4*columns+2,16), v is (36, panels*tiles*width)
+    """v = B' x B: along the height for a column of pixels, then along the width.
+
+    Neighbouring tiles share two columns, so `lines` keeps the last eight, in turn.
+    """
+    # x is (N,H,W,C), lines is (padded C/16,6,8,16), v is (36, panels*tiles*width)
     _, height, wide, channels = x.shape
     rows, columns = (height + 3) // 4, (wide + 3) // 4
-    k, zero = t.b_constants(x), splat(x, 0.0)
-    step, plane, line = (4 * columns + 2) * LANES, v.shape[1], wide * channels
-    for i in range(6 * (4 * columns + 2)):
-        store(lines, i * LANES, LANES, zero)
+    k, plane, line = t.b_constants(x), v.shape[1], wide * channels
     for row in range(first, last):
         top = 4 * (row % rows) - 1
-        for c in range(0, channels, LANES):
-            left = channels - c
-            start = ((row // rows * height + top) * wide) * channels + c
-            for column in range(wide):
-                place = start + column * channels
-                x0 = load(x, place, left) if top >= 0 else zero
-                x1 = load(x, place + line, left)
-                x2 = load(x, place + 2 * line, left) if top + 2 < height else zero
-                x3 = load(x, place + 3 * line, left) if top + 3 < height else zero
-                x4 = load(x, place + 4 * line, left) if top + 4 < height else zero
-                x5 = load(x, place + 5 * line, left) if top + 5 < height else zero
-                store_6(lines, (column + 1) * LANES, step, t.bt(k, x0, x1, x2, x3, x4, x5))
-            tile = (c // width * (last - first) + row - first) * columns
-            for column in range(columns):
-                place = (tile + column) * width + c % width
+        for column in range(columns):
+            for c in range(0, channels, LANES):
+                start = ((row // rows * height + top) * wide) * channels + c
+                for i in range(2 if column > 0 else 0, 6):
+                    pixel = 4 * column - 1 + i
+                    left = channels - c if 0 <= pixel < wide else 0
+                    place = start + pixel * channels
+                    six = t.bt(
+                        k, load(x, place, left if top >= 0 else 0),
+                        load(x, place + line, left),
+                        load(x, place + 2 * line, left if top + 2 < height else 0),
+                        load(x, place + 3 * line, left if top + 3 < height else 0),
+                        load(x, place + 4 * line, left if top + 4 < height else 0),
+                        load(x, place + 5 * line, left if top + 5 < height else 0),
+                    )  # fmt: skip
+                    store_6(lines, 48 * c + (4 * column + i) % 8 * LANES, 8 * LANES, six)
+                tile = (c // width * (last - first) + row - first) * columns + column
+                place, even, odd = tile * width + c % width, 4 * column % 8, (4 * column + 4) % 8
                 for r in range(6):
-                    six = load_6(lines, r * step + 4 * column * LANES, LANES)
-                    store_6(v, place + 6 * r * plane, plane, t.bt(k, *six))
+                    here = 48 * c + 8 * r * LANES
+                    six = t.bt(
+                        k, load(lines, here + even * LANES, LANES),
+                        load(lines, here + (even + 1) * LANES, LANES),
+                        load(lines, here + (even + 2) * LANES, LANES),
+                        load(lines, here + (even + 3) * LANES, LANES),
+                        load(lines, here + odd * LANES, LANES),
+                        load(lines, here + (odd + 1) * LANES, LANES),
+                    )  # fmt: skip
+                    store_6(v, place + 6 * r * plane, plane, six)
 
 
 @inline
@@ -75,23 +86,23 @@ def output_tiles(m, first, last, b, relu, sheet, y, width):
     k, plane, line = t.a_constants(y), m.shape[1], wide * filters
     for row in range(first, last):
         top = 4 * (row % rows)
-        for f in range(0, filters, LANES):
-            left = filters - f
-            bias = load(b, f, left)
-            tile = (f // width * (last - first) + row - first) * columns
-            for column in range(columns):
-                place = (tile + column) * width + f % width
+        for column in range(columns):
+            start = ((row // rows * height + top) * wide + 4 * column) * filters
+            for f in range(0, filters, LANES):
+                left = filters - f
+                bias = load(b, f, left)
+                tile = (f // width * (last - first) + row - first) * columns + column
+                place = tile * width + f % width
                 for r in range(6):
                     four = t.at(k, *load_6(m, place + 6 * r * plane, plane))
                     for i in range(4):
                         store(sheet, (4 * r + i) * LANES, LANES, four[i])
-                start = ((row // rows * height + top) * wide + 4 * column) * filters + f
                 for i in range(min(4, wide - 4 * column)):
                     four = t.at(k, *load_6(sheet, i * LANES, 4 * LANES))
                     for r in range(4):
                         if top + r < height:
                             value = four[r] + bias
-                            store(y, start + r * line + i * filters, left,
+                            store(y, start + r * line + i * filters + f, left,
                                   rectified(value) if relu else value)  # fmt: skip
 
 
