@@ -28,6 +28,7 @@ Gradients = Sequence[tuple[slice, np.ndarray, np.ndarray]]
 def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, relu: bool = False) -> np.ndarray:
     """Convolve with 3x3 filters, stride 1 and zero padding that keeps the size."""
     # x is (N,H,W,C), w is (3,3,C,F), b is (F,), y is (N,H,W,F)
+    x, w, b = map(_plain, (x, w, b))
     channels, filters = w.shape[2:]
     y = aligned((*x.shape[:3], filters), x.dtype)
     if min(channels, filters) < FEWEST_CHANNELS:
@@ -64,6 +65,8 @@ def conv2d_backward(
 ) -> np.ndarray | None:
     """Write the gradients of filters and bias; return that of the input, if needed."""
     # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
+    dy, x, w = map(_plain, (dy, x, w))
+    y = None if y is None else _plain(y)
     dx = aligned(x.shape, x.dtype) if need_dx else None
     few = min(w.shape[2:]) < FEWEST_CHANNELS
     for part, dw, db in grads:
@@ -83,6 +86,7 @@ def conv2d_backward(
 def maxpool_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The largest of each 2x2 window, and which of the four it was: of equal ones the first."""
     # x is (N,H,W,C) with H and W even, y and choice are (N,H/2,W/2,C)
+    x = _plain(x)
     n, height, width, channels = x.shape
     y = aligned((n, height // 2, width // 2, channels), x.dtype)
     choice = np.empty(y.shape, np.uint8)
@@ -93,6 +97,7 @@ def maxpool_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def maxpool_backward(dy: np.ndarray, choice: np.ndarray) -> np.ndarray:
     """Pass each gradient to the pixel that was the largest of its window."""
     # dy and choice are (N,H/2,W/2,C), dx is (N,H,W,C)
+    dy = _plain(dy)
     n, height, width, channels = dy.shape
     dx = aligned((n, 2 * height, 2 * width, channels), dy.dtype)
     pool.backward(dy, choice, dx)
@@ -102,6 +107,7 @@ def maxpool_backward(dy: np.ndarray, choice: np.ndarray) -> np.ndarray:
 def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Multiply by a matrix and add a bias."""
     # x is (N,C), w is (C,F), b is (F,), y is (N,F)
+    x, w, b = map(_plain, (x, w, b))
     outputs = w.shape[1]
     width = panel_width(outputs)
     y = np.empty((len(x), outputs), x.dtype)
@@ -114,6 +120,7 @@ def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
 def linear_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, grads: Gradients) -> np.ndarray:
     """Write the gradients of matrix and bias; return that of the input."""
     # dy is (N,F), x and dx are (N,C), w and dw are (C,F), db is (F,)
+    dy, x, w = map(_plain, (dy, x, w))
     n, outputs = dy.shape
     width = panel_width(outputs)
     out = aligned((linear.ROWS * width,), dy.dtype)
@@ -126,6 +133,11 @@ def linear_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, grads: Gradien
     sums = aligned((linear.ROWS * width,), dy.dtype)
     linear.backward_input(address(dy.dtype), dy, w, dx, turned, sums, width)
     return dx
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The array as compiled functions take it: contiguous, and not marked as read-only."""
+    return np.require(array, requirements="CW")
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

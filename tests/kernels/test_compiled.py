@@ -1,0 +1,184 @@
+"""The compiled kernels against the direct convolution in float64, and the promises about their bits."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="Numba is not installed")
+
+from dist_vgg.kernels import compiled, reference  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+TOLERANCE = 4e-6  # of the largest number
+# (N,H,W,C,F): whole tiles and parts of tiles, one panel and several, few channels and many.
+SHAPES = [
+    (2, 8, 8, 64, 64), (3, 8, 8, 16, 32), (2, 6, 10, 33, 70), (3, 2, 2, 128, 130), (1, 5, 3, 130, 260),
+    (5, 4, 4, 64, 16), (1, 64, 64, 16, 16), (2, 8, 8, 1, 64), (2, 4, 6, 13, 26), (3, 6, 6, 20, 5),
+]  # fmt: skip
+
+
+def draw(*shapes: tuple[int, ...]) -> list[np.ndarray]:
+    rng = np.random.Generator(np.random.Philox(len(shapes)))
+    return [rng.standard_normal(shape, np.float32) for shape in shapes]
+
+
+def layer(n: int, height: int, width: int, channels: int, filters: int) -> list[np.ndarray]:
+    """x, w, b and dy of a convolution, with He's weights."""
+    x, w, b, dy = draw(
+        (n, height, width, channels), (3, 3, channels, filters), (filters,), (n, height, width, filters)
+    )
+    return [x, w * np.float32((2 / (9 * channels)) ** 0.5), b, dy]
+
+
+def both_ways(
+    kernels: Any, x: np.ndarray, w: np.ndarray, b: np.ndarray, dy: np.ndarray, y: Any = None
+) -> dict[str, np.ndarray]:
+    """A convolution's output and gradients; its rectifier is that of y, where it is given."""
+    out = kernels.conv2d_forward(x, w, b, True)
+    dw, db = np.full_like(w, np.nan), np.full_like(b, np.nan)
+    dx = kernels.conv2d_backward(dy.copy(), x, w, [(slice(0, len(x)), dw, db)], True, out if y is None else y)
+    return dict(y=out, dx=dx, dw=dw, db=db)
+
+
+def close(found: np.ndarray, right: np.ndarray) -> None:
+    assert found.dtype == np.float32 or found.dtype == right.dtype
+    assert abs(found - right).max() <= TOLERANCE * abs(right).max()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_convolution_is_that_of_the_reference(shape: tuple[int, ...]) -> None:
+    given = layer(*shape)
+    found = both_ways(compiled, *given)
+    right = both_ways(reference, *(a.astype(np.float64) for a in given), found["y"].astype(np.float64))
+    for name in right:
+        close(found[name], right[name])
+
+
+@pytest.mark.parametrize(("n", "inputs", "outputs"), [(1, 7, 3), (4, 100, 70), (20, 64, 130), (70, 33, 16)])
+def test_products_are_those_of_the_reference(n: int, inputs: int, outputs: int) -> None:
+    x, w, b, dy = draw((n, inputs), (inputs, outputs), (outputs,), (n, outputs))
+    dw, db = np.full_like(w, np.nan), np.full_like(b, np.nan)
+    close(compiled.linear_forward(x, w, b), x.astype(float) @ w + b)
+    close(compiled.linear_backward(dy, x, w, [(slice(0, n), dw, db)]), dy.astype(float) @ w.T)
+    close(dw, x.astype(float).T @ dy)
+    close(db, dy.astype(float).sum(axis=0))
+
+
+def test_pooling_is_that_of_the_reference() -> None:
+    (x,) = draw((3, 6, 4, 19))
+    x[0, :2, :2] = 1
+    for found, right in zip(compiled.maxpool_forward(x), reference.maxpool_forward(x), strict=True):
+        np.testing.assert_array_equal(found, right)
+    dy, choice = compiled.maxpool_forward(x)
+    found, right = (k.maxpool_backward(dy, choice) for k in (compiled, reference))
+    np.testing.assert_array_equal(found, right)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_what_is_not_finite_stays(place: int) -> None:
+    x, w, b, _ = layer(2, 4, 4, 16, 16)
+    x[1, place // 2, place % 2, 3] = np.nan
+    y = compiled.conv2d_forward(x, w, b, True)
+    assert np.isnan(y[1]).any()
+    assert np.isfinite(y[0]).all()
+    assert np.isnan(compiled.maxpool_forward(x)[0][1, 0, 0, 3])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bits_of_an_image_do_not_depend_on_the_others(shape: tuple[int, ...]) -> None:
+    x, w, b, dy = layer(7, *shape[1:])
+    whole = both_ways(compiled, x, w, b, dy)
+    for part in (slice(0, 1), slice(2, 5), slice(6, 7)):
+        alone = both_ways(compiled, x[part], w, b, dy[part])
+        np.testing.assert_array_equal(alone["y"], whole["y"][part])
+        np.testing.assert_array_equal(alone["dx"], whole["dx"][part])
+
+
+@pytest.mark.parametrize("n", [1, 3, 8, 33])
+def test_bits_of_a_row_do_not_depend_on_the_others(n: int) -> None:
+    x, w, b, dy = draw((40, 65), (65, 90), (90,), (40, 90))
+    dw, db = np.empty_like(w), np.empty_like(b)
+    for part in (slice(0, n), slice(40 - n, 40)):
+        y, alone = (compiled.linear_forward(rows, w, b) for rows in (x, x[part]))
+        np.testing.assert_array_equal(alone, y[part])
+        dx, alone = (
+            compiled.linear_backward(rows, x[: len(rows)], w, [(slice(0, len(rows)), dw, db)])
+            for rows in (dy, dy[part])
+        )
+        np.testing.assert_array_equal(alone, dx[part])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bits_do_not_depend_on_the_blocks(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = layer(*shape)
+    usual = both_ways(compiled, *given)
+    for name, value in (("MOST_TILES", 1), ("FEWEST_TILES", 1000), ("WHOLE", 0), ("WHOLE", 1 << 30)):
+        with monkeypatch.context() as changed:
+            changed.setattr(compiled, name, value)
+            for key, array in both_ways(compiled, *given).items():
+                np.testing.assert_array_equal(array, usual[key], f"{key} with {name} = {value}")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_of_two_micro_batches_are_those_of_each_alone(shape: tuple[int, ...]) -> None:
+    x, w, b, dy = layer(5, *shape[1:])
+    y = compiled.conv2d_forward(x, w, b, True)
+    parts = [(p, np.empty_like(w), np.empty_like(b)) for p in (slice(0, 2), slice(2, 5))]
+    compiled.conv2d_backward(dy, x, w, parts, True, y)
+    for part, dw, db in parts:
+        alone = both_ways(compiled, x[part], w, b, dy[part])
+        np.testing.assert_array_equal(dw, alone["dw"])
+        np.testing.assert_array_equal(db, alone["db"])
+
+
+def test_a_sum_is_a_chain_of_fused_multiply_adds() -> None:
+    x, w, b = draw((5, 70), (70, 20), (20,))
+    # The 64 bits of a long double hold each product exactly, and round a sum of two so late that
+    # rounding it again to 24 bits gives what a fused multiply-add does.
+    total = np.zeros((5, 20), np.float32)
+    for first in range(0, 70, 32):
+        chain = np.zeros((5, 20), np.float32)
+        for k in range(first, min(first + 32, 70)):
+            product = x[:, k, None].astype(np.longdouble) * w[k].astype(np.longdouble)
+            chain = (product + chain).astype(np.float32)
+        total += chain
+    np.testing.assert_array_equal(compiled.linear_forward(x, w, b), total + b)
+
+
+def test_arrays_may_lie_anywhere_and_be_read_only() -> None:
+    x, w, b, dy = layer(2, 6, 6, 20, 24)
+    usual = both_ways(compiled, x, w, b, dy)
+    turned = np.ascontiguousarray(x.transpose(3, 2, 1, 0)).transpose(3, 2, 1, 0)
+    turned.flags.writeable = False
+    for key, array in both_ways(compiled, turned, w, b, dy).items():
+        np.testing.assert_array_equal(array, usual[key])
+
+
+def test_float64_is_computed_in_float64() -> None:
+    """For the check of gradients in debug mode."""
+    given = [array.astype(np.float64) for array in layer(2, 4, 4, 16, 20)]
+    found, right = both_ways(compiled, *given), both_ways(reference, *given)
+    for name in right:
+        np.testing.assert_allclose(found[name], right[name], rtol=1e-9, atol=1e-11)
+
+
+# Whoever changes an order of additions raises compiled.VERSION and stores the new hash.
+BITS = {1: "?"}
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [{}, {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+sse4.2,+avx,+avx2,+fma"}],
+    ids=["this", "avx2"],
+)
+def test_version_names_the_bits_on_every_processor(processor: dict[str, str]) -> None:
+    shown = subprocess.run(
+        [sys.executable, "tests/compiled_bits.py"], cwd=ROOT, env=os.environ | processor,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shown.stdout.strip() == BITS[compiled.VERSION]
