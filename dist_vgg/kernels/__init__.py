@@ -1,7 +1,7 @@
 """What computes on arrays: convolution, pooling, activations, the loss; a file for each kernel set.
 
-reference.py has every operation as a textbook states it. A faster set is a module with functions of
-the same names and signatures: `conv2d_forward` and `conv2d_backward`, and `suits`, which says for
-which shapes to take them; tests compare it with the reference before anybody times it. winograd.py
-is one. Kernels know arrays and nothing else: no layers, no MPI, no files. Start with reference.py.
+protocol.py states the operations once. reference.py is the set that has each as a textbook states
+it; numpy_set.py takes Winograd's convolution, of winograd.py, where it is faster. sets.py knows the
+sets by name. Tests compare every set with the reference before anybody times it. Kernels know
+arrays and nothing else: no layers, no MPI, no files. They may use base. Start with reference.py.
 """

@@ -7,6 +7,8 @@ recognition", ICLR 2015, configuration D.
 import numpy as np
 
 from dist_vgg.base.random import generator
+from dist_vgg.kernels.protocol import Kernels
+from dist_vgg.kernels.sets import load
 from dist_vgg.network.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU
 from dist_vgg.network.sequential import Sequential
 
@@ -22,11 +24,12 @@ def vgg16(
     classes: int = 10,
     width: float = 1.0,
     dropout: float = 0.5,
-    conv: str = "fast",
+    kernels: str | Kernels = "numpy",
 ) -> Sequential:
     """Build VGG16 for square images of side `size`; `width` scales all hidden widths.
 
-    `conv` is "fast", or "reference" for the direct convolution in every layer.
+    `kernels` is the set that it computes with, or the name of one, see kernels/sets.py. Raises
+    UserError for one that is not installed.
     """
 
     def scaled(units: int) -> int:
@@ -41,8 +44,7 @@ def vgg16(
             relu = i < len(filters)
             # Nobody needs the gradient of the images.
             need_dx = bool(layers)
-            fast = conv == "fast"
-            layers.append(Conv(f"conv{block}_{i}", inputs, outputs, relu, need_dx, fast))
+            layers.append(Conv(f"conv{block}_{i}", inputs, outputs, relu, need_dx))
             inputs = outputs
         layers.append(MaxPool(f"pool{block}"))
         layers.append(ReLU(f"relu{block}"))
@@ -54,7 +56,8 @@ def vgg16(
         layers.append(Dropout(f"drop{i}", dropout))
         inputs = outputs
     layers.append(Linear("fc8", inputs, classes))
-    return Sequential(layers, (size, size, channels))
+    ops = load(kernels) if isinstance(kernels, str) else kernels
+    return Sequential(layers, (size, size, channels), ops)
 
 
 def initialise(net: Sequential, params: np.ndarray, seed: int) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 from dist_vgg.data.batches import Batches, Prefetcher
 from dist_vgg.data.samples import Samples, normalise
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.kernels import reference as F
 from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.network.layers import StepKey
 from dist_vgg.network.sequential import Sequential
@@ -57,7 +56,7 @@ class MicroBatches:
         key = StepKey(self._config.seed, step, samples.ids)
         logits = self._net.forward(x, key, self._watch, route.need)
         smoothing = self._config.label_smoothing
-        losses, dlogits = F.cross_entropy(logits, samples.labels, total, smoothing)
+        losses, dlogits = self._net.ops.cross_entropy(logits, samples.labels, total, smoothing)
         self._net.backward(dlogits, route.ready, self._watch)
         # The first layer has no gradient by its input, and so none to be watched.
         self._clock.mark(f"backward {self._net.layers[0].kind}")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dist_vgg.data.samples import Samples, normalise
-from dist_vgg.kernels import reference as F
 from dist_vgg.mpi.collectives import allreduce_sum
 from dist_vgg.network.sequential import Sequential
 
@@ -71,7 +70,7 @@ def score(
             images = (normalise(shifted(part.pixels, *shift), mean, std) for shift in shifts)
             logits = averaged([net.forward(x) for x in images])
             np.add.at(confusion, (part.labels, logits.argmax(axis=1)), 1)
-            losses[index] += F.cross_entropy(logits, part.labels, 1)[0].sum(dtype=np.float64)
+            losses[index] += net.ops.cross_entropy(logits, part.labels, 1)[0].sum(dtype=np.float64)
             done(len(part))
     # Counts are whole numbers, and only one rank has a shard's loss: the order of sums is free.
     allreduce_sum(comm, confusion)

@@ -24,6 +24,7 @@ from dist_vgg.training.setup import (
     learning_rate,
     make_exchange,
     require_same_training,
+    settle_kernels,
     shard_sizes,
     where_is,
 )
@@ -59,9 +60,10 @@ class Trainer:
         processes. `exchange` replaces the route that the options name by another exchange.
         """
         machine.settle(config.blas_threads)
-        require_same_training(comm, config, info)
+        config, kernels = settle_kernels(comm, config)
+        require_same_training(comm, config, info, kernels)
         self.config, self.info, self.comm = config, info, comm
-        self.net = vgg16(**self.network, dropout=config.dropout, conv=config.conv)
+        self.net = vgg16(**self.network, dropout=config.dropout, kernels=kernels)
         self.update = Update(config, self.net.slots)
         state_names = self.update.state_names
         self.route = make_exchange(
