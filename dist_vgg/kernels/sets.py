@@ -50,7 +50,9 @@ def resolve(name: str) -> str:
 
 
 def load(name: str) -> Kernels:
-    """The set of a name, or of "auto"; UserError where it is not installed."""
+    """The set of a name, or of "auto"; UserError where there is none or it is not installed."""
+    if name not in CHOICES:
+        raise UserError(f"no kernels {name}; choose one of {', '.join(CHOICES)}")
     name = resolve(name)
     if reason := why_missing(name):
         raise UserError(
