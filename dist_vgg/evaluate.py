@@ -24,6 +24,7 @@ from dist_vgg.data.batches import load_local
 from dist_vgg.data.dataset import open_set
 from dist_vgg.data.samples import SPLITS, Samples
 from dist_vgg.data.set_info import SetInfo
+from dist_vgg.kernels.sets import AUTO, CHOICES, HELP, load
 from dist_vgg.mpi.collectives import collective_errors, require_same
 from dist_vgg.mpi.command import run_command
 from dist_vgg.network.sequential import Sequential
@@ -31,6 +32,7 @@ from dist_vgg.runs.fields import LARGEST, flag
 from dist_vgg.state.checkpoint import Weights, load_weights, weights_in
 from dist_vgg.training.pretrained import load_network
 from dist_vgg.training.scoring import Score, score, shifts_by
+from dist_vgg.training.setup import require_same_kernels
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -52,7 +54,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     machine.settle(blas_threads=1)
     with collective_errors(comm):
         options = own_parser().parse_args(argv)
-        models = load_models(options.weights)
+        models = load_models(options.weights, options.kernels)
         info = open_set(options.data)
         check(options, models, info)
         if options.json and comm.rank == 0:
@@ -92,15 +94,16 @@ def own_parser() -> Parser:
         help="also average the predictions over the image and its eight shifts by so many pixels: "
         "nine times the work, and a score of its own (default: 0, don't)",
     )  # fmt: skip
+    parser.add_argument("--kernels", choices=CHOICES, default=AUTO, help=f"{HELP} (default: auto)")
     return parser
 
 
-def load_models(place: Path) -> dict[str, LoadedModel]:
+def load_models(place: Path, kernels: str = AUTO) -> dict[str, LoadedModel]:
     """The networks of a run's folder or of one file, by name: "weights", "average", "best"."""
-    models = {}
+    ops, models = load(kernels), {}
     for name, path in weights_in(place).items():
         weights = load_weights(path)
-        models[name] = LoadedModel(path, weights, load_network(weights))
+        models[name] = LoadedModel(path, weights, load_network(weights, ops))
     return models
 
 
@@ -130,7 +133,7 @@ def require_same_work(
     compared = {name: model.weights.sha256[:16] for name, model in models.items()}
     compared |= {flag(name): getattr(options, name) for name in ("split", "limit", "shifts")}
     require_same(comm, {**compared, **info.facts()}, "start all ranks with the same")
-    require_same(comm, machine.facts(), machine.MEND)
+    require_same_kernels(comm, models["weights"].net.ops)
 
 
 def print_inputs(

@@ -22,7 +22,7 @@ from dist_vgg.data.contact_sheet import Panel, contact_sheet, fit
 from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import light_on_dark, read_picture
 from dist_vgg.data.samples import normalise
-from dist_vgg.kernels import reference as F
+from dist_vgg.kernels.sets import AUTO, CHOICES, HELP
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.state.checkpoint import Weights, load_weights
 from dist_vgg.training.pretrained import load_network
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     options = own_parser().parse_args(argv)
     check_show(options.show)
     weights = load_grey(options.weights)
-    net = load_network(weights)
+    net = load_network(weights, options.kernels)
     coming = (answer(net, weights, path, options.as_is) for path in options.images)
     answers = report(coming, options.json)
     if options.show:
@@ -67,6 +67,7 @@ def own_parser() -> Parser:
         "probabilities (one for each class), both null where no digit was found or "
         "the file can't be read, and then error says why",
     )  # fmt: skip
+    parser.add_argument("--kernels", choices=CHOICES, default=AUTO, help=f"{HELP} (default: auto)")
     return parser
 
 
@@ -133,7 +134,7 @@ def answer(net: Sequential, weights: Weights, path: Path, as_is: bool) -> Answer
     # The filter with which data_prep enlarged the training images.
     frame = digit.resize((side, side), Image.Resampling.BICUBIC)
     x = normalise(np.asarray(frame)[None, :, :, None], weights.mean, weights.std)
-    (p,) = F.softmax(net.forward(x))
+    (p,) = net.ops.softmax(net.forward(x))
     return Answer(path, small, frame, p)
 
 

@@ -20,7 +20,7 @@ from dist_vgg.data.batches import load_local
 from dist_vgg.data.dataset import open_set
 from dist_vgg.mpi.collectives import collective_errors
 from dist_vgg.mpi.command import run_command
-from dist_vgg.runs.compatibility import check_resumed, stored_options
+from dist_vgg.runs.compatibility import check_kernels, check_resumed, stored_options
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.log import read_metrics
 from dist_vgg.state.checkpoint import Checkpoint, load_newest
@@ -88,7 +88,9 @@ def stored_config(run: Path, data: str | None) -> TrainConfig:
     """The options of a run, for one process that keeps nothing; on other `data` if given."""
     others = {"data": data} if data else {}
     try:
-        stored = json.loads((run / "config.json").read_text())["config"]
+        content = json.loads((run / "config.json").read_text())
+        stored = content["config"]
+        check_kernels(stored, content.get("kernels_version", 1))
         return stored_options(stored, route="flat", standby="off", audit=True, **others)
     except OSError as error:
         raise UserError(f"can't read {error.filename}: {error.strerror}; name a run") from error

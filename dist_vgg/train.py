@@ -107,8 +107,8 @@ def find_earlier(request: Request, folder: Path, comm: "MPI.Intracomm") -> Found
 
 def all_options(request: Request, found: Found | None, comm: "MPI.Intracomm") -> TrainConfig:
     """All options: those of the run that goes on, and before them those that are given now."""
-    config = stored_options(found.header["config"] if found else {}, **request.given)
     with collective_errors(comm):
+        config = stored_options(found.header["config"] if found else {}, **request.given).settled()
         config.check()
     return config
 

@@ -21,7 +21,8 @@ def show(*arrays: np.ndarray) -> None:
 
 
 for n, side, channels, filters in (
-    (2, 8, 64, 64), (3, 8, 16, 32), (2, 6, 33, 70), (3, 2, 128, 130), (2, 12, 130, 260), (2, 8, 1, 64),
+    (2, 8, 64, 64), (3, 8, 16, 32), (2, 6, 33, 70), (3, 2, 128, 130), (2, 12, 130, 260),
+    (2, 8, 1, 64),
 ):  # fmt: skip
     x, w, b = numbers(n, side, side, channels), numbers(3, 3, channels, filters), numbers(filters)
     y = compiled.conv2d_forward(x, w, b, True)

@@ -24,6 +24,7 @@ from dist_vgg.base import files
 from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import write_shard
+from dist_vgg.kernels.sets import resolve
 from dist_vgg.state import shm
 from dist_vgg.state.checkpoint import load_weights
 
@@ -182,10 +183,24 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reference(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kernels(request: pytest.FixtureRequest) -> str:
+    """The name of the kernels to train with: what "auto" chooses, or see `sets.each_set`."""
+    return str(getattr(request, "param", resolve("auto")))
+
+
+@pytest.fixture(scope="session")
+def small(kernels: str) -> tuple[object, ...]:
+    """SMALL, with the kernels to train with."""
+    return (*SMALL, "--kernels", kernels)
+
+
+@pytest.fixture(scope="session")
+def reference(
+    data: Path, small: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A run of one process that nothing happened to."""
     folder = tmp_path_factory.mktemp("reference") / "run"
-    status, output, errors = train(1, "--data", data, "--out", folder, *SMALL, *EPOCHS)
+    status, output, errors = train(1, "--data", data, "--out", folder, *small, *EPOCHS)
     assert status == 0, errors
     assert field(output, "parameters") == load_weights(folder).sha256
     return folder

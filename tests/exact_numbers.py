@@ -28,9 +28,10 @@ def show(name: str, *arrays: np.ndarray) -> None:
     print(name, digest.hexdigest()[:16])
 
 
-net = vgg16(size=32, width=0.1)
+kernels = "compiled" if arithmetic is arithmetics.EXACT else "numpy"
+net = vgg16(size=32, width=0.1, kernels=kernels)
 params = np.empty(net.parameter_count, np.float32)
-initialise(net, params, 3, arithmetic)
+initialise(net, params, 3)
 show("weights", params)
 
 for kind in ("step", "cosine"):

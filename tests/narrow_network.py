@@ -10,9 +10,11 @@ KEY = StepKey(0, 0, np.array([1, 2]))
 LABELS = np.array([3, 7])
 
 
-def network(width: float = 0.05, seed: int = 0) -> tuple[Sequential, np.ndarray, np.ndarray]:
+def network(
+    width: float = 0.05, seed: int = 0, kernels: str = "numpy"
+) -> tuple[Sequential, np.ndarray, np.ndarray]:
     """A narrow VGG16 as training starts with it, its parameters and its gradient."""
-    net = vgg16(size=32, width=width)
+    net = vgg16(size=32, width=width, kernels=kernels)
     params, grads = np.zeros((2, net.parameter_count), np.float32)
     initialise(net, params, seed)
     net.bind(params, grads)

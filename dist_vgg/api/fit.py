@@ -127,7 +127,7 @@ def _train(
 
 def _model(trainer: Trainer, params: np.ndarray) -> Model:
     """A model of a vector of this step, in the trainer's own memory."""
-    info = trainer.info
+    info, ops = trainer.info, trainer.net.ops
     return Model(
         Weights(
             network=trainer.network,
@@ -138,7 +138,10 @@ def _model(trainer: Trainer, params: np.ndarray) -> Model:
             step=trainer.step,
             sha256="",  # taken when asked for
             params=params,
-        )
+            kernels=ops.NAME,
+            kernels_version=ops.VERSION,
+        ),
+        ops,
     )
 
 

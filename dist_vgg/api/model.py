@@ -19,7 +19,8 @@ from dist_vgg.base.command_line import nearest
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.samples import normalise
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.kernels import reference as F
+from dist_vgg.kernels.protocol import Kernels
+from dist_vgg.kernels.sets import AUTO
 from dist_vgg.mpi.collectives import collective_errors
 from dist_vgg.state.checkpoint import Weights, load_weights, save_weights
 from dist_vgg.state.checksums import parameter_digest
@@ -36,10 +37,13 @@ class Model:
     average: "Model | None" = None  # the moving average of the weights, after fit with ema
     best: "Model | None" = None  # the best on held-out images, after fit with validate
 
-    def __init__(self, weights: Weights) -> None:
-        """The parameters are used where they are, not copied; their SHA-256 is taken when asked."""
+    def __init__(self, weights: Weights, kernels: str | Kernels = AUTO) -> None:
+        """The parameters are used where they are, not copied; their SHA-256 is taken when asked.
+
+        `kernels` compute the network: a name as --kernels takes it, or a set.
+        """
         self._weights = weights
-        self._net = load_network(weights)
+        self._net = load_network(weights, kernels)
 
     def __repr__(self) -> str:
         of = self._weights.network
@@ -83,7 +87,7 @@ class Model:
 
     def probabilities(self, images: ArrayLike) -> np.ndarray:
         """The probability of each class: (N, classes) float32, the softmax of the logits."""
-        return F.softmax(self.logits(images))
+        return self._net.ops.softmax(self.logits(images))
 
     def predict(self, images: ArrayLike) -> np.ndarray:
         """The most probable class of each image: (N,) integers."""
@@ -137,7 +141,7 @@ class Model:
 
     def copy(self) -> "Model":
         """A model with parameters of its own: what a callback of `fit` may keep."""
-        return Model(replace(self._weights, params=self.params.copy()))
+        return Model(replace(self._weights, params=self.params.copy()), self._net.ops)
 
     def save(self, path: str | Path) -> None:
         """Write the parameters as a file of weights, which `load` and the commands read."""
@@ -153,12 +157,14 @@ class Model:
         return x
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, *, kernels: str = AUTO) -> Model:
     """Load a model from a file of weights, or from the folder of a run, which has weights.h5.
 
-    Raises UserError for a file that is missing, damaged or something else.
+    `kernels` compute it, as --kernels of the commands; those that trained it need not be here.
+    Raises UserError for a file that is missing, damaged or something else, and for kernels that
+    are not installed.
     """
-    return Model(load_weights(path))
+    return Model(load_weights(path), kernels)
 
 
 def check_fits(info: SetInfo, size: int, channels: int, classes: int) -> None:

@@ -19,6 +19,7 @@ from dist_vgg.base.files import NotWhole
 UNREADABLE = (NotWhole, OSError, RuntimeError, KeyError, TypeError, ValueError, MemoryError)
 
 Rule = Callable[[Any], bool]
+EMPTY: Mapping[str, Any] = {}
 MAX_HEADER = 60_000  # bytes; an attribute of HDF5 has at most 65,536
 MAX_MEMBERS = 10  # datasets or groups in a group
 MAX_SIZE, MAX_CHANNELS, MAX_CLASSES = 1024, 16, 256  # of images; a label is one byte
@@ -74,8 +75,12 @@ def write_header(file: h5py.File, kind: str, fields: Mapping[str, Any]) -> None:
     file.attrs["header"] = np.bytes_(json.dumps({"kind": kind, **fields}))
 
 
-def read_header(file: h5py.File, kind: str, rules: Mapping[str, Rule]) -> dict[str, Any]:
+def read_header(
+    file: h5py.File, kind: str, rules: Mapping[str, Rule], defaults: Mapping[str, Any] = EMPTY
+) -> dict[str, Any]:
     """The fields of a file of this kind, each checked by its rule.
+
+    `defaults` are the values of fields that earlier versions did not write.
 
     Raises NotWhole for another kind of file, and for a field too many, too few or out of bounds.
     """
@@ -98,6 +103,7 @@ def read_header(file: h5py.File, kind: str, rules: Mapping[str, Rule]) -> dict[s
     if type(fields) is not dict or fields.get("kind") != kind:
         raise NotWhole(f"it holds no {kind}")
     del fields["kind"]
+    fields = {**defaults, **fields}
     if reason := wrong(fields, rules):
         raise NotWhole(reason)
     return fields

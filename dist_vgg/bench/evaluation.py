@@ -51,9 +51,9 @@ def run(options: argparse.Namespace) -> Report:
     return Report(text, results, chart)
 
 
-def measure(comm: "MPI.Intracomm", images: int, width: float, conv: str) -> dict[str, Any]:
+def measure(comm: "MPI.Intracomm", images: int, width: float, kernels: str) -> dict[str, Any]:
     """Make forward passes, each rank on its part of the images."""
-    net = vgg16(width=width, dropout=0, conv=conv)
+    net = vgg16(width=width, dropout=0, kernels=kernels)
     params = np.empty(net.parameter_count, np.float32)
     initialise(net, params, seed=0)
     net.bind(params, params)

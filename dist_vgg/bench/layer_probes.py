@@ -2,24 +2,27 @@
 
 import time
 from math import prod
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from dist_vgg.base.random import generator
 from dist_vgg.bench.flops import layer_flops
+from dist_vgg.kernels import numpy_set, winograd
 from dist_vgg.kernels import reference as F
-from dist_vgg.kernels import winograd
+from dist_vgg.kernels.protocol import Kernels
+from dist_vgg.kernels.sets import NUMPY, REFERENCE
 from dist_vgg.network.layers import Conv, Flatten, Layer, Shape, StepKey
 from dist_vgg.network.vgg import vgg16
+
+IM2COL = "im2col"  # the reference's convolution
 
 
 class LayerProbes:
     """The distinct layers of VGG16, each run on its own with each kernel that suits it."""
 
-    def __init__(self, micro_batch: int, conv: str, width: float) -> None:
-        net, direct = (vgg16(width=width, conv=kind) for kind in (conv, "reference"))
+    def __init__(self, micro_batch: int, kernels: str, width: float) -> None:
+        net, direct = (vgg16(width=width, kernels=name) for name in (kernels, REFERENCE))
         probes: dict[Any, _Probe] = {}
         shape = net.input_shape
         for layer, plain in zip(net.layers, direct.layers, strict=True):
@@ -64,11 +67,10 @@ class _Probe:
             grads.append(np.empty(size, np.float32))
         self.kernels = {"": layer}  # a kernel has a name only where there is a choice
         if isinstance(layer, Conv):
-            fast = layer.fast and winograd.suits(self.x.shape, layer.weight_shape[-1])
-            self.kernels = {"winograd": layer} if fast else {}
-            self.kernels["im2col"] = plain
+            name = _convolution(layer.ops, self.x.shape, layer.weight_shape[-1])
+            self.kernels = {name: layer, IM2COL: plain}  # which may be one
         for kernel in self.kernels.values():
-            kernel.bind(params, grads)
+            kernel.bind(params, [grads])
         self.forget()
 
     def measure(self) -> None:
@@ -91,6 +93,7 @@ class _Probe:
     def result(self) -> dict[str, Any]:
         """The measured seconds and, where there is a choice of kernels, their errors."""
         weight = self.layer.parameter_shapes().get("weight")
+        compared = isinstance(self.layer, Conv) and len(self.kernels) > 1
         return dict(
             names=self.names,
             kind=type(self.layer).__name__,
@@ -98,17 +101,24 @@ class _Probe:
             weight=weight,
             flops=self.flops,
             seconds=self.seconds,
-            errors=errors(self.shape, weight) if weight and "winograd" in self.kernels else {},
+            errors=errors(self.shape, weight, self.layer.ops) if weight and compared else {},
         )
 
 
-def errors(shape: Shape, weight: Shape) -> dict[str, dict[str, float]]:
+def _convolution(ops: Kernels, shape: Shape, filters: int) -> str:
+    """What the table calls the convolution that a set takes for an input's shape (N,H,W,C)."""
+    if ops.NAME != NUMPY:
+        return IM2COL if ops.NAME == REFERENCE else ops.NAME
+    return "winograd" if winograd.suits(shape, filters) else IM2COL
+
+
+def errors(shape: Shape, weight: Shape, ops: Kernels = numpy_set) -> dict[str, dict[str, float]]:
     """The largest error of each kernel in y, dx and dw, as a share of the largest number in each.
 
     The truth is the direct convolution in float64, on two images or as many as the kernel needs.
     """
     images = 2
-    while not winograd.suits((images, *shape), weight[-1]):
+    while (faster := _convolution(ops, (images, *shape), weight[-1])) == IM2COL:
         images += 1
     rng = generator(0, "bench/error", *shape)
     x = np.abs(rng.standard_normal((images, *shape)))
@@ -117,7 +127,7 @@ def errors(shape: Shape, weight: Shape) -> dict[str, dict[str, float]]:
     exact = _both_ways(F, x, w, dy)
     singles = [array.astype(np.float32) for array in (x, w, dy)]
     result = {}
-    for name, kernel in (("winograd", winograd), ("im2col", F)):
+    for name, kernel in ((faster, ops), (IM2COL, F)):
         found = _both_ways(kernel, *singles)
         result[name] = {
             part: float(np.abs(found[part] - exact[part]).max() / np.abs(exact[part]).max())
@@ -127,10 +137,11 @@ def errors(shape: Shape, weight: Shape) -> dict[str, dict[str, float]]:
 
 
 def _both_ways(
-    kernel: ModuleType, x: np.ndarray, w: np.ndarray, dy: np.ndarray
+    kernel: Kernels, x: np.ndarray, w: np.ndarray, dy: np.ndarray
 ) -> dict[str, np.ndarray]:
     """A convolution's output, and its gradients by input and filters."""
     b, dw = np.zeros(w.shape[-1], w.dtype), np.empty_like(w)
     y = kernel.conv2d_forward(x, w, b)
-    dx = kernel.conv2d_backward(dy, x, w, dw, np.empty_like(b))
+    dx = kernel.conv2d_backward(dy, x, w, [(slice(None), dw, np.empty_like(b))])
+    assert dx is not None
     return dict(y=y, dx=dx, dw=dw)

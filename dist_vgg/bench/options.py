@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from dist_vgg.base.errors import UserError
+from dist_vgg.kernels.sets import CHOICES, HELP, load
 from dist_vgg.runs.config import CONVOLUTIONS, RATES, TrainConfig
 from dist_vgg.runs.fields import LARGEST
 
@@ -19,7 +20,8 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--width", type=float, default=1.0, metavar="X", help="factor on hidden widths (default: 1)"
     )
-    add_choice(parser, "--conv", CONVOLUTIONS, "kernels of the convolutions")
+    add_choice(parser, "--kernels", CHOICES, HELP)
+    add_choice(parser, "--conv", CONVOLUTIONS, "reference: an older way to say --kernels reference")
 
 
 def add_training(parser: argparse.ArgumentParser, micro_batch: int) -> None:
@@ -77,12 +79,12 @@ def add_numbers(
 
 def network_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The network that the options ask for; raises UserError where training would refuse it."""
-    return _checked(options, "width", "conv")
+    return _checked(options, "width")
 
 
 def training_settings(options: argparse.Namespace, ranks: Iterable[int]) -> dict[str, Any]:
     """The training that the options ask for; raises UserError where so many ranks can't do it."""
-    settings = _checked(options, "micro_batch", "optimizer", "route", "width", "conv")
+    settings = _checked(options, "micro_batch", "optimizer", "route", "width")
     for count in ranks:
         if count > options.shards:
             raise UserError(f"--ranks {count} is more than --shards {options.shards}")
@@ -90,10 +92,11 @@ def training_settings(options: argparse.Namespace, ranks: Iterable[int]) -> dict
 
 
 def _checked(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Options that training has as well, within training's bounds."""
+    """Options that training has as well, within training's bounds, and the kernels they choose."""
     settings = {name: getattr(options, name) for name in names}
-    TrainConfig(**settings)
-    return settings
+    config = TrainConfig(**settings, kernels=options.kernels, conv=options.conv).settled()
+    load(config.kernels)  # refuses what is not installed, before a worker would
+    return {**settings, "kernels": config.kernels}
 
 
 def _count(text: str, high: int = LARGEST) -> int:

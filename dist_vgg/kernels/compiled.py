@@ -5,16 +5,13 @@ depends on its own numbers alone, so the bits are the same on every processor, a
 samples that run together.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from dist_vgg.kernels.arithmetic import EXACT
 from dist_vgg.kernels.passes import direct, linear, pool, winograd
 from dist_vgg.kernels.passes.lanes import LANES
 from dist_vgg.kernels.passes.products import DEPTH, address, panel_width
-from dist_vgg.kernels.arithmetic import EXACT
-from dist_vgg.kernels.exact_loss import cross_entropy, softmax
-from dist_vgg.kernels.reference import dropout_forward, relu_backward, relu_forward
+from dist_vgg.kernels.protocol import Grads
 
 NAME, VERSION, ARITHMETIC = "compiled", 1, EXACT
 
@@ -22,7 +19,6 @@ WHOLE = 128 * 128  # channels times filters whose transformed filters fit a core
 FEWEST_TILES, MOST_TILES = 64, 256  # of a block
 FEWEST_CHANNELS = 16  # with fewer, Winograd's transforms cost more than they save
 PLACES = 36  # of a tile
-Gradients = Sequence[tuple[slice, np.ndarray, np.ndarray]]
 
 
 def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, relu: bool = False) -> np.ndarray:
@@ -59,7 +55,7 @@ def conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,
     w: np.ndarray,
-    grads: Gradients,
+    grads: Grads,
     need_dx: bool = True,
     y: np.ndarray | None = None,
 ) -> np.ndarray | None:
@@ -117,7 +113,7 @@ def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     return y
 
 
-def linear_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, grads: Gradients) -> np.ndarray:
+def linear_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, grads: Grads) -> np.ndarray:
     """Write the gradients of matrix and bias; return that of the input."""
     # dy is (N,F), x and dx are (N,C), w and dw are (C,F), db is (F,)
     dy, x, w = map(_plain, (dy, x, w))
@@ -137,7 +133,7 @@ def linear_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, grads: Gradien
 
 def _plain(array: np.ndarray) -> np.ndarray:
     """The array as compiled functions take it: contiguous, and not marked as read-only."""
-    return np.require(array, requirements="CW")
+    return np.require(array, requirements=["C", "W"])
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -170,7 +166,9 @@ class _Scratch:
         at_once = chain * max(1, tiles // (chain * columns))
         self.at_once = rows if backward and not self.whole else min(rows, at_once)
         tiles = self.at_once * columns
-        self.lines = aligned((max(6 * (4 * columns + 2) * LANES, 48 * (channels + LANES)),), x.dtype)
+        self.lines = aligned(
+            (max(6 * (4 * columns + 2) * LANES, 48 * (channels + LANES)),), x.dtype
+        )
         self.sheet = aligned((PLACES * LANES,), x.dtype)
         self.v = spread(padded_c * tiles, x.dtype)
         self.m = spread(padded_f * tiles, x.dtype)
@@ -186,7 +184,17 @@ class _Scratch:
             self.du = spread(padded_f * channels if self.whole else self.wc * self.wf, x.dtype)
 
 
-def _winograd_backward(dy, x, y, relu, w, dw, db, dx):
+def _winograd_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    relu: bool,
+    w: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray,
+    dx: np.ndarray | None,
+) -> None:
+    """The gradients of one micro-batch, by Winograd's method."""
     s = _Scratch(x, dy.shape[-1], backward=True)
     winograd.backward(
         address(x.dtype),
@@ -214,7 +222,9 @@ def _winograd_backward(dy, x, y, relu, w, dw, db, dx):
     )
 
 
-def _direct(x, y, w, b, relu, out):
+def _direct(
+    x: np.ndarray, y: np.ndarray | None, w: np.ndarray, b: np.ndarray, relu: bool, out: np.ndarray
+) -> None:
     """The direct convolution; given y, of x where y is positive."""
     _, height, wide, channels = x.shape
     filters = out.shape[-1]
@@ -238,7 +248,10 @@ def _direct(x, y, w, b, relu, out):
     )
 
 
-def _direct_gradients(dy, x, y, relu, dw, db):
+def _direct_gradients(
+    dy: np.ndarray, x: np.ndarray, y: np.ndarray, relu: bool, dw: np.ndarray, db: np.ndarray
+) -> None:
+    """The gradients of filters and bias of one micro-batch."""
     _, height, wide, channels = x.shape
     filters = dy.shape[-1]
     width = panel_width(filters)

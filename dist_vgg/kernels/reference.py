@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from dist_vgg.kernels.arithmetic import NUMPY
+from dist_vgg.kernels.protocol import Grads
 
-ARITHMETIC = NUMPY  # of a run with these kernels
+NAME, VERSION, ARITHMETIC = "reference", 1, NUMPY
 
 # A block of unfolded patches should stay in a core's share of the cache while BLAS reads it, and so
 # should the images that are pooled at a time.
@@ -43,17 +44,30 @@ def conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,
     w: np.ndarray,
-    dw: np.ndarray,
-    db: np.ndarray,
+    grads: Grads,
     need_dx: bool = True,
     y: np.ndarray | None = None,
 ) -> np.ndarray | None:
-    """Write the gradients of filters and bias into dw and db; return that of the input.
+    """Write the gradients of filters and bias into `grads`; return that of the input.
 
     Given y, the rectified output, first set dy to zero where y is, in place.
     """
     # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (kh,kw,C,F), db is (F,)
-    kh, kw, _, filters = w.shape
+    for samples, dw, db in grads:
+        _filter_gradient(dy[samples], x[samples], dw, db, None if y is None else y[samples])
+    if not need_dx:
+        return None
+    # The adjoint of a convolution is the convolution with the filters turned by 180 degrees.
+    turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
+    return conv2d_forward(dy, turned, None)
+
+
+def _filter_gradient(
+    dy: np.ndarray, x: np.ndarray, dw: np.ndarray, db: np.ndarray, y: np.ndarray | None
+) -> None:
+    """Write a micro-batch's gradients into dw and db; y, if given, first rectifies dy."""
+    # dy and y are (N,H,W,F), x is (N,H,W,C), dw is (kh,kw,C,F), db is (F,)
+    kh, kw, _, filters = dw.shape
     matrix = dw.reshape(-1, filters)
     matrix[:], db[:] = 0, 0
     for block, patches in _patches(x, kh, kw, filters):
@@ -62,11 +76,6 @@ def conv2d_backward(
             relu_backward(part, _rows(y, block))
         matrix += patches.T @ part
         db += np.ones(len(part), part.dtype) @ part
-    if not need_dx:
-        return None
-    # The adjoint of a convolution is the convolution with the filters turned by 180 degrees.
-    turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
-    return conv2d_forward(dy, turned, None)
 
 
 def _patches(
@@ -173,15 +182,16 @@ def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     return y
 
 
-def linear_backward(
-    dy: np.ndarray, x: np.ndarray, w: np.ndarray, dw: np.ndarray, db: np.ndarray
-) -> np.ndarray:
-    """Write the gradients of matrix and bias into dw and db; return that of the input."""
+def linear_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, grads: Grads) -> np.ndarray:
+    """Write the gradients of matrix and bias into `grads`; return that of the input."""
     # dy is (N,F), x and dx are (N,C), w and dw are (C,F), db is (F,)
-    rows = 4 if _in_pieces(len(x), w) else len(w)
-    blocks = len(w) // rows
-    np.matmul(x.T.reshape(blocks, rows, len(x)), dy, out=dw.reshape(blocks, rows, -1))
-    np.sum(dy, axis=0, out=db)
+    for samples, dw, db in grads:
+        x_part, dy_part = x[samples], dy[samples]
+        rows = 4 if _in_pieces(len(x_part), w) else len(w)
+        blocks = len(w) // rows
+        columns = x_part.T.reshape(blocks, rows, len(x_part))
+        np.matmul(columns, dy_part, out=dw.reshape(blocks, rows, -1))
+        np.sum(dy_part, axis=0, out=db)
     # (w dy')' and not dy w': then BLAS reads w, by far the largest, in the order of memory.
     return np.ascontiguousarray((w @ np.ascontiguousarray(dy.T)).T)
 

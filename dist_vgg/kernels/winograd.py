@@ -16,6 +16,7 @@ of places in a tile.
 
 import numpy as np
 
+from dist_vgg.kernels.protocol import Grads
 from dist_vgg.kernels.reference import add_bias, relu_backward, relu_forward
 from dist_vgg.kernels.winograd_transforms import (
     STEP,
@@ -85,21 +86,38 @@ def conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,
     w: np.ndarray,
-    dw: np.ndarray,
-    db: np.ndarray,
+    grads: Grads,
     need_dx: bool = True,
     y: np.ndarray | None = None,
 ) -> np.ndarray | None:
-    """Write the gradients of filters and bias into dw and db; return that of the input.
+    """Write the gradients of filters and bias into `grads`; return that of the input.
 
     Given y, the rectified output, first set dy to zero where y is, in place.
     """
     # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
-    _, height, width, channels = x.shape
-    filters = w.shape[-1]
-    rows, columns = height // STEP, width // STEP
+    n, height, width, _ = x.shape
     dx = np.empty(x.shape, x.dtype) if need_dx else None
-    u = _Filters(w, len(x) * rows * columns, backward=True)
+    u = _Filters(w, n * (height // STEP) * (width // STEP), backward=True)
+    for samples, dw, db in grads:
+        y_part, dx_part = (None if a is None else a[samples] for a in (y, dx))
+        _backward(dy[samples], x[samples], y_part, u, dw, db, dx_part)
+    return dx
+
+
+def _backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray | None,
+    u: "_Filters",
+    dw: np.ndarray,
+    db: np.ndarray,
+    dx: np.ndarray | None,
+) -> None:
+    """Backward of one micro-batch, block by block: write dw, db and, where it is wanted, dx."""
+    # the shapes are those of conv2d_backward
+    _, height, width, channels = x.shape
+    filters = dw.shape[-1]
+    rows, columns = height // STEP, width // STEP
     du = np.empty((TILE, TILE, channels, filters), x.dtype) if u.whole else None
     for block in _blocks(len(x), rows * columns):
         n, first = len(x[block]), block.start == 0
@@ -115,12 +133,11 @@ def conv2d_backward(
         np.matmul(matrices(x.dtype).at.T, dy_block.reshape(n, rows, STEP, -1), out=sums)
         pixels = lines.reshape(n * rows, TILE, width, channels).swapaxes(0, 1)
         groups = sums.reshape(n * rows, TILE, columns, STEP, filters).swapaxes(0, 1)
-        _backward_tiles(groups, pixels, u, dw if du is None else du, first, need_dx)
+        _backward_tiles(groups, pixels, u, dw if du is None else du, first, dx is not None)
         if dx is not None:
             join(lines, dx[block].reshape(n, height, -1))
     if du is not None:
         transform_filters_back(du, dw, True)
-    return dx
 
 
 def _backward_tiles(

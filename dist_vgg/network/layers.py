@@ -5,13 +5,12 @@ Layers know nothing of ranks, files or optimizers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 
 from dist_vgg.base.random import philox
-from dist_vgg.kernels import reference as F
-from dist_vgg.kernels import winograd
+from dist_vgg.kernels import numpy_set
+from dist_vgg.kernels.protocol import Grads, Kernels
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Layer:
     """The base of all layers: it has no parameters and remembers nothing."""
 
     kind = "other"  # the name under which logs count its time
+    ops: Kernels = numpy_set  # what it computes with; a network gives all its layers one set
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -53,8 +53,16 @@ class Layer:
         """The shape of one output sample, from the shape of one input sample."""
         return shape
 
-    def bind(self, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> None:
-        """Take views of the parameters, and of the places to write their gradients to."""
+    def bind(
+        self,
+        params: Sequence[np.ndarray],
+        grads: Sequence[Sequence[np.ndarray]],
+        samples: Sequence[slice] = (slice(None),),
+    ) -> None:
+        """Take views of the parameters, and of the places to write their gradients to.
+
+        `grads` has those places for each micro-batch, and `samples` which part of the batch it is.
+        """
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
         """Compute the output: for training if there is a key, else for evaluation."""
@@ -69,13 +77,19 @@ class _Affine(Layer):
     """A layer with a weight and a bias."""
 
     weight_shape: Shape
+    grads: Grads = ()
 
     def parameter_shapes(self) -> dict[str, Shape]:
         return {"weight": self.weight_shape, "bias": self.weight_shape[-1:]}
 
-    def bind(self, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> None:
+    def bind(
+        self,
+        params: Sequence[np.ndarray],
+        grads: Sequence[Sequence[np.ndarray]],
+        samples: Sequence[slice] = (slice(None),),
+    ) -> None:
         self.w, self.b = params
-        self.dw, self.db = grads
+        self.grads = [(part, dw, db) for part, (dw, db) in zip(samples, grads, strict=True)]
 
 
 class Conv(_Affine):
@@ -95,33 +109,23 @@ class Conv(_Affine):
         filters: int,
         relu: bool = False,
         need_dx: bool = True,
-        fast: bool = True,
     ) -> None:
         super().__init__(name)
         self.weight_shape = (3, 3, channels, filters)
         self.relu = relu
         self.need_dx = need_dx
-        self.fast = fast
 
     def output_shape(self, shape: Shape) -> Shape:
         return (*shape[:2], self.weight_shape[-1])
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
-        y: np.ndarray = self._kernel(x).conv2d_forward(x, self.w, self.b, self.relu)
+        y = self.ops.conv2d_forward(x, self.w, self.b, self.relu)
         self._keep(key, x, *[y] * self.relu)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray | None:
         x, *y = self._recall()
-        dx: np.ndarray | None = self._kernel(x).conv2d_backward(
-            dy, x, self.w, self.dw, self.db, self.need_dx, *y
-        )
-        return dx
-
-    def _kernel(self, x: np.ndarray) -> ModuleType:
-        """The kernel set that convolves an input: a rule of shapes alone, for equal bits."""
-        fast = self.fast and winograd.suits(x.shape, self.weight_shape[-1])
-        return winograd if fast else F
+        return self.ops.conv2d_backward(dy, x, self.w, self.grads, self.need_dx, *y)
 
 
 class Linear(_Affine):
@@ -140,24 +144,24 @@ class Linear(_Affine):
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
         self._keep(key, x)
-        return F.linear_forward(x, self.w, self.b)
+        return self.ops.linear_forward(x, self.w, self.b)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         (x,) = self._recall()
-        return F.linear_backward(dy, x, self.w, self.dw, self.db)
+        return self.ops.linear_backward(dy, x, self.w, self.grads)
 
 
 class ReLU(Layer):
     """Rectifier; it works in place on its input, of any shape."""
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
-        y = F.relu_forward(x)
+        y = self.ops.relu_forward(x)
         self._keep(key, y)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         (y,) = self._recall()
-        return F.relu_backward(dy, y)
+        return self.ops.relu_backward(dy, y)
 
 
 class MaxPool(Layer):
@@ -171,13 +175,13 @@ class MaxPool(Layer):
         return (shape[0] // 2, shape[1] // 2, shape[2])
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
-        y, choice = F.maxpool_forward(x)
+        y, choice = self.ops.maxpool_forward(x)
         self._keep(key, choice)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         (choice,) = self._recall()
-        return F.maxpool_backward(dy, choice)
+        return self.ops.maxpool_backward(dy, choice)
 
 
 class Flatten(Layer):
@@ -209,13 +213,13 @@ class Dropout(Layer):
             return x
         keep = np.stack([self._mask(key, int(i), x.shape[1]) for i in key.ids])
         self._keep(key, keep)
-        return F.dropout_forward(x, keep, self.rate)
+        return self.ops.dropout_forward(x, keep, self.rate)
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         if not self.rate:
             return dy
         (keep,) = self._recall()
-        return F.dropout_forward(dy, keep, self.rate)
+        return self.ops.dropout_forward(dy, keep, self.rate)
 
     def _mask(self, key: StepKey, sample_id: int, count: int) -> np.ndarray:
         """Which of `count` units a sample keeps: each compares 16 random bits with the rate."""

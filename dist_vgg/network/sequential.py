@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dist_vgg.kernels import numpy_set
+from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.network.layers import Layer, Shape, StepKey
 
 Watch = Callable[[str, str, np.ndarray], None]  # ("forward" | "backward", layer, array)
@@ -33,13 +35,18 @@ class Slot:
 class Sequential:
     """A network: layers one after the other, over flat vectors of parameters and gradients."""
 
-    def __init__(self, layers: Sequence[Layer], input_shape: Shape) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], input_shape: Shape, ops: Kernels = numpy_set
+    ) -> None:
+        """All layers compute with the kernel set `ops`; so should the loss of their output."""
         self.layers = list(layers)
+        self.ops = ops
         self.input_shape = input_shape
         self.slots: list[Slot] = []
         self._places: list[tuple[Layer, list[Slot]]] = []
         offset = 0
         for layer in self.layers:
+            layer.ops = ops
             slots = []
             shapes = layer.parameter_shapes()
             for name, shape in shapes.items():
@@ -55,16 +62,23 @@ class Sequential:
         """Where each layer begins in the flat vector: at its weights, before the bias."""
         return {slot.name.partition(".")[0]: slot.lo for slot in self.slots if not slot.is_bias}
 
-    def bind(self, params: np.ndarray, grads: np.ndarray) -> None:
+    def bind(
+        self,
+        params: np.ndarray,
+        grads: np.ndarray | Sequence[np.ndarray],
+        counts: Sequence[int] = (),
+    ) -> None:
         """Let the layers use these flat vectors, each of `parameter_count` numbers.
 
-        It takes microseconds, so each micro-batch can have a gradient vector of its own.
+        It takes microseconds, so each micro-batch can have a gradient vector of its own. Where
+        several run together, `grads` has the vector of each, and `counts` how many of the samples
+        are its own, in their order.
         """
+        vectors = [grads] if isinstance(grads, np.ndarray) else grads
+        ends = np.cumsum(counts).tolist()
+        parts = [slice(end - n, end) for n, end in zip(counts, ends, strict=True)] or [slice(None)]
         for layer, slots in self._places:
-            layer.bind(
-                [params[s.lo : s.hi].reshape(s.shape) for s in slots],
-                [grads[s.lo : s.hi].reshape(s.shape) for s in slots],
-            )
+            layer.bind(_views(params, slots), [_views(each, slots) for each in vectors], parts)
 
     def forward(
         self,
@@ -98,3 +112,8 @@ class Sequential:
                 watch("backward", layer.name, grad)
             if grad_ready and slots:
                 grad_ready(slots[0].lo, slots[-1].hi)
+
+
+def _views(vector: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
+    """The arrays of a layer in a flat vector, without a copy."""
+    return [vector[slot.lo : slot.hi].reshape(slot.shape) for slot in slots]

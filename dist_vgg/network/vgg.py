@@ -7,7 +7,8 @@ recognition", ICLR 2015, configuration D.
 import numpy as np
 
 from dist_vgg.base.random import generator
-from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
+from dist_vgg.kernels.protocol import Kernels
+from dist_vgg.kernels.sets import load
 from dist_vgg.network.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU
 from dist_vgg.network.sequential import Sequential
 
@@ -23,11 +24,12 @@ def vgg16(
     classes: int = 10,
     width: float = 1.0,
     dropout: float = 0.5,
-    conv: str = "fast",
+    kernels: str | Kernels = "numpy",
 ) -> Sequential:
     """Build VGG16 for square images of side `size`; `width` scales all hidden widths.
 
-    `conv` is "fast", or "reference" for the direct convolution in every layer.
+    `kernels` is the set that it computes with, or the name of one, see kernels/sets.py. Raises
+    UserError for one that is not installed.
     """
 
     def scaled(units: int) -> int:
@@ -42,8 +44,7 @@ def vgg16(
             relu = i < len(filters)
             # Nobody needs the gradient of the images.
             need_dx = bool(layers)
-            fast = conv == "fast"
-            layers.append(Conv(f"conv{block}_{i}", inputs, outputs, relu, need_dx, fast))
+            layers.append(Conv(f"conv{block}_{i}", inputs, outputs, relu, need_dx))
             inputs = outputs
         layers.append(MaxPool(f"pool{block}"))
         layers.append(ReLU(f"relu{block}"))
@@ -55,19 +56,18 @@ def vgg16(
         layers.append(Dropout(f"drop{i}", dropout))
         inputs = outputs
     layers.append(Linear("fc8", inputs, classes))
-    return Sequential(layers, (size, size, channels))
+    ops = load(kernels) if isinstance(kernels, str) else kernels
+    return Sequential(layers, (size, size, channels), ops)
 
 
-def initialise(
-    net: Sequential, params: np.ndarray, seed: int, arithmetic: Arithmetic = NUMPY
-) -> None:
+def initialise(net: Sequential, params: np.ndarray, seed: int) -> None:
     """Fill the flat vector with normal weights and zero biases; each array has a random stream.
 
     A standard deviation of sqrt(2/fan_in) keeps the variance through rectifiers (He et al.,
     "Delving deep into rectifiers", ICCV 2015). That of the last layer is 0.01, as in the VGG paper,
     so that the first predictions are nearly uniform and the first gradients small.
     """
-    last = net.slots[-2].name
+    last, arithmetic = net.slots[-2].name, net.ops.ARITHMETIC
     for slot in net.slots:
         view = params[slot.lo : slot.hi]
         if slot.is_bias:

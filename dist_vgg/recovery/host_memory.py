@@ -17,7 +17,7 @@ import numpy as np
 from dist_vgg.base.errors import UserError
 from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, barrier, collective_errors
 from dist_vgg.state import standby
-from dist_vgg.state.checkpoint import Checkpoint, save_checkpoint
+from dist_vgg.state.checkpoint import ABSENT, Checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -102,7 +102,8 @@ def _assemble(
     if comm.rank:
         return None
     params, *state = vectors
-    header = {name: first["header"][name] for name in HEADER_FIELDS}
+    header = {**ABSENT["checkpoint"], **first["header"]}
+    header = {name: header[name] for name in HEADER_FIELDS}
     return Checkpoint(**header, params=params, state=dict(zip(first["names"], state, strict=True)))
 
 

@@ -6,12 +6,22 @@ from typing import Any
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.runs.config import TrainConfig
+from dist_vgg.kernels.sets import AUTO, NUMPY, load
+from dist_vgg.runs.config import TrainConfig, without_conv
 from dist_vgg.runs.fields import flag
 
 
 def stored_options(stored: Mapping[str, Any], **others: Any) -> TrainConfig:
-    """The options that a run was started with; `others` go before them."""
+    """The options that a run was started with, if any; `others` go before them.
+
+    A run that names no kernels was made before there was a choice, with NumPy's. A given "auto"
+    leaves a run the kernels that it has.
+    """
+    others = without_conv(others)
+    if stored:
+        stored = {"kernels": NUMPY, **without_conv(stored)}
+        if others.get("kernels") == AUTO:
+            del others["kernels"]
     try:
         return TrainConfig(**{**stored, **others})
     except TypeError as error:
@@ -29,6 +39,21 @@ def check_held_out(info: SetInfo, folder: str) -> None:
         )
 
 
+def check_kernels(stored: Mapping[str, Any], version: int) -> None:
+    """Refuse to go on where this machine lacks the kernels that a run's stored options name.
+
+    `version` is that of their bits when the run began.
+    """
+    name = stored_options(stored).kernels
+    found = load(name).VERSION
+    if found != version:
+        raise UserError(
+            f"the run began with version {version} of the kernels {name}, and this dist_vgg has "
+            f"version {found}, which rounds differently: install the dist_vgg that began it, or "
+            "start a new run without --resume"
+        )
+
+
 def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any]) -> None:
     """Refuse to go on with another network, data set or recipe than the checkpoint's."""
     if header["dataset"] != info.digest:
@@ -41,6 +66,7 @@ def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any])
             f"the checkpoint was trained on {plural(header['shards'], 'shard')} and {config.data} "
             f"has the same images in {info.shards} others; name the right folder with --data"
         )
+    check_kernels(header["config"], header["kernels_version"])
     before = stored_options(header["config"]).result_options()
     for name, value in config.result_options().items():
         if name == "epochs" and config.schedule == "constant":

@@ -4,11 +4,13 @@ The command line (options.py), recipes (recipes.py) and the documentation are ma
 To add an option, add a field here.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.augment import Augment
+from dist_vgg.kernels import sets
 from dist_vgg.runs.fields import describe_options, option
 
 # Learning rates that train the full network from its initialisation, by optimizer.
@@ -44,10 +46,10 @@ class TrainConfig:
         1.0, NETWORK, "multiply the width of every hidden layer by X", low=0, high=4, open_low=True
     )
     dropout: float = option(0.5, NETWORK, "dropout rate after fc6 and fc7", low=0, high=0.95)
+    kernels: str = option(sets.AUTO, NETWORK, sets.HELP, sets.CHOICES)
     conv: str = option(
-        "fast", NETWORK, "fast: Winograd convolution where it is faster; reference: always direct",
-        CONVOLUTIONS,
-    )  # fmt: skip
+        "fast", NETWORK, "reference: an older way to say --kernels reference", CONVOLUTIONS
+    )
 
     rotate: float = option(0.0, IMAGES, "turn by up to X degrees either way", low=0, high=180)
     scale: float = option(
@@ -153,6 +155,14 @@ class TrainConfig:
                 "give a smaller number"
             )
 
+    def settled(self) -> "TrainConfig":
+        """These options with the name of the kernels that they mean on this machine, not "auto".
+
+        UserError where --conv and --kernels contradict each other.
+        """
+        meant = without_conv(self.as_dict())
+        return replace(self, conv=meant["conv"], kernels=sets.resolve(meant["kernels"]))
+
     @property
     def base_lr(self) -> float:
         """The learning rate before scaling and schedule."""
@@ -171,3 +181,16 @@ class TrainConfig:
         """The options that the trained weights depend on, with the rate that an `lr` of 0 means."""
         values = {**self.as_dict(), "lr": self.base_lr}
         return {o.name: values[o.name] for o in describe_options(self) if o.changes_result}
+
+
+def without_conv(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options in which --conv reference has become what it means, --kernels reference.
+
+    UserError where --kernels says something else.
+    """
+    if options.get("conv") != "reference":
+        return dict(options)
+    kernels = options.get("kernels", sets.AUTO)
+    if kernels not in (sets.AUTO, sets.REFERENCE):
+        raise UserError(f"--conv reference contradicts --kernels {kernels}: leave one of them out")
+    return {**options, "conv": "fast", "kernels": sets.REFERENCE}

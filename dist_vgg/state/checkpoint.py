@@ -47,6 +47,7 @@ CHECKPOINT: dict[str, Rule] = dict(
     shards=integer(1, bounds.MAX_SHARDS),
     epoch=mapping(number(0, STEPS)),
     best=mapping(number(0, STEPS)),
+    kernels_version=integer(1, STEPS),
 )
 WEIGHTS: dict[str, Rule] = dict(
     network=network,
@@ -56,7 +57,14 @@ WEIGHTS: dict[str, Rule] = dict(
     dataset=sha256,
     step=integer(0, STEPS),
     sha256=sha256,
+    kernels=text,
+    kernels_version=integer(1, STEPS),
 )
+# Earlier versions did not name the kernels, and had one version of them.
+ABSENT: dict[str, dict[str, Any]] = {
+    "checkpoint": dict(kernels_version=1),
+    "weights": dict(kernels="numpy", kernels_version=1),
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class Checkpoint:
     best: Mapping[str, Any]  # the best score on held-out images, and how long ago it was
     params: np.ndarray
     state: Mapping[str, np.ndarray]  # of the optimizer, by name
+    kernels_version: int = 1  # of the bits of the kernels that `config` names
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,8 @@ class Weights:
     step: int
     sha256: str  # of the parameters
     params: np.ndarray
+    kernels: str = "numpy"  # what they were trained with
+    kernels_version: int = 1  # of the bits of these kernels
 
 
 def save_checkpoint(
@@ -202,7 +213,7 @@ def _read(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and vectors of a file, "params" and those of the optimizer's state by their names."""
     with open_hdf5(path) as file:
-        header = bounds.read_header(file, kind, rules)
+        header = bounds.read_header(file, kind, rules, ABSENT[kind])
         root = bounds.root(file)
         names = bounds.members(root)
         if names not in (["params"], ["params", "state"]) or (names[1:] and kind == "weights"):

@@ -80,7 +80,8 @@ def _evaluate(
     for data, name in ((run.held_out, HELD_OUT_SCORE), (run.data, TEST_SCORE)):
         if data:
             evaluate = [*PYTHON, "dist_vgg.evaluate", run.folder, "--data", data]
-            wanted = ["--shifts", own.shifts, "--json", run.folder / name]
+            wanted = ["--shifts", own.shifts, "--kernels", run.config.kernels]
+            wanted += ["--json", run.folder / name]
             if status := runner.run([*mpirun, *evaluate, *wanted]):
                 return status
     return 0

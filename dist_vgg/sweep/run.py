@@ -46,10 +46,12 @@ class SweepRun:
         try:
             stored = json.loads((self.folder / "config.json").read_text())
             before = stored_options(stored["config"]).result_options()
+            # --kernels auto means those that the run has.
+            now = stored_options(stored["config"], **self.config.as_dict()).result_options()
             dataset = {name: stored["dataset"][name] for name in ("sha256", "shards", "request")}
         except DAMAGED as error:
             raise self.damaged(error) from error
-        for name, value in self.config.result_options().items():
+        for name, value in now.items():
             if before[name] != value:
                 raise UserError(
                     f"{self.folder} was trained with {name} {before[name]}, not {value}; "

@@ -29,6 +29,7 @@ def header(trainer: "Trainer") -> dict[str, Any]:
         shards=trainer.info.shards,
         epoch=vars(trainer.epoch),
         best=vars(trainer.validation.best),
+        kernels_version=trainer.net.ops.VERSION,
     )
 
 
@@ -139,5 +140,7 @@ def write_weights(trainer: "Trainer", path: Path, name: str, params: np.ndarray)
         step=trainer.step,
         sha256=parameter_digest(params),
         params=params,
+        kernels=trainer.net.ops.NAME,
+        kernels_version=trainer.net.ops.VERSION,
     )
     save_weights(path, content, lambda _, vector: check(trainer, name, vector))

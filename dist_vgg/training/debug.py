@@ -3,7 +3,6 @@
 import numpy as np
 
 from dist_vgg.base.errors import Diverged
-from dist_vgg.kernels import reference as F
 from dist_vgg.network.layers import StepKey
 from dist_vgg.network.sequential import Sequential
 
@@ -75,7 +74,7 @@ def first_nonfinite(
             found.append(f"the {_what(direction)} of layer {layer}")
 
     logits = net.forward(x, key, watch=look)
-    _, dlogits = F.cross_entropy(logits, labels, len(labels))
+    _, dlogits = net.ops.cross_entropy(logits, labels, len(labels))
     net.backward(dlogits, watch=look)
     found += [f"the gradient of {s.name}" for s in net.slots if nonfinite(grad[s.lo : s.hi])]
     return found[0] if found else ""

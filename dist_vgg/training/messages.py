@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ import numpy as np
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import SUPERVISED, signal_name
 from dist_vgg.base.machine import blas_kernels
+from dist_vgg.kernels.protocol import Kernels
+from dist_vgg.kernels.sets import NUMPY, on_every_processor
 from dist_vgg.runs.provenance import describe_machine
 from dist_vgg.training.records import peak_memory
 
@@ -28,6 +31,7 @@ def describe(trainer: Trainer, run: str, hosts: Sequence[str]) -> dict[str, Any]
     info = trainer.info
     return dict(
         config=trainer.config.as_dict(),
+        kernels_version=trainer.net.ops.VERSION,
         network=trainer.network,
         parameters=trainer.net.parameter_count,
         dataset=dict(
@@ -89,11 +93,20 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
         f"lr {lr} {config.schedule}, {steps}",
         *([f"images  drawn anew: {varied}"] if varied else []),
         f"ranks   {trainer.comm.size} on {on_hosts}, route {trainer.route.kind}, run {folder}",
-        f"kernels NumPy {np.__version__}, {', '.join(blas_kernels())}",
+        f"kernels {kernels_line(trainer.net.ops)}",
         f"stop    kill -USR1 {os.getpid()} (rank 0{there}): the run saves after its step and ends",
         *([f"standby none: {missing}; a crash loses the steps since the last checkpoint"]
           if missing else []),
     ])  # fmt: skip
+
+
+def kernels_line(kernels: Kernels) -> str:
+    """What a run computes with: all that its bits depend on."""
+    named = f"{kernels.NAME} {kernels.VERSION}"
+    if on_every_processor(kernels):
+        return f"{named} (Numba {version('numba')})"
+    found = f"NumPy {np.__version__}, {', '.join(blas_kernels())}"
+    return found if kernels.NAME == NUMPY else f"{named}, {found}"
 
 
 def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:

@@ -7,8 +7,6 @@ import numpy as np
 from dist_vgg.data.batches import Batches, Prefetcher
 from dist_vgg.data.samples import Samples, normalise
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.kernels import reference as F
-from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.network.layers import StepKey
 from dist_vgg.network.sequential import Sequential
@@ -32,12 +30,11 @@ class MicroBatches:
         config: TrainConfig,
         info: SetInfo,
         clock: Clock,
-        arithmetic: Arithmetic = NUMPY,
     ) -> None:
         self.monitor: LayerMonitor | None = None  # in debug mode sees all that a layer makes
         self.read = Prefetcher(self._read)
         self._net, self._batches, self._config, self._info = net, batches, config, info
-        self._clock, self._arithmetic = clock, arithmetic
+        self._clock, self._arithmetic = clock, net.ops.ARITHMETIC
         self._kinds = {layer.name: layer.kind for layer in net.layers}
 
     def _read(self, shard: int, step: int) -> tuple[Samples, np.ndarray]:
@@ -64,7 +61,7 @@ class MicroBatches:
         key = StepKey(self._config.seed, step, samples.ids)
         logits = self._net.forward(x, key, self._watch, route.need)
         smoothing = self._config.label_smoothing
-        losses, dlogits = F.cross_entropy(logits, samples.labels, total, smoothing)
+        losses, dlogits = self._net.ops.cross_entropy(logits, samples.labels, total, smoothing)
         self._net.backward(dlogits, route.ready, self._watch)
         # The first layer has no gradient by its input, and so none to be watched.
         self._clock.mark(f"backward {self._net.layers[0].kind}")

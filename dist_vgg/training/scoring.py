@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dist_vgg.data.samples import Samples, normalise
-from dist_vgg.kernels import reference as F
 from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.kernels.elementary import log
 from dist_vgg.mpi.collectives import allreduce_sum
@@ -58,7 +57,6 @@ def score(
     comm: "MPI.Intracomm",
     shifts: Shifts = ((0, 0),),
     done: Callable[[int], object] = lambda count: None,
-    arithmetic: Arithmetic = NUMPY,
 ) -> Score:
     """Score a bound network on a data set; every rank gives the shards that it hosts.
 
@@ -66,6 +64,7 @@ def score(
     predicted probabilities over the image shifted by each. Every rank returns the same score, which
     does not depend on the number of ranks. Calls `done` with the size of each finished batch.
     """
+    arithmetic = net.ops.ARITHMETIC
     confusion = np.zeros((classes, classes))
     losses = np.zeros(allreduce_sum(comm, np.array([len(shards)]))[0])
     for index, samples in shards.items():
@@ -74,7 +73,7 @@ def score(
             images = (normalise(shifted(part.pixels, *shift), mean, std) for shift in shifts)
             logits = averaged([net.forward(x) for x in images], arithmetic)
             np.add.at(confusion, (part.labels, logits.argmax(axis=1)), 1)
-            losses[index] += arithmetic.total(F.cross_entropy(logits, part.labels, 1)[0])
+            losses[index] += arithmetic.total(net.ops.cross_entropy(logits, part.labels, 1)[0])
             done(len(part))
     # Counts are whole numbers, and only one rank has a shard's loss: the order of sums is free.
     allreduce_sum(comm, confusion)

@@ -11,7 +11,9 @@ from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import hosted
 from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
-from dist_vgg.mpi.collectives import allreduce_sum, require_same
+from dist_vgg.kernels.protocol import Kernels
+from dist_vgg.kernels.sets import load, on_every_processor
+from dist_vgg.mpi.collectives import allreduce_sum, collective_errors, require_same
 from dist_vgg.mpi.command import program_facts
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.runs.config import TrainConfig
@@ -25,13 +27,29 @@ if TYPE_CHECKING:
     from dist_vgg.exchange.protocol import Exchange, MakeExchange
 
 
-def require_same_training(comm: "MPI.Intracomm", config: TrainConfig, info: SetInfo) -> None:
+def settle_kernels(comm: "MPI.Intracomm", config: TrainConfig) -> tuple[TrainConfig, Kernels]:
+    """The options with the kernels that they mean here, and these; UserError on every rank."""
+    with collective_errors(comm):
+        config = config.settled()
+        return config, load(config.kernels)
+
+
+def require_same_training(
+    comm: "MPI.Intracomm", config: TrainConfig, info: SetInfo, kernels: Kernels
+) -> None:
     """Raise UserError on every rank where ranks would train on other data or in another way."""
     require_same(comm, program_facts(), "install the same version on every host")
     require_same(comm, info.facts(), "give every host the same shards")
     options = {flag(name): value for name, value in config.result_options().items()}
+    require_same_kernels(comm, kernels)  # before the options: "auto" may have chosen them
     require_same(comm, options, "start all ranks with the same options")
-    require_same(comm, machine.facts(), machine.MEND)
+
+
+def require_same_kernels(comm: "MPI.Intracomm", kernels: Kernels) -> None:
+    """Raise UserError on every rank where ranks would compute other bits from the same numbers."""
+    facts = {"the kernels": f"{kernels.NAME} {kernels.VERSION}"}
+    require_same(comm, facts, "install the same on every host, or choose with --kernels numpy")
+    require_same(comm, {} if on_every_processor(kernels) else machine.facts(), machine.MEND)
 
 
 def shard_sizes(comm: "MPI.Intracomm", info: SetInfo, local: Mapping[int, Samples]) -> np.ndarray:

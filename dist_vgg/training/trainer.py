@@ -10,7 +10,6 @@ from dist_vgg.base.errors import Diverged
 from dist_vgg.data.batches import Batches
 from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.kernels import reference
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.clock import Clock
@@ -25,6 +24,7 @@ from dist_vgg.training.setup import (
     learning_rate,
     make_exchange,
     require_same_training,
+    settle_kernels,
     shard_sizes,
     where_is,
 )
@@ -60,10 +60,11 @@ class Trainer:
         processes. `exchange` replaces the route that the options name by another exchange.
         """
         machine.settle(config.blas_threads)
-        require_same_training(comm, config, info)
+        config, kernels = settle_kernels(comm, config)
+        require_same_training(comm, config, info, kernels)
         self.config, self.info, self.comm = config, info, comm
-        net = self.net = vgg16(**self.network, dropout=config.dropout, conv=config.conv)
-        arithmetic = self.arithmetic = reference.ARITHMETIC
+        net = self.net = vgg16(**self.network, dropout=config.dropout, kernels=kernels)
+        arithmetic = self.arithmetic = kernels.ARITHMETIC
         self.update = Update(config, net.slots, arithmetic)
         self.route = make_exchange(
             comm, config, net, info.shards, self.update.state_names, standby, exchange
@@ -72,9 +73,9 @@ class Trainer:
         where = where_is(comm) if config.audit else ""
         self.batches = Batches(shards, sizes, config.micro_batch, config.seed, where)
         self.clock = Clock()
-        self.micro_batches = MicroBatches(net, self.batches, config, info, self.clock, arithmetic)
+        self.micro_batches = MicroBatches(net, self.batches, config, info, self.clock)
         self.full_lr, self.lr = learning_rate(config, self.batches, arithmetic)
-        self.validation = Validation(info, held_out or {}, config.patience, arithmetic)
+        self.validation = Validation(info, held_out or {}, config.patience)
         self.step = 0  # so many are done
         self.steps = self.planned  # fewer, where scores get no better
         self.begun = False  # until then the parameters are unset memory
@@ -104,7 +105,7 @@ class Trainer:
         """Begin with fresh weights."""
         route = self.route
         if self.comm.rank == 0:
-            initialise(self.net, route.params, self.config.seed, self.arithmetic)
+            initialise(self.net, route.params, self.config.seed)
         route.vectors.broadcast()
         if self.config.ema:
             for lo, hi in route.owned:

@@ -9,7 +9,6 @@ import numpy as np
 from dist_vgg.base.errors import Diverged
 from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.training.divergence import exploded
 from dist_vgg.training.scoring import score
@@ -45,12 +44,10 @@ class Validation:
         info: SetInfo,
         held_out: Mapping[int, Samples],
         patience: int,
-        arithmetic: Arithmetic = NUMPY,
     ) -> None:
         """`held_out` has the shards that this rank hosts. With `patience` 0 nothing ends early."""
         self.best = Best()
         self._info, self._held_out, self._patience = info, held_out, patience
-        self._arithmetic = arithmetic
 
     @property
     def out_of_patience(self) -> bool:
@@ -76,7 +73,7 @@ class Validation:
             net.bind(params, params)  # there is no backward to write the second
             found = score(
                 net, self._held_out, info.mean, info.std, info.classes, comm,
-                done=done, arithmetic=self._arithmetic,
+                done=done,
             )  # fmt: skip
             if not np.isfinite(found.loss) or exploded(found.loss, 0, info.classes):
                 raise Diverged(

@@ -11,6 +11,7 @@ from typing import Any
 import launcher
 import numpy as np
 import pytest
+from sets import each_set
 from threadpoolctl import threadpool_limits
 from training import INSIDE, SHM, SMALL, small_options
 
@@ -50,6 +51,17 @@ def test_one_process_computes_what_the_command_does(data: Path, reference: Path)
         for ours, theirs in zip(records, read_metrics(reference, kind), strict=True):
             same = set(theirs) - {"kind", "seconds", "images_per_s"}
             assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+
+
+@each_set
+def test_a_model_has_the_kernels_that_trained_it(kernels: str, tmp_path: Path) -> None:
+    seen: list[str] = []
+    config = replace(CONFIG, kernels=kernels, epochs=1)
+    model = fit(learnable(8, 2), config, on_epoch=lambda _, m: seen.append(m._net.ops.NAME))
+    assert [*seen, model._net.ops.NAME] == [kernels, kernels]
+    model.save(tmp_path / "weights.h5")
+    weights = load_weights(tmp_path / "weights.h5")
+    assert (weights.kernels, weights.kernels_version) == (kernels, model._net.ops.VERSION)
 
 
 def test_three_ranks_compute_the_same_and_know_it_all(data: Path, reference: Path) -> None:

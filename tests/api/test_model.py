@@ -6,10 +6,10 @@ from pathlib import Path
 import launcher
 import numpy as np
 import pytest
+from sets import KERNELS
 
 from dist_vgg import Dataset, Model, UserError, load
 from dist_vgg.data.samples import normalise
-from dist_vgg.kernels import reference as F
 from dist_vgg.state.checkpoint import load_weights
 from dist_vgg.training.pretrained import load_network
 
@@ -47,8 +47,18 @@ def test_outputs_are_those_of_the_network(
     for grey in (images, images[..., 0], images.tolist()):
         given = np.asarray(grey, np.uint8)
         np.testing.assert_array_equal(model.logits(given), logits)
-    np.testing.assert_array_equal(model.probabilities(images), F.softmax(logits))
+    np.testing.assert_array_equal(model.probabilities(images), net.ops.softmax(logits))
     np.testing.assert_array_equal(model.predict(images), logits.argmax(axis=1))
+
+
+def test_kernels_may_be_chosen(reference: Path, images: np.ndarray) -> None:
+    found = {name: load(reference, kernels=name) for name in (*KERNELS, "reference")}
+    for name, model in found.items():
+        assert model._net.ops.NAME == model.copy()._net.ops.NAME == name
+        expected = found["reference"].probabilities(images)
+        np.testing.assert_allclose(model.probabilities(images), expected, rtol=1e-4)
+    with pytest.raises(UserError, match="no kernels fast; choose one of auto, compiled, numpy"):
+        load(reference, kernels="fast")
 
 
 def test_features_are_what_each_layer_hands_on(

@@ -106,8 +106,9 @@ def test_kernels(measured: Any) -> None:
     assert "images/s a core" in output
 
 
-def test_kernels_of_the_direct_convolution(measured: Any) -> None:
-    _, found = measured("kernels", *SMALL, "--micro-batch", "2", "--conv", "reference")
+@pytest.mark.parametrize("option", ["--conv", "--kernels"])
+def test_kernels_of_the_direct_convolution(option: str, measured: Any) -> None:
+    _, found = measured("kernels", *SMALL, "--micro-batch", "2", option, "reference")
     assert not any("winograd" in layer["ms"] for layer in found["layers"])
     assert found["ms_an_image"]["as trained"] == found["ms_an_image"]["im2col alone"]
 

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from launcher import one_line, run, train
 from lies import say
+from sets import KERNELS
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,29 @@ def test_limit_takes_even_parts(weights: Path, data: Path) -> None:
         assert "of 11)" in output
 
 
+def test_any_kernels_score_any_weights(weights: Path, data: Path, tmp_path: Path) -> None:
+    losses = {}
+    for name in (*KERNELS, "reference"):
+        path = tmp_path / f"{name}.json"
+        options = ("--data", data, "--split", "train", "--json", path, "--kernels", name)
+        status, _, errors = evaluate(1, weights, *options)
+        assert status == 0, errors
+        losses[name] = json.loads(path.read_text())["loss"]
+    # In so narrow a network NumPy's are the reference's.
+    assert losses["numpy"] == losses["reference"]
+    assert list(losses.values()) == pytest.approx([losses["reference"]] * len(losses), rel=1e-5)
+
+
+def test_the_kernels_of_ranks_are_compared(weights: Path, data: Path) -> None:
+    command = ("-m", "dist_vgg.evaluate", weights, "--data", data, "--kernels")
+    several = (*command, "numpy", ":", "-n", 1, sys.executable, *command, "reference")
+    status, _, errors = run(-1, *several)
+    assert status == 2
+    line = one_line(errors)
+    assert "ranks differ in the kernels: numpy 1 for rank 0 on " in line
+    assert "reference 1 for rank 1 on " in line
+
+
 def test_bad_input_is_one_line(weights: Path, data: Path, tmp_path: Path) -> None:
     text = tmp_path / "weights.txt"
     text.write_text("no weights")
@@ -70,6 +95,7 @@ def test_bad_input_is_one_line(weights: Path, data: Path, tmp_path: Path) -> Non
         ((weights, "--data", data, "--limit", -1), "--limit -1 is out of range"),
         ((weights, "--data", data, "--shifts", 32), "--shifts 32 is out of range"),
         ((weights, "--data", data, "--shifts", -1), "--shifts -1 is out of range"),
+        ((weights, "--data", data, "--kernels", "fast"), "invalid choice: 'fast'"),
         ((weights, "--splitt", "test"), "did you mean --split?"),
         ((weights, "--data", data, "--json", text / "x"), f"can't write --json {text / 'x'}"),
     ]

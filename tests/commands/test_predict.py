@@ -17,6 +17,7 @@ import numpy as np
 import photos
 import pytest
 from PIL import Image, ImageOps
+from sets import KERNELS, without_numba
 
 from data_prep import mnist
 from data_prep.idx import read_idx
@@ -192,6 +193,23 @@ def test_one_line_for_each_image(
     shares = [float(part.split()[1].rstrip("%")) for part in lines[0].split("(")[1][:-1].split(",")]
     assert lines[0].split(": ")[1][0] == lines[0].split("(")[1][0]
     assert 100 >= shares[0] >= shares[1] >= shares[2] >= 0
+
+
+def test_any_kernels_predict(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(seven()).save(path)
+    for name in (*KERNELS, "reference"):
+        assert answer(capsys, weights, path, "--kernels", name)[0][0].isdigit()
+
+
+def test_predict_says_what_brings_missing_kernels(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_numba(monkeypatch)
+    with pytest.raises(UserError, match=r"--kernels compiled is missing: .*dist_vgg\[fast\]"):
+        main([str(weights), str(tmp_path), "--kernels", "compiled"])
 
 
 def test_the_answer_does_not_depend_on_the_ground_but_on_the_digit(

@@ -8,16 +8,18 @@ from typing import Any
 import launcher
 import pytest
 from launcher import one_line, train
+from sets import each_set
 
 from dist_vgg.replay import difference
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS
 
 
-@pytest.fixture(scope="module")
-def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def run(data: Path, kernels: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("replay") / "run"
     options = ("--width", 0.02, "--micro-batch", 3, "--epochs", 3, "--progress", "none")
-    status, _, errors = train(3, "--data", data, "--out", folder, *options)
+    where = ("--data", data, "--out", folder, "--kernels", kernels)
+    status, _, errors = train(3, *where, *options)
     assert status == 0, errors
     return folder
 
@@ -26,6 +28,7 @@ def replay(*options: object, ranks: int = 1) -> tuple[int, str, str]:
     return launcher.run(ranks, "-m", "dist_vgg.replay", *options)
 
 
+@each_set
 @pytest.mark.parametrize(
     ("step", "source"),
     [(8, "from the checkpoint after step 6"), (2, "no checkpoint before step 2 is left")],

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import launcher
 import pytest
-from training import EPOCHS, INSIDE, SMALL, outcome
+from sets import each_set
+from training import EPOCHS, INSIDE, outcome
 
 
+@each_set
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_a_run_with_the_naive_exchange_has_the_same_outcome(
-    ranks: int, data: Path, tmp_path: Path, reference: Path
+    small: tuple[object, ...], ranks: int, data: Path, tmp_path: Path, reference: Path
 ) -> None:
-    options = ("--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    options = ("--data", data, "--out", tmp_path / "run", *small, *EPOCHS)
     status, output, errors = launcher.run(ranks, INSIDE / "naive_train.py", *options)
     assert status == 0, errors
     assert "route naive" in output

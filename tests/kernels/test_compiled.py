@@ -1,4 +1,4 @@
-"""The compiled kernels against the direct convolution in float64, and the promises about their bits."""
+"""The compiled kernels against the direct convolution in float64, and what their bits promise."""
 
 import os
 import subprocess
@@ -11,14 +11,15 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed")
 
-from dist_vgg.kernels import compiled, reference  # noqa: E402
+from dist_vgg.kernels import compiled, reference
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 4e-6  # of the largest number
 # (N,H,W,C,F): whole tiles and parts of tiles, one panel and several, few channels and many.
 SHAPES = [
-    (2, 8, 8, 64, 64), (3, 8, 8, 16, 32), (2, 6, 10, 33, 70), (3, 2, 2, 128, 130), (1, 5, 3, 130, 260),
-    (5, 4, 4, 64, 16), (1, 64, 64, 16, 16), (2, 8, 8, 1, 64), (2, 4, 6, 13, 26), (3, 6, 6, 20, 5),
+    (2, 8, 8, 64, 64), (3, 8, 8, 16, 32), (2, 6, 10, 33, 70), (3, 2, 2, 128, 130),
+    (1, 5, 3, 130, 260), (5, 4, 4, 64, 16), (1, 64, 64, 16, 16), (2, 8, 8, 1, 64),
+    (2, 4, 6, 13, 26), (3, 6, 6, 20, 5),
 ]  # fmt: skip
 
 
@@ -30,7 +31,10 @@ def draw(*shapes: tuple[int, ...]) -> list[np.ndarray]:
 def layer(n: int, height: int, width: int, channels: int, filters: int) -> list[np.ndarray]:
     """x, w, b and dy of a convolution, with He's weights."""
     x, w, b, dy = draw(
-        (n, height, width, channels), (3, 3, channels, filters), (filters,), (n, height, width, filters)
+        (n, height, width, channels),
+        (3, 3, channels, filters),
+        (filters,),
+        (n, height, width, filters),
     )
     return [x, w * np.float32((2 / (9 * channels)) ** 0.5), b, dy]
 
@@ -41,7 +45,9 @@ def both_ways(
     """A convolution's output and gradients; its rectifier is that of y, where it is given."""
     out = kernels.conv2d_forward(x, w, b, True)
     dw, db = np.full_like(w, np.nan), np.full_like(b, np.nan)
-    dx = kernels.conv2d_backward(dy.copy(), x, w, [(slice(0, len(x)), dw, db)], True, out if y is None else y)
+    dx = kernels.conv2d_backward(
+        dy.copy(), x, w, [(slice(0, len(x)), dw, db)], True, out if y is None else y
+    )
     return dict(y=out, dx=dx, dw=dw, db=db)
 
 
@@ -54,12 +60,16 @@ def close(found: np.ndarray, right: np.ndarray) -> None:
 def test_convolution_is_that_of_the_reference(shape: tuple[int, ...]) -> None:
     given = layer(*shape)
     found = both_ways(compiled, *given)
-    right = both_ways(reference, *(a.astype(np.float64) for a in given), found["y"].astype(np.float64))
+    right = both_ways(
+        reference, *(a.astype(np.float64) for a in given), found["y"].astype(np.float64)
+    )
     for name in right:
         close(found[name], right[name])
 
 
-@pytest.mark.parametrize(("n", "inputs", "outputs"), [(1, 7, 3), (4, 100, 70), (20, 64, 130), (70, 33, 16)])
+@pytest.mark.parametrize(
+    ("n", "inputs", "outputs"), [(1, 7, 3), (4, 100, 70), (20, 64, 130), (70, 33, 16)]
+)
 def test_products_are_those_of_the_reference(n: int, inputs: int, outputs: int) -> None:
     x, w, b, dy = draw((n, inputs), (inputs, outputs), (outputs,), (n, outputs))
     dw, db = np.full_like(w, np.nan), np.full_like(b, np.nan)
@@ -114,10 +124,17 @@ def test_bits_of_a_row_do_not_depend_on_the_others(n: int) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_bits_do_not_depend_on_the_blocks(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bits_do_not_depend_on_the_blocks(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = layer(*shape)
     usual = both_ways(compiled, *given)
-    for name, value in (("MOST_TILES", 1), ("FEWEST_TILES", 1000), ("WHOLE", 0), ("WHOLE", 1 << 30)):
+    for name, value in (
+        ("MOST_TILES", 1),
+        ("FEWEST_TILES", 1000),
+        ("WHOLE", 0),
+        ("WHOLE", 1 << 30),
+    ):
         with monkeypatch.context() as changed:
             changed.setattr(compiled, name, value)
             for key, array in both_ways(compiled, *given).items():

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from launcher import one_line, train
+from sets import each_set
 
 from dist_vgg.kernels import winograd
 from dist_vgg.network.layers import Conv
@@ -22,11 +23,12 @@ def outcome(folder: Path) -> list[Any]:
     return [*steps, load_weights(folder).sha256]
 
 
-@pytest.fixture(scope="module")
-def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session")
+def alone(data: Path, kernels: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one process."""
     folder = tmp_path_factory.mktemp("alone") / "run"
-    status, _, errors = train(1, "--data", data, "--out", folder, *OPTIONS)
+    options = ("--data", data, "--out", folder, "--kernels", kernels)
+    status, _, errors = train(1, *options, *OPTIONS)
     assert status == 0, errors
     return folder
 
@@ -39,25 +41,27 @@ def test_these_runs_use_it() -> None:
         for layer in net.layers:
             if isinstance(layer, Conv):
                 suits = winograd.suits((images, *shape), layer.weight_shape[-1])
-                found += [layer.name] * (suits and layer.fast)
+                found += [layer.name] * suits
             shape = layer.output_shape(shape)
         assert len(found) == expected, found
 
 
+@each_set
 @pytest.mark.parametrize(
     ("ranks", "route"),
     [(2, "flat"), (2, "node"), (3, "flat"), (3, "node"), (5, "flat"), (5, "node")],
 )
 def test_same_bits_at_any_ranks_and_route(
-    ranks: int, route: str, data: Path, alone: Path, tmp_path: Path
+    ranks: int, route: str, kernels: str, data: Path, alone: Path, tmp_path: Path
 ) -> None:
-    options = ("--data", data, "--out", tmp_path / "run", "--route", route)
+    options = ("--data", data, "--out", tmp_path / "run", "--route", route, "--kernels", kernels)
     status, output, errors = train(ranks, *options, *OPTIONS)
     assert status == 0, errors
     assert f"route {route}" in output
     assert outcome(tmp_path / "run") == outcome(alone)
 
 
+@each_set
 def test_the_direct_convolution_rounds_differently(data: Path, alone: Path, tmp_path: Path) -> None:
     options = ("--data", data, "--out", tmp_path / "run", "--conv", "reference")
     status, _, errors = train(1, *options, *OPTIONS)
@@ -67,7 +71,12 @@ def test_the_direct_convolution_rounds_differently(data: Path, alone: Path, tmp_
     assert sha256 != sha256_alone
 
 
-def test_a_run_goes_on_with_the_convolution_it_began_with(data: Path, alone: Path) -> None:
-    status, _, errors = train(2, "--resume", "--out", alone, "--conv", "reference")
+@each_set
+@pytest.mark.parametrize("option", ["--conv", "--kernels"])
+def test_a_run_goes_on_with_the_kernels_it_began_with(
+    option: str, kernels: str, alone: Path
+) -> None:
+    status, _, errors = train(2, "--resume", "--out", alone, option, "reference")
     assert status == 2
-    assert "--conv reference contradicts" in one_line(errors)
+    words = f"--kernels reference contradicts the checkpoint, trained with --kernels {kernels}"
+    assert words in one_line(errors)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sets import KERNELS
 
 from dist_vgg.kernels import reference as F
 from dist_vgg.kernels import winograd
@@ -63,7 +64,7 @@ def test_conv(kernel: Any, shape: tuple[int, ...], filters: int, relu: bool) -> 
     expected.backward(tdy)
     y = kernel.conv2d_forward(x, w, b, relu)
     dw, db = np.empty_like(w), np.empty_like(b)
-    dx = kernel.conv2d_backward(dy, x, w, dw, db, y=y if relu else None)
+    dx = kernel.conv2d_backward(dy, x, w, [(slice(None), dw, db)], y=y if relu else None)
     close(y, expected)
     close(dx, nhwc(tx.grad))
     close(dw, tw.grad)
@@ -101,7 +102,7 @@ def test_linear() -> None:
     expected = torch.nn.functional.linear(tx, tw.T, tb)
     expected.backward(torch.tensor(dy))
     close(F.linear_forward(x, w, b), expected)
-    close(F.linear_backward(dy, x, w, dw, db), tx.grad)
+    close(F.linear_backward(dy, x, w, [(slice(None), dw, db)]), tx.grad)
     close(dw, tw.grad)
     close(db, tb.grad)
 
@@ -156,14 +157,14 @@ def torch_logits(
     return y
 
 
-@pytest.mark.parametrize("conv", ["fast", "reference"])
+@pytest.mark.parametrize("kernels", [*KERNELS, "reference"])
 @pytest.mark.parametrize(
     ("size", "channels", "width", "dropout"), [(64, 1, 0.125, 0.5), (96, 3, 0.06, 0.0)]
 )
 def test_logits_and_all_gradients(
-    size: int, channels: int, width: float, dropout: float, conv: str
+    size: int, channels: int, width: float, dropout: float, kernels: str
 ) -> None:
-    net = vgg16(size, channels, 10, width, dropout, conv)
+    net = vgg16(size, channels, 10, width, dropout, kernels)
     params, grads = np.zeros((2, net.parameter_count), np.float32)
     initialise(net, params, seed=1)
     # Fresh biases are zero: one that is used wrongly would not show.

@@ -1,10 +1,14 @@
 """VGG16: its table of layers, its size, and where its parameters start."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sets import KERNELS
 
+from dist_vgg.kernels import numpy_set
+from dist_vgg.kernels.sets import load
 from dist_vgg.network.layers import Conv, MaxPool, ReLU, StepKey
 from dist_vgg.network.vgg import initialise, vgg16
 
@@ -38,10 +42,19 @@ def test_only_the_first_layer_has_no_gradient_to_hand_on() -> None:
     assert needs == [False] + [True] * 12
 
 
-@pytest.mark.parametrize(("conv", "fast"), [("fast", True), ("reference", False)])
-def test_all_convolutions_are_of_the_kind_asked_for(conv: str, fast: bool) -> None:
-    kinds = [layer.fast for layer in vgg16(conv=conv).layers if isinstance(layer, Conv)]
-    assert kinds == [fast] * 13
+@pytest.mark.parametrize("kernels", [*KERNELS, "reference"])
+def test_all_layers_compute_with_the_kernels_asked_for(kernels: str) -> None:
+    net = vgg16(kernels=kernels)
+    assert net.ops is load(kernels)
+    assert kernels == net.ops.NAME
+    assert all(layer.ops is net.ops for layer in net.layers)
+
+
+def test_kernels_may_be_a_set_of_ones_own() -> None:
+    kernels = SimpleNamespace(**vars(numpy_set))
+    net = vgg16(kernels=kernels)
+    assert net.ops is kernels
+    assert all(layer.ops is kernels for layer in net.layers)
 
 
 def test_filters_of_configuration_d() -> None:

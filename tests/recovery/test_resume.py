@@ -9,14 +9,16 @@ from typing import Any
 import launcher
 import pytest
 from launcher import one_line, train
+from sets import each_set
 from training import EPOCHS, INSIDE, SHM, SMALL, memory_of, outcome, struck, wait_for_step
 
 
+@each_set
 def test_killed_rank_ends_the_job_and_resume_works(
-    data: Path, tmp_path: Path, reference: Path
+    small: tuple[object, ...], data: Path, tmp_path: Path, reference: Path
 ) -> None:
     folder = tmp_path / "run"
-    run = ("--data", data, "--out", folder, "--checkpoint-every", 1, *SMALL, *EPOCHS)
+    run = ("--data", data, "--out", folder, "--checkpoint-every", 1, *small, *EPOCHS)
     process = launcher.start(3, INSIDE / "slow_train.py", *run)
     wait_for_step(folder, 3)
     pids = [int(p.name) for p in (folder / "pids").iterdir()]
@@ -30,6 +32,7 @@ def test_killed_rank_ends_the_job_and_resume_works(
 
 
 # What strikes, and when; after it the first start goes on by itself. Steps count from 0.
+@each_set
 @pytest.mark.parametrize(
     ("ranks", "later", "options", "fault", "resumed"),
     [
@@ -47,6 +50,7 @@ def test_killed_rank_ends_the_job_and_resume_works(
     ],
 )
 def test_struck_and_resumed_is_never_struck(
+    small: tuple[object, ...],
     ranks: int,
     later: int,
     options: tuple[Any, ...],
@@ -58,7 +62,7 @@ def test_struck_and_resumed_is_never_struck(
     memory: set[Path],
 ) -> None:
     folder = tmp_path / "run"
-    run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, *options)
+    run = ("--data", data, "--out", folder, *small, *EPOCHS, *options)
     status, output, errors = struck(ranks, fault, *run)
     if "flip" in fault:
         assert status == 72, output + errors

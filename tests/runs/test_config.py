@@ -43,6 +43,11 @@ from dist_vgg.runs.fields import describe_options
         ("schedule", "", "--schedule : choose one of constant, step, cosine"),
         ("route", "ring", "--route ring: choose one of"),
         ("progress", "loud", "--progress loud: choose one of"),
+        (
+            "kernels",
+            "fast",
+            "--kernels fast: choose one of auto, compiled, numpy, reference$",
+        ),
         ("conv", "direct", "--conv direct: choose one of fast, reference$"),
     ],
 )

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,19 @@ def test_weights_come_back_from_the_file_or_the_folder(tmp_path: Path) -> None:
     save_weights(tmp_path / "weights.h5", WEIGHTS)
     for path in (tmp_path, tmp_path / "weights.h5"):
         assert as_found(load_weights(path)) == as_found(WEIGHTS)
+
+
+def test_files_of_a_version_that_named_no_kernels(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, replace(some(), kernels_version=5), keep=1)
+    assert load_newest(tmp_path, silent).kernels_version == 5
+    say(path, "kernels_version")
+    assert load_newest(tmp_path, silent).kernels_version == 1
+    path = tmp_path / "weights.h5"
+    save_weights(path, replace(WEIGHTS, kernels="compiled", kernels_version=5))
+    assert (load_weights(path).kernels, load_weights(path).kernels_version) == ("compiled", 5)
+    say(path, "kernels", "kernels_version")
+    assert as_found(load_weights(path)) == as_found(WEIGHTS)
+    assert (WEIGHTS.kernels, WEIGHTS.kernels_version) == ("numpy", 1)
 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:

@@ -5,20 +5,21 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from narrow_network import KEY, LABELS, images, network
+from sets import KERNELS
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.kernels import reference as F
-from dist_vgg.network.layers import StepKey
+from dist_vgg.network.layers import Layer, StepKey
 from dist_vgg.training.gradient_check import check_gradients
 
 
 @pytest.mark.parametrize(
     ("width", "seed"), [(0.03, 0), (0.03, 1), (0.03, 34), (0.06, 30), (0.1, 0), (0.1, 48)]
 )
-def test_gradients_of_a_right_network_pass(width: float, seed: int) -> None:
+@pytest.mark.parametrize("kernels", ["reference", *KERNELS])
+def test_gradients_of_a_right_network_pass(width: float, seed: int, kernels: str) -> None:
     # In narrow networks whole areas are silent. Seeds 30, 34 and 48 have a kink between the two
     # points of the longest step, which is no mistake of the gradient.
-    net, params, grads = network(width, seed)
+    net, params, grads = network(width, seed, kernels)
     before = params.copy()
     key = StepKey(seed, 0, np.array([1, 2]))
     assert check_gradients(net, params, images(), LABELS, key) < 1e-4
@@ -46,6 +47,12 @@ def mirrored(dw: np.ndarray) -> None:
     dw[:] = dw[::-1].copy()
 
 
+def gradient(layer: Layer, kind: str) -> np.ndarray:
+    ((_, dw, db),) = vars(layer)["grads"]
+    array: np.ndarray = dw if kind == "weight" else db
+    return array
+
+
 @pytest.mark.parametrize("spoil", [too_large, negative, never_written, half_written, mirrored])
 @pytest.mark.parametrize("name", ["conv1_1.weight", "conv4_2.weight", "fc7.bias", "fc8.weight"])
 def test_a_wrong_gradient_is_found_and_named(
@@ -58,7 +65,7 @@ def test_a_wrong_gradient_is_found_and_named(
 
     def wrong(dy: np.ndarray) -> np.ndarray | None:
         dx = right(dy)
-        spoil(vars(layer)["dw" if kind == "weight" else "db"])
+        spoil(gradient(layer, kind))
         return dx
 
     monkeypatch.setattr(layer, "backward", wrong)
@@ -83,7 +90,7 @@ def test_a_small_gradient_is_checked_as_well(monkeypatch: pytest.MonkeyPatch) ->
 
     def wrong(dy: np.ndarray) -> np.ndarray | None:
         dx = right(dy)
-        too_large(vars(layer)["dw"])
+        too_large(gradient(layer, "weight"))
         return dx
 
     monkeypatch.setattr(layer, "backward", wrong)
@@ -92,8 +99,8 @@ def test_a_small_gradient_is_checked_as_well(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_wrong_input_gradient_shows_in_the_layer_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = F.maxpool_backward
-    monkeypatch.setattr(F, "maxpool_backward", lambda dy, choice: right(dy, 3 - choice))
     net, params, _ = network(width=0.1)
+    right = net.ops.maxpool_backward
+    monkeypatch.setattr(net.ops, "maxpool_backward", lambda dy, choice: right(dy, 3 - choice))
     with pytest.raises(UserError, match=r"the gradient of conv1_1.weight is wrong"):
         check_gradients(net, params, images(), LABELS, KEY)

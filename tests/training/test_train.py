@@ -18,6 +18,7 @@ import launcher
 import pytest
 from launcher import field, one_line, train
 from lies import say
+from sets import each_set
 from threadpoolctl import threadpool_info
 from training import EPOCHS, INSIDE, SMALL, outcome, struck, wait_for_step
 
@@ -27,22 +28,24 @@ from dist_vgg.runs.log import read_metrics
 from dist_vgg.state.checkpoint import load_newest, load_weights, save_checkpoint
 
 
+@each_set
 @pytest.mark.parametrize(
     ("ranks", "route"),
     [(-1, "flat"), (2, "flat"), (2, "node"), (3, "flat"), (3, "node"), (4, "auto"), (8, "flat"),
      (8, "node")],
 )  # fmt: skip
 def test_same_bits_at_any_ranks_and_route(
-    ranks: int, route: str, data: Path, reference: Path, tmp_path: Path
+    small: tuple[object, ...], ranks: int, route: str, data: Path, reference: Path, tmp_path: Path
 ) -> None:
     options = ("--data", data, "--out", tmp_path / "run", "--route", route)
-    status, output, errors = train(ranks, *options, *SMALL, *EPOCHS)
+    status, output, errors = train(ranks, *options, *small, *EPOCHS)
     assert status == 0, errors
     assert outcome(tmp_path / "run") == outcome(reference)
     shown = {"auto": "node"}.get(route, route)
     assert f"route {shown}" in output
 
 
+@each_set
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -53,10 +56,12 @@ def test_same_bits_at_any_ranks_and_route(
     ],
     ids=["adam", "adagrad", "nesterov"],
 )
-def test_same_bits_with_other_recipes(recipe: tuple[Any, ...], data: Path, tmp_path: Path) -> None:
+def test_same_bits_with_other_recipes(
+    small: tuple[object, ...], recipe: tuple[Any, ...], data: Path, tmp_path: Path
+) -> None:
     for ranks in (1, 5):
         options = ("--data", data, "--out", tmp_path / str(ranks), "--epochs", 1)
-        status, _, errors = train(ranks, *options, *SMALL, *recipe)
+        status, _, errors = train(ranks, *options, *small, *recipe)
         assert status == 0, errors
     assert outcome(tmp_path / "1") == outcome(tmp_path / "5")
 
@@ -82,15 +87,22 @@ def test_it_learns(data: Path, tmp_path: Path) -> None:
     assert epochs[-1]["accuracy"] > 0.8
 
 
+@each_set
 @pytest.mark.parametrize(("ranks", "later"), [(3, 8), (1, 2)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_stopped_and_resumed_is_never_stopped(
-    ranks: int, later: int, number: signal.Signals, data: Path, tmp_path: Path, reference: Path
+    small: tuple[object, ...],
+    ranks: int,
+    later: int,
+    number: signal.Signals,
+    data: Path,
+    tmp_path: Path,
+    reference: Path,
 ) -> None:
     folder = tmp_path / "run"
     # Slow steps, so that the signal comes in the middle of the run.
     process = launcher.start(
-        ranks, INSIDE / "slow_train.py", "--data", data, "--out", folder, *SMALL, *EPOCHS
+        ranks, INSIDE / "slow_train.py", "--data", data, "--out", folder, *small, *EPOCHS
     )
     wait_for_step(folder, 2)
     process.send_signal(number)
@@ -339,7 +351,10 @@ def test_pdb_stops_at_the_failing_line(data: Path, tmp_path: Path) -> None:
     assert "(Pdb) 42" in done.stdout
 
 
-def test_finished_run_resumes_to_nothing(data: Path, tmp_path: Path, reference: Path) -> None:
+@each_set
+def test_finished_run_resumes_to_nothing(
+    small: tuple[object, ...], data: Path, tmp_path: Path, reference: Path
+) -> None:
     folder = shutil.copytree(reference, tmp_path / "run")
     status, output, errors = train(2, "--resume", "--out", folder)
     assert status == 0, errors

@@ -1,7 +1,7 @@
 """Direct convolution, for few channels: each row of the output is a product.
 
-Pixel after pixel, the 3*C numbers under a row of the filter lie one after the other in the padded image,
-and so a row of the image is a matrix whose rows overlap: nothing is unfolded.
+In the padded image the 3*C numbers under a row of the filter lie one after the other, and so a row
+of pixels is a matrix whose rows overlap: nothing is unfolded.
 """
 
 import numba
@@ -57,7 +57,7 @@ def forward(at, x, y, relu_x, w, b, relu, padded, panels, row, out, width):
 
 @jit((int64, four, four, four, boolean, one, one, one, four, one, one, int64))
 def backward(at, dy, x, y, relu, padded, row, sums, dw, db, partial, width):
-    """Write the gradients of filters and bias; dy counts as 0 where the rectified y is not positive.
+    """Write the gradients of filters and bias; dy counts as 0 where y is not positive.
 
     The order of a sum: the pixels of a row, one chain; then the rows of all images.
     """

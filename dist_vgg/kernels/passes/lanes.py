@@ -1,7 +1,8 @@
 """Vectors of 16 numbers: what a pass over memory works on at a time.
 
-+, - and * work lane by lane, and `fma(a, b, c)` is a * b + c, rounded once. LLVM turns 16 lanes into
-the vectors that the processor has; each lane rounds by itself, so the bits are the same on all.
++, - and * work lane by lane, and `fma(a, b, c)` is a * b + c, rounded once. LLVM turns 16 lanes
+into the vectors that the processor has; each lane rounds by itself, so the bits are the same on
+all of them.
 
 Numba has no such vectors of its own, and leaves a plain loop over channels at half the speed.
 """
@@ -68,7 +69,7 @@ def _first(builder: Any, count: Any) -> Any:
 
 @intrinsic
 def load(typingctx: Any, array: Any, offset: Any, count: Any) -> Any:
-    """Numbers of an array, seen as flat, from an offset on: the first `count`, and 0 for the others."""
+    """`count` numbers of an array, seen as flat, from an offset on; the other lanes are 0."""
     kind = Lanes(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Fully connected layers: products with a large matrix, which is read once in the order of memory."""
+"""Fully connected layers: products with a large matrix, read once in the order of memory."""
 
 from numba.types import int64
 
@@ -74,7 +74,8 @@ def backward_weights(at, dy, x, dw, db, edge, out, width):
         rows = min(ROWS, inputs - c)
         for f in range(0, whole, width):
             multiply(at, x.reshape(-1), c, 1, inputs, 0, dy.reshape(-1), f, outputs, 0,
-                     dw.reshape(-1), c * outputs + f, outputs, rows, n, n, False, width)  # fmt: skip
+                     dw.reshape(-1), c * outputs + f, outputs,
+                     rows, n, n, False, width)  # fmt: skip
         if whole < outputs:
             multiply(
                 at,

@@ -8,14 +8,15 @@
                      ...  | ...                           |
                           +-------------------------------+
 
-For each k the tile loads a line of b once, and multiplies it by one number of each row of a. In NumPy:
+For each k the tile loads a line of b once, and multiplies it by one number of each row of a. In
+NumPy:
 
     for k in range(count):
         total = fma(a[:, k, None], b[k], total)
 
-So each number of c is one chain of fused multiply-adds over k, first to last, rounded once for each.
-Its bits depend on its row of a and its column of b, and on nothing else: not on the tile, the other
-rows, the processor or the width of its vectors. Goto and van de Geijn, "Anatomy of high-performance
+So each number of c is one chain of fused multiply-adds over k, first to last. Its bits depend on
+its row of a and its column of b, and on nothing else: not on the tile, the other rows, the
+processor or the width of its vectors. Goto and van de Geijn, "Anatomy of high-performance
 matrix multiplication", ACM TOMS 34 (2008), explain why a tile should fill the registers.
 
 This is the only file in which code makes code: a register needs a name of its own, so the program

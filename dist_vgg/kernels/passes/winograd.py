@@ -30,8 +30,7 @@ CHAIN = 64  # about so many tiles make one chain of additions in a filter's grad
 def forward(at, x, w, b, relu, y, at_once, whole, wc, wf, lines, sheet, v, u, m):
     """y = the convolution of x with w, plus b; `at_once` is the tile rows of a block.
 
-    `at` is the address of the product, and wc and wf are the widths of the panels of channels and of
-    filters.
+    `at` is the address of the product; wc and wf are the widths of panels, of channels and filters.
     """
     # x is (N,H,W,C), w is (3,3,C,F), b is (F,), y is (N,H,W,F)
     n, height, wide, channels = x.shape
@@ -66,7 +65,7 @@ def backward(
     Where the rectified y is not positive, dy counts as 0. Without `whole` there is one block.
     """
     # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
-    n, height, wide, channels = x.shape
+    n, height, wide, _ = x.shape
     columns, total = (wide + 3) // 4, n * ((height + 3) // 4)
     chain = max(1, CHAIN // columns) * columns
     for first in range(0, total, at_once):
@@ -131,7 +130,7 @@ def _input_products(at, v, m, u, w, tiles, first, whole, wc, wf, sheet, turned):
             if first or not whole:
                 few = min(part_c, channels - c)
                 for place in range(9):
-                    transpose(w.reshape(-1), (place * channels + c) * filters + f, filters, few, depth,
-                              turned, place * depth * part_c, part_c)  # fmt: skip
+                    transpose(w.reshape(-1), (place * channels + c) * filters + f, filters,
+                              few, depth, turned, place * depth * part_c, part_c)  # fmt: skip
                 filter_tiles(turned, 0, depth * part_c, part_c, depth, part_c, few, sheet, u, wc)
             _products(at, m, u, v, tiles, f, depth, c // wc, part_c // wc, wf, wc)

@@ -1,0 +1,47 @@
+"""The NumPy set: Winograd's convolution where it is faster, and the reference for all else."""
+
+from types import ModuleType
+
+import numpy as np
+
+from dist_vgg.kernels import reference, winograd
+from dist_vgg.kernels.protocol import Grads
+
+NAME, VERSION, ARITHMETIC = "numpy", 1, reference.ARITHMETIC
+
+maxpool_forward, maxpool_backward = reference.maxpool_forward, reference.maxpool_backward
+relu_forward, relu_backward = reference.relu_forward, reference.relu_backward
+linear_forward, linear_backward = reference.linear_forward, reference.linear_backward
+dropout_forward = reference.dropout_forward
+softmax, cross_entropy = reference.softmax, reference.cross_entropy
+
+
+def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, relu: bool = False) -> np.ndarray:
+    """Convolve with stride 1 and zero padding that keeps the size; with `relu`, rectify."""
+    # x is (N,H,W,C), w is (kh,kw,C,F), b is (F,), y is (N,H,W,F)
+    y: np.ndarray = convolution(x, w).conv2d_forward(x, w, b, relu)
+    return y
+
+
+def conv2d_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    grads: Grads,
+    need_dx: bool = True,
+    y: np.ndarray | None = None,
+) -> np.ndarray | None:
+    """Write the gradients of filters and bias into `grads`; return that of the input.
+
+    Given y, the rectified output, first set dy to zero where y is, in place.
+    """
+    # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (kh,kw,C,F), db is (F,)
+    dx: np.ndarray | None = convolution(x, w).conv2d_backward(dy, x, w, grads, need_dx, y)
+    return dx
+
+
+def convolution(x: np.ndarray, w: np.ndarray) -> ModuleType:
+    """The module that convolves an input: a rule of shapes alone, for equal bits on any rank."""
+    # x is (N,H,W,C), w is (kh,kw,C,F)
+    fast = w.shape[:2] == (3, 3) and winograd.suits(x.shape, w.shape[-1])
+    return winograd if fast else reference
