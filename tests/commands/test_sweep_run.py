@@ -43,7 +43,7 @@ def test_a_folder_with_another_run_is_refused(data: Path, tmp_path: Path) -> Non
     one = SweepRun({}, 0, tmp_path, data, None, [], TrainConfig())
     dataset = dict(sha256=info.digest, shards=info.shards, request=info.request)
 
-    def check(config: TrainConfig, **dataset: object) -> None:
+    def check(config: TrainConfig, one: SweepRun = one, **dataset: object) -> None:
         content = dict(config=config.as_dict(), dataset=dataset)
         (tmp_path / "config.json").write_text(json.dumps(content))
         one.check_folder(info)
@@ -53,6 +53,10 @@ def test_a_folder_with_another_run_is_refused(data: Path, tmp_path: Path) -> Non
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "step-00000001.h5").touch()
     check(TrainConfig(), **dataset)
+    check(TrainConfig(kernels="reference"), **dataset)  # "auto" means those that the run has
+    with pytest.raises(UserError, match="was trained with kernels reference, not numpy"):
+        chosen = replace(one, config=TrainConfig(kernels="numpy"))
+        check(TrainConfig(kernels="reference"), chosen, **dataset)
     with pytest.raises(UserError, match=r"was trained with lr 0.5, not 0.01; choose another --out"):
         check(TrainConfig(lr=0.5), **dataset)
     for name, other in (("sha256", "0" * 64), ("shards", 9), ("request", "of another seed")):

@@ -100,7 +100,8 @@ def test_a_run_does_not_go_on_with_kernels_of_another_version(
     content = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**content, "kernels_version": 99}))
     resume = ("-m", "dist_vgg.train", "--resume", "--out", folder)
-    for ranks, command in ((2, resume), (1, ("-m", "dist_vgg.replay", folder))):
+    replay = ("-m", "dist_vgg.replay", folder, "--step", 2)  # which no checkpoint goes before
+    for ranks, command in ((2, resume), (1, replay)):
         status, _, errors = launcher.run(ranks, *command)
         assert status == 2, command
         assert "the run began with version 99 of the kernels" in one_line(errors)
