@@ -19,6 +19,7 @@ from dist_vgg.data.batches import load_local
 from dist_vgg.data.dataset import open_set
 from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
+from dist_vgg.kernels.sets import load
 from dist_vgg.mpi.collectives import bcast_text, collective_errors, require_same
 from dist_vgg.mpi.command import run_command
 from dist_vgg.recovery.host_memory import make_room
@@ -110,6 +111,7 @@ def all_options(request: Request, found: Found | None, comm: "MPI.Intracomm") ->
     with collective_errors(comm):
         config = stored_options(found.header["config"] if found else {}, **request.given).settled()
         config.check()
+        load(config.kernels)  # before anybody watches, since compiling takes its time
     return config
 
 

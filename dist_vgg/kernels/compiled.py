@@ -7,6 +7,7 @@ samples that run together.
 
 import numpy as np
 
+from dist_vgg.kernels import exact_loss, reference
 from dist_vgg.kernels.arithmetic import EXACT
 from dist_vgg.kernels.passes import direct, linear, pool, winograd
 from dist_vgg.kernels.passes.lanes import LANES
@@ -14,6 +15,10 @@ from dist_vgg.kernels.passes.products import DEPTH, address, panel_width
 from dist_vgg.kernels.protocol import Grads
 
 NAME, VERSION, ARITHMETIC = "compiled", 1, EXACT
+
+relu_forward, relu_backward = reference.relu_forward, reference.relu_backward
+dropout_forward = reference.dropout_forward
+softmax, cross_entropy = exact_loss.softmax, exact_loss.cross_entropy
 
 WHOLE = 128 * 128  # channels times filters whose transformed filters fit a core's cache
 FEWEST_TILES, MOST_TILES = 64, 256  # of a block

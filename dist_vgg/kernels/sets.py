@@ -62,7 +62,10 @@ def load(name: str) -> Kernels:
         raise UserError(
             f"--kernels {name} is missing: {reason}; install it with: pip install 'dist_vgg[fast]'"
         )
-    return cast(Kernels, importlib.import_module(MODULES[name]))
+    kernels = cast(Kernels, importlib.import_module(MODULES[name]))
+    if name == COMPILED:
+        importlib.import_module("dist_vgg.kernels.jit").prepare()
+    return kernels
 
 
 def on_every_processor(kernels: Kernels) -> bool:

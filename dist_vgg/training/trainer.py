@@ -64,8 +64,7 @@ class Trainer:
         require_same_training(comm, config, info, kernels)
         self.config, self.info, self.comm = config, info, comm
         net = self.net = vgg16(**self.network, dropout=config.dropout, kernels=kernels)
-        arithmetic = self.arithmetic = kernels.ARITHMETIC
-        self.update = Update(config, net.slots, arithmetic)
+        self.update = Update(config, net.slots, kernels.ARITHMETIC)
         self.route = make_exchange(
             comm, config, net, info.shards, self.update.state_names, standby, exchange
         )
@@ -74,7 +73,7 @@ class Trainer:
         self.batches = Batches(shards, sizes, config.micro_batch, config.seed, where)
         self.clock = Clock()
         self.micro_batches = MicroBatches(net, self.batches, config, info, self.clock)
-        self.full_lr, self.lr = learning_rate(config, self.batches, arithmetic)
+        self.full_lr, self.lr = learning_rate(config, self.batches, kernels.ARITHMETIC)
         self.validation = Validation(info, held_out or {}, config.patience)
         self.step = 0  # so many are done
         self.steps = self.planned  # fewer, where scores get no better
@@ -170,9 +169,9 @@ class Trainer:
         exploded.
         """
         signal, route = signals.received[0] if signals.received else 0, self.route
-        arithmetic = self.arithmetic
+        arithmetic, due = self.net.ops.ARITHMETIC, self.saves.due()
         squares = route.partition.squares(route.total, route.owned, arithmetic)
-        agreed = agree(self.comm, losses, correct, squares, signal, self.saves.due(), arithmetic)
+        agreed = agree(self.comm, losses, correct, squares, signal, due, arithmetic)
         if not agreed.is_finite():
             self._check_all()
             raise Diverged(self.micro_batches.first_nonfinite(self.step, route, self.comm))

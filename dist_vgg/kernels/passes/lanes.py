@@ -29,7 +29,7 @@ class Lanes(types.Type):
 
 
 @register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Lanes) -> None:
         number = manager.lookup(kind.dtype).get_value_type()
         super().__init__(manager, kind, ir.VectorType(number, LANES))
@@ -74,7 +74,7 @@ def load(typingctx: Any, array: Any, offset: Any, count: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(kind)
-        place = _place(context, builder, array, *arguments[:2], vector)
+        place = _place(context, builder, array, arguments[0], arguments[1], vector)
         align, mask = I32(array.dtype.bitwidth // 8), _first(builder, arguments[2])
         zeros = ir.Constant(vector, None)
         name = f"llvm.masked.load.{suffix(array.dtype)}.p0"
@@ -89,7 +89,7 @@ def store(typingctx: Any, array: Any, offset: Any, count: Any, value: Any) -> An
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(value)
-        place = _place(context, builder, array, *arguments[:2], vector)
+        place = _place(context, builder, array, arguments[0], arguments[1], vector)
         align, mask = I32(array.dtype.bitwidth // 8), _first(builder, arguments[2])
         name = f"llvm.masked.store.{suffix(array.dtype)}.p0"
         call(builder, name, ir.VoidType(), arguments[3], place, align, mask)
@@ -141,7 +141,7 @@ def _operator(symbol: Any, instruction: str) -> None:
         return a(a, b), generate
 
     @overload(symbol)
-    def operate(a, b):  # type: ignore[no-untyped-def]
+    def operate(a, b):
         if isinstance(a, Lanes) and isinstance(b, Lanes):
             return lambda a, b: run(a, b)
         return None

@@ -3,8 +3,8 @@
 A tile covers 4x4 pixels of the output and 6x6 of the input. Tiles are counted row by row of all
 images; a pass works on the tile rows first ... last - 1. The tiles' numbers lie in panels of
 channels, all tiles of a panel one after the other, and so for each of the 36 places: v[place] is
-(panels, tiles, width). Places are `spread` (compiled.py), so that they fall on different lines of the
-cache.
+(panels, tiles, width). Places are `spread` (compiled.py), so that they fall on different lines of
+the cache.
 
 What lies outside of an image counts as zero, and what a tile would write there is left out.
 """
