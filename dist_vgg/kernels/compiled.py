@@ -20,8 +20,8 @@ relu_forward, relu_backward = reference.relu_forward, reference.relu_backward
 dropout_forward = reference.dropout_forward
 softmax, cross_entropy = exact_loss.softmax, exact_loss.cross_entropy
 
-WHOLE = 128 * 128  # channels times filters whose transformed filters fit a core's cache
-FEWEST_TILES, MOST_TILES = 64, 256  # of a block
+WHOLE = 256 * 256  # channels times filters whose transformed filters are made once
+FEWEST_TILES, MOST_TILES = 64, 128  # of a block
 FEWEST_CHANNELS = 16  # with fewer, Winograd's transforms cost more than they save
 PLACES = 36  # of a tile
 
