@@ -61,6 +61,7 @@ def test_same_bits_at_any_ranks_and_route(
     assert outcome(tmp_path / "run") == outcome(alone)
 
 
+@pytest.mark.parametrize("kernels", ["numpy"], indirect=True, scope="session")
 def test_the_direct_convolution_rounds_differently(data: Path, alone: Path, tmp_path: Path) -> None:
     options = ("--data", data, "--out", tmp_path / "run", "--conv", "reference")
     status, _, errors = train(1, *options, *OPTIONS)
