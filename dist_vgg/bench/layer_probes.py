@@ -70,7 +70,7 @@ class _Probe:
             name = _convolution(layer.ops, self.x.shape, layer.weight_shape[-1])
             self.kernels = {name: layer, IM2COL: plain}  # which may be one
         for kernel in self.kernels.values():
-            kernel.bind(params, [grads])
+            kernel.bind(params, grads)
         self.forget()
 
     def measure(self) -> None:
@@ -142,6 +142,6 @@ def _both_ways(
     """A convolution's output, and its gradients by input and filters."""
     b, dw = np.zeros(w.shape[-1], w.dtype), np.empty_like(w)
     y = kernel.conv2d_forward(x, w, b)
-    dx = kernel.conv2d_backward(dy, x, w, [(slice(None), dw, np.empty_like(b))])
+    dx = kernel.conv2d_backward(dy, x, w, dw, np.empty_like(b))
     assert dx is not None
     return dict(y=y, dx=dx, dw=dw)

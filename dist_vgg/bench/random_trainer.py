@@ -4,7 +4,7 @@ This is the only file of the benchmarks that builds a trainer or reaches into on
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,10 @@ def skip_computation(trainer: Trainer) -> None:
     """Leave forward and backward out of all further steps; gradients are zeros."""
     from dist_vgg.exchange.route import Route
 
-    trainer.micro_batches.gradient = lambda *rest: (0.0, 0)  # type: ignore[method-assign]
+    def no_gradient(parts: Sequence[Samples], *rest: Any) -> tuple[list[float], list[int]]:
+        return [0.0 for _ in parts], [0 for _ in parts]
+
+    trainer.micro_batches.gradient = no_gradient  # type: ignore[method-assign, assignment]
     assert isinstance(trainer.route, Route)
     for vector in trainer.route.memory.mine:
         vector[:] = 0  # or each step would add the last one's sums up again, and they would grow
@@ -83,9 +86,9 @@ def touch_gradients(trainer: Trainer) -> None:
     """Exchange gradients as a step does, so that memory for all their vectors is taken."""
     route = trainer.route
     # Vectors of a micro-batch that has been added to its neighbour's are used again.
-    for shard in route.local_shards:
+    for branch in route.branches:
         route.gradient()[:] = 0
-        route.add(shard)
+        route.add(*branch)
     route.reduce_scatter()
 
 

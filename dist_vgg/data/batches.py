@@ -1,7 +1,7 @@
 """Which samples a rank holds, and which of them each shard contributes to a step."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -115,18 +115,21 @@ class Batches:
         return samples
 
 
+Place = tuple[Sequence[int], int]  # shards, and a step
+
+
 class Prefetcher:
     """Reads the next micro-batch in a thread while the network computes on the current one."""
 
-    def __init__(self, read: Callable[[int, int], Any]) -> None:
-        """`read(shard, step)` runs in the thread only."""
+    def __init__(self, read: Callable[[Sequence[int], int], Any]) -> None:
+        """`read(shards, step)` runs in the thread only."""
         self._read = read
         self._thread = ThreadPoolExecutor(1, "reader")
-        self._ahead: tuple[tuple[int, int], Future[Any]] | None = None  # (shard, step), its result
+        self._ahead: tuple[Place, Future[Any]] | None = None  # what is read, and its result
 
-    def __call__(self, shard: int, step: int, then: tuple[int, int] | None = None) -> Any:
-        """The result of `read(shard, step)`, or its exception; starts reading `then` meanwhile."""
-        wanted = shard, step
+    def __call__(self, shards: Sequence[int], step: int, then: Place | None = None) -> Any:
+        """The result of `read(shards, step)`, or its exception; starts reading `then` meanwhile."""
+        wanted = shards, step
         if self._ahead is None or self._ahead[0] != wanted:
             self._ahead = wanted, self._thread.submit(self._read, *wanted)
         found = self._ahead[1].result()

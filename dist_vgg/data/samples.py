@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,14 @@ class Samples:
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Samples":
         return Samples(self.pixels[rows], self.labels[rows], self.ids[rows])
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """All samples of several parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = zip(*((part.pixels, part.labels, part.ids) for part in parts), strict=True)
+    return Samples(*map(np.concatenate, arrays))
 
 
 def normalise(pixels: np.ndarray, mean: float, std: float) -> np.ndarray:

@@ -15,7 +15,7 @@ from dist_vgg.exchange.audit import ReplicaAudit
 from dist_vgg.exchange.memory import aligned
 from dist_vgg.exchange.nodes import Nodes
 from dist_vgg.exchange.partition import Partition
-from dist_vgg.exchange.tree import sum_along_tree
+from dist_vgg.exchange.tree import branches, sum_along_tree
 from dist_vgg.exchange.vectors import Vectors
 from dist_vgg.mpi.collectives import barrier, wait
 from dist_vgg.state import replica
@@ -42,6 +42,7 @@ class Naive:
     ) -> None:
         self.comm = comm
         self.local_shards = shards_of_rank[comm.rank]
+        self.branches = branches(self.local_shards)
         self.partition = Partition(count, comm.size)
         self.owned = self.partition.owned(comm.rank)
         self.replica = replica.private(Layout(count, 1 + len(state), 1, 0), state)
@@ -68,7 +69,7 @@ class Naive:
     def ready(self, lo: int, hi: int) -> None:
         """Nothing is sent before all of backward is over."""
 
-    def add(self, shard: int) -> None:
+    def add(self, *branch: int) -> None:
         self._taken += 1
 
     def wait(self) -> None:

@@ -7,7 +7,7 @@ from mpi4py import MPI
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.exchange.nodes import neighbours, ranks_of_nodes
-from dist_vgg.exchange.tree import plan
+from dist_vgg.exchange.tree import branches, plan
 from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, collective_errors, freed
 from dist_vgg.state import shm
 
@@ -18,16 +18,18 @@ def choose(
     count: int,
     shards_of_rank: Sequence[Sequence[int]],
     vectors: int = 1,
+    together: int = 1,
 ) -> str:
     """The route to take: "node" where ranks share a node whose shared memory suffices.
 
-    A replica has so many `vectors` of `count` numbers: the parameters, and the optimizer's.
+    A replica has so many `vectors` of `count` numbers: the parameters, and the optimizer's. Of a
+    rank's shards so many run `together`.
     Raises UserError where "node" was asked for and can't be had.
     """
     if wanted == "flat":
         return "flat"
     with freed(neighbours(comm)) as node:
-        needed = _node_bytes(comm, node, count, shards_of_rank, vectors)
+        needed = _node_bytes(comm, node, count, shards_of_rank, vectors, together)
         several = node.size > 1
     free = shm.bytes_free()
     shared = allreduce_sum(comm, np.array([several, several and free < needed], "i8"))
@@ -47,13 +49,15 @@ def why_no_standby(
     count: int,
     shards_of_rank: Sequence[Sequence[int]],
     vectors: int,
+    together: int = 1,
 ) -> str:
     """Why replicas can't be kept in memory that outlives the processes; "" where they can."""
     with freed(neighbours(comm)) as node:
         if kind == "flat":
             needed = 2 * 4 * count * (node.size + vectors - 1)
         else:
-            needed = _node_bytes(comm, node, count, shards_of_rank, vectors) + 4 * count * vectors
+            needed = _node_bytes(comm, node, count, shards_of_rank, vectors, together)
+            needed += 4 * count * vectors
     free = shm.bytes_free()
     short = ""
     try:
@@ -72,9 +76,10 @@ def _node_bytes(
     count: int,
     shards_of_rank: Sequence[Sequence[int]],
     vectors: int,
+    together: int,
 ) -> int:
     """Bytes of shared memory for all gradients of this node, and for one copy of its replica."""
     shards = sum(map(len, shards_of_rank))
     home = next(ranks for ranks in ranks_of_nodes(comm, node) if comm.rank in ranks)
-    gradients = sum(plan(shards_of_rank[rank], shards).vectors for rank in home)
+    gradients = sum(plan(branches(shards_of_rank[r], together), shards).vectors for r in home)
     return (gradients + vectors) * count * 4

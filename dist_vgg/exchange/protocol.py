@@ -20,11 +20,11 @@ from dist_vgg.state.replica import Replica
 class Exchange(Protocol):
     """One rank's end of the exchange. A step calls its methods in this order:
 
-        for shard in local_shards:
+        for branch in branches:
             gradient()                   a vector, into which backward writes
             need(lo, hi)                 before a layer's forward reads its parameters
             ready(lo, hi)                after a layer's backward has written its gradient
-            add(shard)
+            add(*branch)
         wait()
         reduce_scatter()                 now `total` is the sum, in the slices of `owned`
         check()
@@ -37,6 +37,9 @@ class Exchange(Protocol):
 
     # What a step reads.
     local_shards: Sequence[int]  # the shards that this rank hosts, in order
+    # The same in whole branches of the tree. The micro-batches of a branch may run together, and
+    # their gradients come added along the tree.
+    branches: Sequence[Sequence[int]]
     partition: Partition
     owned: list[Slice]  # what this rank updates; the ranks' slices tile the vector
     replica: Replica  # parameters and optimizer state, to be swapped and committed
@@ -61,13 +64,13 @@ class Exchange(Protocol):
         """The optimizer's vectors by name; each is valid in `owned`."""
 
     def gradient(self) -> np.ndarray:
-        """The vector, (count,) float32, that the next micro-batch's gradient is written to."""
+        """The vector, (count,) float32, that the next branch's gradient is written to."""
 
     def ready(self, lo: int, hi: int) -> None:
         """Take note that `gradient` is finished from `lo` on; slices come from the end."""
 
-    def add(self, shard: int) -> None:
-        """Take the vector given out last as the gradient of this shard's micro-batch."""
+    def add(self, *branch: int) -> None:
+        """Take the vector given out last as the gradient of these shards' micro-batches."""
 
     def wait(self) -> None:
         """Wait for the slowest rank's gradients, so that waiting can be told from summing."""

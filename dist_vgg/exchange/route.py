@@ -19,7 +19,7 @@ from dist_vgg.exchange.nodes import Nodes
 from dist_vgg.exchange.overlap import OverlapThread
 from dist_vgg.exchange.partition import Partition, Slice
 from dist_vgg.exchange.transport import Transport
-from dist_vgg.exchange.tree import LocalTree, first, fold, plan, remaining, sum_along_tree
+from dist_vgg.exchange.tree import LocalTree, branches, first, fold, plan, remaining, sum_along_tree
 from dist_vgg.exchange.vectors import Vectors
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.state.checksums import GRADIENT, Cells
@@ -48,8 +48,12 @@ class Route:
         cells: Cells | None = None,
         *,
         kind: str = "flat",
+        together: int = 1,
     ) -> None:
-        """`kind` is "flat" or "node", see `placement.choose`; the rest as in `MakeExchange`."""
+        """`kind` is "flat" or "node", see `placement.choose`; the rest as in `MakeExchange`.
+
+        A branch has at most the shards that run `together`.
+        """
         self.comm, self.kind = comm, kind
         self.shards = sum(map(len, shards_of_rank))
         self.local_shards = shards_of_rank[comm.rank]
@@ -57,7 +61,8 @@ class Route:
         self.owned = self.partition.owned(comm.rank)
         self.nodes = nodes = Nodes(comm, alone=kind == "flat")
         self.is_leader = nodes.is_leader
-        trees = [plan(mine, self.shards) for mine in shards_of_rank]
+        self.branches = branches(self.local_shards, together)
+        trees = [plan(branches(mine, together), self.shards) for mine in shards_of_rank]
         self.memory = GradientMemory(nodes.node, count, [trees[r].vectors for r in nodes.home])
         placed = make_replica(
             nodes,
@@ -70,7 +75,7 @@ class Route:
         self.replica, self.no_standby = placed.replica, placed.no_standby
         self.shared_bytes = self.memory.shared_bytes + placed.shared_bytes
         self._plan_sums(trees)
-        self._taken = 0  # micro-batches, in this step
+        self._taken = 0  # branches, in this step
         self._overlap: OverlapThread | None = None
         self._overlaps = self._transport is not None and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
         meet = self.memory.meet
@@ -118,20 +123,20 @@ class Route:
                 self._overlap = OverlapThread(self.partition.buckets, self._finish)
             self._overlap.finished(lo)
 
-    def add(self, shard: int) -> None:
-        """Take the vector given out last as the gradient of this shard's micro-batch."""
+    def add(self, *branch: int) -> None:
+        """Take the vector given out last as the gradient of these shards' micro-batches."""
         self.ready(0, self.partition.count)
         if self._at_last:
-            self._tree.leave(shard)
+            self._tree.leave(branch)
         else:
             mine = self.memory.mine
-            self._tree.add(shard, lambda a, b: np.add(mine[a], mine[b], out=mine[a]))
+            self._tree.add(branch, lambda a, b: np.add(mine[a], mine[b], out=mine[a]))
         self._taken += 1
 
     @property
     def _at_last(self) -> bool:
-        """Whether the step's last micro-batch of this rank is being worked on."""
-        return self._taken == len(self.local_shards) - 1
+        """Whether the step's last branch of this rank is being worked on."""
+        return self._taken == len(self.branches) - 1
 
     def wait(self) -> None:
         """Wait for the slowest rank's gradients, and for what is still being sent."""

@@ -61,9 +61,9 @@ class LocalTree:
             self.vectors += 1
         return self._free[0]
 
-    def add(self, shard: int, add: Callable[[int, int], object]) -> None:
-        """Take the vector handed out last as this shard's gradient, and add what can be added."""
-        self.blocks[0, shard] = self._free.pop(0)
+    def add(self, branch: Sequence[int], add: Callable[[int, int], object]) -> None:
+        """Take the vector handed out last as this branch's gradient, and add what can be added."""
+        self.leave(branch)
 
         def add_and_free(left: int, right: int) -> None:
             add(left, right)
@@ -71,20 +71,32 @@ class LocalTree:
 
         fold(self.blocks, self.shards, add_and_free)
 
-    def leave(self, shard: int) -> None:
+    def leave(self, branch: Sequence[int]) -> None:
         """Take it likewise, but add nothing: the exchange adds all that remains in one pass."""
-        self.blocks[0, shard] = self._free.pop(0)
+        level = (len(branch) - 1).bit_length()
+        self.blocks[level, branch[0] >> level] = self._free.pop(0)
 
 
-def plan(mine: Sequence[int], shards: int) -> LocalTree:
-    """The tree of a rank after a step: which vectors it needs, and where its sums are."""
+def branches(mine: Sequence[int], together: int = 1) -> Sequence[Sequence[int]]:
+    """A rank's shards in whole branches of the tree of at most so many shards: 0..3, 4 5, 6."""
+    found: list[Sequence[int]] = []
+    while mine:
+        size = 1
+        while mine[0] % (2 * size) == 0 and 2 * size <= min(together, len(mine)):
+            size *= 2
+        found.append(mine[:size])
+        mine = mine[size:]
+    return found
+
+
+def plan(mine: Sequence[Sequence[int]], shards: int) -> LocalTree:
+    """The tree of a rank with these branches after a step: its vectors, and where its sums are."""
     tree = LocalTree(shards)
-    for shard in mine:
+    for branch in mine[:-1]:
         tree.next()
-        if shard == mine[-1]:
-            tree.leave(shard)
-        else:
-            tree.add(shard, lambda left, right: None)
+        tree.add(branch, lambda left, right: None)
+    tree.next()
+    tree.leave(mine[-1])
     return tree
 
 

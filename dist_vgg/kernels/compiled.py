@@ -5,22 +5,24 @@ depends on its own numbers alone, so the bits are the same on every processor, a
 samples that run together.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dist_vgg.kernels import exact_loss, reference
 from dist_vgg.kernels.arithmetic import EXACT
+from dist_vgg.kernels.parts import bounds, tree_sum
 from dist_vgg.kernels.passes import direct, linear, pool, winograd
 from dist_vgg.kernels.passes.lanes import LANES
 from dist_vgg.kernels.passes.products import DEPTH, address, panel_width
-from dist_vgg.kernels.protocol import Grads
 
-NAME, VERSION, ARITHMETIC = "compiled", 1, EXACT
+NAME, VERSION, ARITHMETIC, TOGETHER = "compiled", 1, EXACT, 32
 
 relu_forward, relu_backward = reference.relu_forward, reference.relu_backward
 dropout_forward = reference.dropout_forward
 softmax, cross_entropy = exact_loss.softmax, exact_loss.cross_entropy
 
-WHOLE = 256 * 256  # channels times filters whose transformed filters are made once
+FEW = 256 * 256  # channels times filters whose transformed filters are made once
 FEWEST_TILES, MOST_TILES = 64, 128  # of a block
 FEWEST_CHANNELS = 16  # with fewer, Winograd's transforms cost more than they save
 PLACES = 36  # of a tile
@@ -44,7 +46,7 @@ def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, relu: bool = Fal
         relu,
         y,
         s.at_once,
-        s.whole,
+        s.few,
         s.wc,
         s.wf,
         s.lines,
@@ -60,27 +62,37 @@ def conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,
     w: np.ndarray,
-    grads: Grads,
+    dw: np.ndarray,
+    db: np.ndarray,
     need_dx: bool = True,
     y: np.ndarray | None = None,
+    counts: Sequence[int] = (),
 ) -> np.ndarray | None:
-    """Write the gradients of filters and bias; return that of the input, if needed."""
+    """Write the gradients of filters and bias into dw and db; return that of the input."""
     # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
     dy, x, w = map(_plain, (dy, x, w))
-    y = None if y is None else _plain(y)
+    relu, y = y is not None, dy if y is None else _plain(y)
     dx = aligned(x.shape, x.dtype) if need_dx else None
-    few = min(w.shape[2:]) < FEWEST_CHANNELS
-    for part, dw, db in grads:
-        rectified = dy[part] if y is None else y[part]
-        of_part = dy[part], x[part], rectified, y is not None
-        if few:
-            _direct_gradients(*of_part, dw, db)
-        else:
-            _winograd_backward(*of_part, w, dw, db, None if dx is None else dx[part])
-    if few and dx is not None:
-        # The adjoint of a convolution is the convolution with the filters turned by 180 degrees.
-        turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
-        _direct(dy, y, turned, np.zeros(w.shape[2], w.dtype), False, dx)
+    if min(w.shape[2:]) < FEWEST_CHANNELS:
+        _direct_backward(dy, x, w, dw, db, dx, relu, y, counts)
+        return dx
+    s = _Scratch(x, w.shape[-1], counts)
+    at, out = address(x.dtype), x if dx is None else dx
+    if not s.few:
+        winograd.backward_at_once(
+            at, dy, x, w, y, relu, need_dx, bounds(counts, len(x)), dw, db, out, s.wc, s.wf,
+            s.lines, s.sheet, s.images, s.turned, s.stack, s.parts, s.v, s.u, s.m, s.du,
+        )  # fmt: skip
+        return dx
+
+    def write(part: slice, dw: np.ndarray, db: np.ndarray) -> None:
+        winograd.backward_by_block(
+            at, dy[part], x[part], w, y[part], relu, need_dx, part.start == 0,
+            bounds((), part.stop - part.start), dw, db, out[part], s.at_once, s.wc, s.wf,
+            s.lines, s.sheet, s.images, s.turned, s.stack, s.v, s.u, s.m, s.du,
+        )  # fmt: skip
+
+    tree_sum(write, counts, len(x), dw, db)
     return dx
 
 
@@ -118,21 +130,29 @@ def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     return y
 
 
-def linear_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, grads: Grads) -> np.ndarray:
-    """Write the gradients of matrix and bias; return that of the input."""
+def linear_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray,
+    counts: Sequence[int] = (),
+) -> np.ndarray:
+    """Write the gradients of matrix and bias into dw and db; return that of the input."""
     # dy is (N,F), x and dx are (N,C), w and dw are (C,F), db is (F,)
     dy, x, w = map(_plain, (dy, x, w))
     n, outputs = dy.shape
-    width = panel_width(outputs)
-    out = aligned((linear.ROWS * width,), dy.dtype)
-    for part, dw, db in grads:
-        edge = aligned((len(dy[part]) * width,), dy.dtype)
-        linear.backward_weights(address(dy.dtype), dy[part], x[part], dw, db, edge, out, width)
+    width, levels = panel_width(outputs), _levels(counts)
+    parts = aligned((levels, linear.ROWS * width), dy.dtype)
+    stack = aligned((levels, _padded(outputs, LANES)), dy.dtype)
+    edge = aligned((n * width,), dy.dtype)
+    at = address(dy.dtype)
+    linear.backward_weights(at, dy, x, bounds(counts, n), dw, db, edge, parts, stack, width)
     width = panel_width(n)
     dx = np.empty(x.shape, x.dtype)
     turned = aligned((_padded(n, width) * outputs,), dy.dtype)
     sums = aligned((linear.ROWS * width,), dy.dtype)
-    linear.backward_input(address(dy.dtype), dy, w, dx, turned, sums, width)
+    linear.backward_input(at, dy, w, dx, turned, sums, width)
     return dx
 
 
@@ -158,18 +178,18 @@ def spread(numbers: int, dtype: np.dtype) -> np.ndarray:
 
 
 class _Scratch:
-    """Memory for the blocks of a convolution by Winograd's method."""
+    """Memory for the blocks of Winograd's convolution; with `counts`, for its backward."""
 
-    def __init__(self, x: np.ndarray, filters: int, backward: bool = False) -> None:
+    def __init__(self, x: np.ndarray, filters: int, counts: Sequence[int] | None = None) -> None:
         n, height, width, channels = x.shape
         rows, columns = n * -(-height // 4), -(-width // 4)  # of tiles
         self.wc, self.wf = panel_width(channels), panel_width(filters)
         padded_c, padded_f = _padded(channels, self.wc), _padded(filters, self.wf)
-        self.whole = channels * filters <= WHOLE
+        self.few = channels * filters <= FEW
         tiles = min(max(FEWEST_TILES, channels, filters), MOST_TILES)
         chain = max(1, winograd.CHAIN // columns)
         at_once = chain * max(1, tiles // (chain * columns))
-        self.at_once = rows if backward and not self.whole else min(rows, at_once)
+        self.at_once = min(rows, at_once) if self.few or counts is None else rows
         tiles = self.at_once * columns
         self.lines = aligned(
             (max(6 * (4 * columns + 2) * LANES, 48 * (channels + LANES)),), x.dtype
@@ -177,54 +197,17 @@ class _Scratch:
         self.sheet = aligned((PLACES * LANES,), x.dtype)
         self.v = spread(padded_c * tiles, x.dtype)
         self.m = spread(padded_f * tiles, x.dtype)
-        if self.whole:
+        if self.few:
             self.u = spread(max(padded_f * channels, padded_c * filters), x.dtype)
         else:
             self.u = spread(DEPTH * max(self.wc, self.wf), x.dtype)
-        if backward:
-            self.sums = aligned((padded_f,), x.dtype)
-            self.turned = aligned(
-                (9 * (padded_c * filters if self.whole else self.wc * DEPTH),), x.dtype
-            )
-            self.du = spread(padded_f * channels if self.whole else self.wc * self.wf, x.dtype)
-
-
-def _winograd_backward(
-    dy: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    relu: bool,
-    w: np.ndarray,
-    dw: np.ndarray,
-    db: np.ndarray,
-    dx: np.ndarray | None,
-) -> None:
-    """The gradients of one micro-batch, by Winograd's method."""
-    s = _Scratch(x, dy.shape[-1], backward=True)
-    winograd.backward(
-        address(x.dtype),
-        dy,
-        x,
-        w,
-        y,
-        relu,
-        dx is not None,
-        dw,
-        db,
-        x if dx is None else dx,
-        s.at_once,
-        s.whole,
-        s.wc,
-        s.wf,
-        s.lines,
-        s.sheet,
-        s.sums,
-        s.turned,
-        s.v,
-        s.u,
-        s.m,
-        s.du,
-    )
+        if counts is not None:
+            levels, depth = _levels(counts), filters if self.few else DEPTH
+            self.images = aligned((n * filters,), x.dtype)
+            self.turned = aligned((9 * (padded_c if self.few else self.wc) * depth,), x.dtype)
+            self.stack = aligned((levels, padded_f), x.dtype)
+            self.parts = aligned((levels, 9 * self.wc * self.wf), x.dtype)
+            self.du = spread(padded_f * channels if self.few else self.wc * self.wf, x.dtype)
 
 
 def _direct(
@@ -253,19 +236,42 @@ def _direct(
     )
 
 
-def _direct_gradients(
-    dy: np.ndarray, x: np.ndarray, y: np.ndarray, relu: bool, dw: np.ndarray, db: np.ndarray
+def _direct_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray,
+    dx: np.ndarray | None,
+    relu: bool,
+    y: np.ndarray,
+    counts: Sequence[int],
 ) -> None:
-    """The gradients of filters and bias of one micro-batch."""
+    """All gradients of a direct convolution."""
     _, height, wide, channels = x.shape
     filters = dy.shape[-1]
     width = panel_width(filters)
-    all_filters = _padded(filters, width)
     padded = aligned(((height + 2) * (wide + 2) * channels,), x.dtype)
-    row = aligned((wide * all_filters,), x.dtype)
-    sums = aligned((all_filters,), x.dtype)
-    partial = aligned((9 * channels * all_filters,), x.dtype)
-    direct.backward(address(x.dtype), dy, x, y, relu, padded, row, sums, dw, db, partial, width)
+    row = aligned((wide * _padded(filters, width),), x.dtype)
+    sums = aligned((_padded(filters, width),), x.dtype)
+    partial = aligned((9 * channels * _padded(filters, width),), x.dtype)
+
+    def write(part: slice, dw: np.ndarray, db: np.ndarray) -> None:
+        direct.backward(
+            address(x.dtype), dy[part], x[part], y[part], relu, padded, row, sums, dw, db, partial,
+            width,
+        )  # fmt: skip
+
+    tree_sum(write, counts, len(x), dw, db)
+    if dx is not None:
+        # The adjoint of a convolution is the convolution with the filters turned by 180 degrees.
+        turned = np.ascontiguousarray(w[::-1, ::-1].transpose(0, 1, 3, 2))
+        _direct(dy, y if relu else None, turned, np.zeros(channels, w.dtype), False, dx)
+
+
+def _levels(counts: Sequence[int]) -> int:
+    """How many sums of parts wait at most, as parts are added along the tree."""
+    return len(counts).bit_length() + 1
 
 
 def _padded(count: int, width: int) -> int:

@@ -1,13 +1,13 @@
 """The NumPy set: Winograd's convolution where it is faster, and the reference for all else."""
 
+from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
 
 from dist_vgg.kernels import reference, winograd
-from dist_vgg.kernels.protocol import Grads
 
-NAME, VERSION, ARITHMETIC = "numpy", 1, reference.ARITHMETIC
+NAME, VERSION, ARITHMETIC, TOGETHER = "numpy", 1, reference.ARITHMETIC, 0
 
 maxpool_forward, maxpool_backward = reference.maxpool_forward, reference.maxpool_backward
 relu_forward, relu_backward = reference.relu_forward, reference.relu_backward
@@ -27,16 +27,18 @@ def conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,
     w: np.ndarray,
-    grads: Grads,
+    dw: np.ndarray,
+    db: np.ndarray,
     need_dx: bool = True,
     y: np.ndarray | None = None,
+    counts: Sequence[int] = (),
 ) -> np.ndarray | None:
-    """Write the gradients of filters and bias into `grads`; return that of the input.
+    """Write the gradients of filters and bias into dw and db; return that of the input.
 
     Given y, the rectified output, first set dy to zero where y is, in place.
     """
     # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (kh,kw,C,F), db is (F,)
-    dx: np.ndarray | None = convolution(x, w).conv2d_backward(dy, x, w, grads, need_dx, y)
+    dx: np.ndarray | None = convolution(x, w).conv2d_backward(dy, x, w, dw, db, need_dx, y, counts)
     return dx
 
 

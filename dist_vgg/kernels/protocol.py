@@ -4,6 +4,9 @@ A set is a module with these functions and constants; `Kernels` lets mypy check 
 set computes the same mathematics, and each rounds in a way of its own. Activations are NHWC,
 filters (kh, kw, in, out). Arrays keep their dtype: float32 in training, float64 where a gradient is
 checked.
+
+The samples may be the micro-batches of several shards, with `counts` samples each: the gradients of
+parameters are then the sum of the parts' gradients along the tree, see parts.py.
 """
 
 from collections.abc import Sequence
@@ -12,11 +15,6 @@ from typing import Protocol
 import numpy as np
 
 from dist_vgg.kernels.arithmetic import Arithmetic
-
-# Where the gradients of parameters go: for each micro-batch which samples it has, at least one,
-# and the arrays for the gradients of its weights and biases. Micro-batches of several shards may
-# run together, and their gradients are still wanted apart, since the tree adds them in its order.
-Grads = Sequence[tuple[slice, np.ndarray, np.ndarray]]
 
 
 class Kernels(Protocol):
@@ -34,6 +32,13 @@ class Kernels(Protocol):
     def ARITHMETIC(self) -> Arithmetic:
         """What a run with this set computes beside its network."""
 
+    @property
+    def TOGETHER(self) -> int:
+        """The most samples for which micro-batches are to run together; 0: each runs alone.
+
+        Only where no bit of a sample depends on the others may they run together.
+        """
+
     def conv2d_forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray, relu: bool = False
     ) -> np.ndarray:
@@ -45,11 +50,13 @@ class Kernels(Protocol):
         dy: np.ndarray,
         x: np.ndarray,
         w: np.ndarray,
-        grads: Grads,
+        dw: np.ndarray,
+        db: np.ndarray,
         need_dx: bool = True,
         y: np.ndarray | None = None,
+        counts: Sequence[int] = (),
     ) -> np.ndarray | None:
-        """Write the gradients of filters and bias into `grads`; return that of the input.
+        """Write the gradients of filters and bias into dw and db; return that of the input.
 
         Given y, the rectified output, dy counts as 0 where y is 0; a set may write that into dy.
         """
@@ -77,9 +84,15 @@ class Kernels(Protocol):
         # x is (N,C), w is (C,F), b is (F,), the result is (N,F)
 
     def linear_backward(
-        self, dy: np.ndarray, x: np.ndarray, w: np.ndarray, grads: Grads
+        self,
+        dy: np.ndarray,
+        x: np.ndarray,
+        w: np.ndarray,
+        dw: np.ndarray,
+        db: np.ndarray,
+        counts: Sequence[int] = (),
     ) -> np.ndarray:
-        """Write the gradients of matrix and bias into `grads`; return that of the input."""
+        """Write the gradients of matrix and bias into dw and db; return that of the input."""
         # dy is (N,F), x and the result are (N,C), w and dw are (C,F), db is (F,)
 
     def dropout_forward(self, x: np.ndarray, keep: np.ndarray, rate: float) -> np.ndarray:

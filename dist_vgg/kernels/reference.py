@@ -4,14 +4,14 @@ The functions keep no state. Activations are NHWC, filters (kh, kw, in, out). Ar
 dtype: float32 in training, float64 where a gradient is checked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from dist_vgg.kernels.arithmetic import NUMPY
-from dist_vgg.kernels.protocol import Grads
+from dist_vgg.kernels.parts import tree_sum
 
-NAME, VERSION, ARITHMETIC = "reference", 1, NUMPY
+NAME, VERSION, ARITHMETIC, TOGETHER = "reference", 1, NUMPY, 0
 
 # A block of unfolded patches should stay in a core's share of the cache while BLAS reads it, and so
 # should the images that are pooled at a time.
@@ -44,17 +44,22 @@ def conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,
     w: np.ndarray,
-    grads: Grads,
+    dw: np.ndarray,
+    db: np.ndarray,
     need_dx: bool = True,
     y: np.ndarray | None = None,
+    counts: Sequence[int] = (),
 ) -> np.ndarray | None:
-    """Write the gradients of filters and bias into `grads`; return that of the input.
+    """Write the gradients of filters and bias into dw and db; return that of the input.
 
     Given y, the rectified output, first set dy to zero where y is, in place.
     """
+
     # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (kh,kw,C,F), db is (F,)
-    for samples, dw, db in grads:
-        _filter_gradient(dy[samples], x[samples], dw, db, None if y is None else y[samples])
+    def write(part: slice, dw: np.ndarray, db: np.ndarray) -> None:
+        _filter_gradient(dy[part], x[part], dw, db, None if y is None else y[part])
+
+    tree_sum(write, counts, len(x), dw, db)
     if not need_dx:
         return None
     # The adjoint of a convolution is the convolution with the filters turned by 180 degrees.
@@ -182,16 +187,26 @@ def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     return y
 
 
-def linear_backward(dy: np.ndarray, x: np.ndarray, w: np.ndarray, grads: Grads) -> np.ndarray:
-    """Write the gradients of matrix and bias into `grads`; return that of the input."""
+def linear_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray,
+    counts: Sequence[int] = (),
+) -> np.ndarray:
+    """Write the gradients of matrix and bias into dw and db; return that of the input."""
+
     # dy is (N,F), x and dx are (N,C), w and dw are (C,F), db is (F,)
-    for samples, dw, db in grads:
-        x_part, dy_part = x[samples], dy[samples]
+    def write(part: slice, dw: np.ndarray, db: np.ndarray) -> None:
+        x_part, dy_part = x[part], dy[part]
         rows = 4 if _in_pieces(len(x_part), w) else len(w)
         blocks = len(w) // rows
         columns = x_part.T.reshape(blocks, rows, len(x_part))
         np.matmul(columns, dy_part, out=dw.reshape(blocks, rows, -1))
         np.sum(dy_part, axis=0, out=db)
+
+    tree_sum(write, counts, len(x), dw, db)
     # (w dy')' and not dy w': then BLAS reads w, by far the largest, in the order of memory.
     return np.ascontiguousarray((w @ np.ascontiguousarray(dy.T)).T)
 

@@ -14,9 +14,11 @@ Letters in the shapes: M rows of tiles in all images of a block, T tiles in a ro
 of places in a tile.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from dist_vgg.kernels.protocol import Grads
+from dist_vgg.kernels.parts import tree_sum
 from dist_vgg.kernels.reference import add_bias, relu_backward, relu_forward
 from dist_vgg.kernels.winograd_transforms import (
     STEP,
@@ -86,11 +88,13 @@ def conv2d_backward(
     dy: np.ndarray,
     x: np.ndarray,
     w: np.ndarray,
-    grads: Grads,
+    dw: np.ndarray,
+    db: np.ndarray,
     need_dx: bool = True,
     y: np.ndarray | None = None,
+    counts: Sequence[int] = (),
 ) -> np.ndarray | None:
-    """Write the gradients of filters and bias into `grads`; return that of the input.
+    """Write the gradients of filters and bias into dw and db; return that of the input.
 
     Given y, the rectified output, first set dy to zero where y is, in place.
     """
@@ -98,9 +102,12 @@ def conv2d_backward(
     n, height, width, _ = x.shape
     dx = np.empty(x.shape, x.dtype) if need_dx else None
     u = _Filters(w, n * (height // STEP) * (width // STEP), backward=True)
-    for samples, dw, db in grads:
-        y_part, dx_part = (None if a is None else a[samples] for a in (y, dx))
-        _backward(dy[samples], x[samples], y_part, u, dw, db, dx_part)
+
+    def write(part: slice, dw: np.ndarray, db: np.ndarray) -> None:
+        y_part, dx_part = (None if a is None else a[part] for a in (y, dx))
+        _backward(dy[part], x[part], y_part, u, dw, db, dx_part)
+
+    tree_sum(write, counts, n, dw, db)
     return dx
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dist_vgg.base.random import philox
 from dist_vgg.kernels import numpy_set
-from dist_vgg.kernels.protocol import Grads, Kernels
+from dist_vgg.kernels.protocol import Kernels
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class StepKey:
     seed: int
     step: int
     ids: np.ndarray  # (N,) sample ids
+    counts: Sequence[int] = ()  # of each micro-batch, where those of several shards run together
 
 
 Shape = tuple[int, ...]  # of one sample: (H,W,C), or (C,) after flattening
@@ -53,16 +54,8 @@ class Layer:
         """The shape of one output sample, from the shape of one input sample."""
         return shape
 
-    def bind(
-        self,
-        params: Sequence[np.ndarray],
-        grads: Sequence[Sequence[np.ndarray]],
-        samples: Sequence[slice] = (slice(None),),
-    ) -> None:
-        """Take views of the parameters, and of the places to write their gradients to.
-
-        `grads` has those places for each micro-batch, and `samples` which part of the batch it is.
-        """
+    def bind(self, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> None:
+        """Take views of the parameters, and of the places to write their gradients to."""
 
     def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
         """Compute the output: for training if there is a key, else for evaluation."""
@@ -77,19 +70,17 @@ class _Affine(Layer):
     """A layer with a weight and a bias."""
 
     weight_shape: Shape
-    grads: Grads = ()
 
     def parameter_shapes(self) -> dict[str, Shape]:
         return {"weight": self.weight_shape, "bias": self.weight_shape[-1:]}
 
-    def bind(
-        self,
-        params: Sequence[np.ndarray],
-        grads: Sequence[Sequence[np.ndarray]],
-        samples: Sequence[slice] = (slice(None),),
-    ) -> None:
+    def bind(self, params: Sequence[np.ndarray], grads: Sequence[np.ndarray]) -> None:
         self.w, self.b = params
-        self.grads = [(part, dw, db) for part, (dw, db) in zip(samples, grads, strict=True)]
+        self.dw, self.db = grads
+
+    def _keep(self, key: StepKey | None, *arrays: np.ndarray) -> None:
+        super()._keep(key, *arrays)
+        self._counts = key.counts if key else ()
 
 
 class Conv(_Affine):
@@ -125,7 +116,9 @@ class Conv(_Affine):
 
     def backward(self, dy: np.ndarray) -> np.ndarray | None:
         x, *y = self._recall()
-        return self.ops.conv2d_backward(dy, x, self.w, self.grads, self.need_dx, *y)
+        return self.ops.conv2d_backward(
+            dy, x, self.w, self.dw, self.db, self.need_dx, y[0] if y else None, self._counts
+        )
 
 
 class Linear(_Affine):
@@ -148,7 +141,7 @@ class Linear(_Affine):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         (x,) = self._recall()
-        return self.ops.linear_backward(dy, x, self.w, self.grads)
+        return self.ops.linear_backward(dy, x, self.w, self.dw, self.db, self._counts)
 
 
 class ReLU(Layer):

@@ -62,23 +62,16 @@ class Sequential:
         """Where each layer begins in the flat vector: at its weights, before the bias."""
         return {slot.name.partition(".")[0]: slot.lo for slot in self.slots if not slot.is_bias}
 
-    def bind(
-        self,
-        params: np.ndarray,
-        grads: np.ndarray | Sequence[np.ndarray],
-        counts: Sequence[int] = (),
-    ) -> None:
+    def bind(self, params: np.ndarray, grads: np.ndarray) -> None:
         """Let the layers use these flat vectors, each of `parameter_count` numbers.
 
-        It takes microseconds, so each micro-batch can have a gradient vector of its own. Where
-        several run together, `grads` has the vector of each, and `counts` how many of the samples
-        are its own, in their order.
+        It takes microseconds, so each micro-batch can have a gradient vector of its own.
         """
-        vectors = [grads] if isinstance(grads, np.ndarray) else grads
-        ends = np.cumsum(counts).tolist()
-        parts = [slice(end - n, end) for n, end in zip(counts, ends, strict=True)] or [slice(None)]
         for layer, slots in self._places:
-            layer.bind(_views(params, slots), [_views(each, slots) for each in vectors], parts)
+            layer.bind(
+                [params[s.lo : s.hi].reshape(s.shape) for s in slots],
+                [grads[s.lo : s.hi].reshape(s.shape) for s in slots],
+            )
 
     def forward(
         self,

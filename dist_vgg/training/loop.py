@@ -152,8 +152,8 @@ def write_results(trainer: Trainer, folder: Path) -> str:
 def debug_checks(trainer: Trainer) -> None:
     """Check all gradients before the first step; from then on watch every array."""
     micro_batches, step = trainer.micro_batches, trainer.step
-    parts = (micro_batches.read(shard, step) for shard in trainer.route.local_shards)
-    samples, x = next((part[:1], x[:1]) for part, x in parts if len(part))
+    parts = (micro_batches.read((shard,), step) for shard in trainer.route.local_shards)
+    samples, x = next((part[:1], x[:1]) for (part,), x in parts if len(part))
     key = StepKey(trainer.config.seed, step, samples.ids)
     print("debug   checking gradients by finite differences in float64 ...", flush=True)
     worst = check_gradients(trainer.net, trainer.route.params, x, samples.labels, key)

@@ -1,11 +1,12 @@
-"""What each local shard contributes to a step: a micro-batch, its loss and its gradient."""
+"""What the local shards contribute to a step: micro-batches, their losses and gradients."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dist_vgg.data.batches import Batches, Prefetcher
-from dist_vgg.data.samples import Samples, normalise
+from dist_vgg.data.samples import Samples, joined, normalise
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.network.layers import StepKey
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class MicroBatches:
-    """Reads a shard's micro-batch ahead of its turn, and computes its part of the gradient."""
+    """Reads micro-batches ahead of their turn, and computes their part of the gradient.
+
+    Those of the shards of one branch run together, see `Exchange.branches`.
+    """
 
     def __init__(
         self,
@@ -37,36 +41,43 @@ class MicroBatches:
         self._clock, self._arithmetic = clock, net.ops.ARITHMETIC
         self._kinds = {layer.name: layer.kind for layer in net.layers}
 
-    def _read(self, shard: int, step: int) -> tuple[Samples, np.ndarray]:
-        """A micro-batch, and its images as the network takes them."""
-        samples, augment = self._batches.micro_batch(shard, step), self._config.augment
+    def _read(self, branch: Sequence[int], step: int) -> tuple[list[Samples], np.ndarray]:
+        """Micro-batches, and their images together, as the network takes them."""
+        parts = [self._batches.micro_batch(shard, step) for shard in branch]
+        samples, augment = joined(parts), self._config.augment
         pixels = samples.pixels
         if augment:
             epoch, _ = self._batches.position(step)
             pixels = augment.draw(pixels, samples.ids, self._config.seed, epoch, self._arithmetic)
-        return samples, normalise(pixels, self._info.mean, self._info.std)
+        return parts, normalise(pixels, self._info.mean, self._info.std)
 
     def gradient(
-        self, samples: Samples, x: np.ndarray, step: int, total: int, route: "Exchange"
-    ) -> tuple[float, int]:
-        """Write a micro-batch's part of the gradient to the route; its summed loss, how many right.
+        self, parts: Sequence[Samples], x: np.ndarray, step: int, total: int, route: "Exchange"
+    ) -> tuple[list[float], list[int]]:
+        """Write micro-batches' part of the gradient to the route; of each its loss, how many right.
 
         `total` is the number of samples in the global batch, by which the gradient is divided.
         """
         grad = route.gradient()
-        if not len(samples):
+        counts = [len(part) for part in parts]
+        if not sum(counts):
             grad[:] = 0
-            return 0.0, 0
+            return [0.0 for _ in parts], counts
+        samples = joined(parts)
         self._net.bind(route.params, grad)
-        key = StepKey(self._config.seed, step, samples.ids)
+        key = StepKey(self._config.seed, step, samples.ids, counts)
         logits = self._net.forward(x, key, self._watch, route.need)
         smoothing = self._config.label_smoothing
         losses, dlogits = self._net.ops.cross_entropy(logits, samples.labels, total, smoothing)
         self._net.backward(dlogits, route.ready, self._watch)
         # The first layer has no gradient by its input, and so none to be watched.
         self._clock.mark(f"backward {self._net.layers[0].kind}")
-        right = int((logits.argmax(axis=1) == samples.labels).sum())
-        return float(self._arithmetic.total(losses)), right
+        right = logits.argmax(axis=1) == samples.labels
+        each = [
+            slice(end - count, end) for end, count in zip(np.cumsum(counts), counts, strict=True)
+        ]
+        summed = [float(self._arithmetic.total(losses[part])) for part in each]
+        return summed, [int(right[part].sum()) for part in each]
 
     def _watch(self, direction: str, layer: str, array: np.ndarray) -> None:
         """Count a layer's time, and let debug mode see what the layer has made."""
@@ -79,7 +90,7 @@ class MicroBatches:
         found = ""
         for shard in route.local_shards:
             # The parameters are still those that the step began with, so it can be repeated.
-            samples, x = self.read(shard, step)
+            (samples,), x = self.read((shard,), step)
             if len(samples) and not found:
                 grad = route.gradient()
                 self._net.bind(route.params, grad)

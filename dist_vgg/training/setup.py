@@ -93,10 +93,14 @@ def make_exchange(
     cells = Cells(count, grain, net.layer_starts().values()) if config.audit else None
     if make:
         return make(comm, count, shards_of_rank, state_names, standby, cells)
-    kind = choose(comm, config.route, count, shards_of_rank, vectors)
-    missing = standby and why_no_standby(comm, kind, count, shards_of_rank, vectors)
+    together = net.ops.TOGETHER // config.micro_batch
+    hosts = count, shards_of_rank, vectors, together
+    kind = choose(comm, config.route, *hosts)
+    missing = standby and why_no_standby(comm, kind, *hosts)
     kept = "" if missing else standby
-    route = Route(comm, count, shards_of_rank, state_names, kept, cells, kind=kind)
+    route = Route(
+        comm, count, shards_of_rank, state_names, kept, cells, kind=kind, together=together
+    )
     route.no_standby = missing or route.no_standby
     return route
 

@@ -1,6 +1,6 @@
 """The training step, and what a rank needs for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,8 +68,7 @@ class Trainer:
         self.route = make_exchange(
             comm, config, net, info.shards, self.update.state_names, standby, exchange
         )
-        sizes = shard_sizes(comm, info, shards)
-        where = where_is(comm) if config.audit else ""
+        sizes, where = shard_sizes(comm, info, shards), where_is(comm) if config.audit else ""
         self.batches = Batches(shards, sizes, config.micro_batch, config.seed, where)
         self.clock = Clock()
         self.micro_batches = MicroBatches(net, self.batches, config, info, self.clock)
@@ -125,13 +124,13 @@ class Trainer:
         self._begin_step()
         total = self.batches.global_size(self.step)
         losses, correct = np.zeros((2, self.info.shards))
-        for shard in route.local_shards:
-            samples, x = self.micro_batches.read(shard, self.step, self._after(shard))
+        for branch in route.branches:
+            parts, x = self.micro_batches.read(branch, self.step, self._after(branch))
             clock.mark("reading")
-            losses[shard], correct[shard] = self.micro_batches.gradient(
-                samples, x, self.step, total, route
-            )
-            route.add(shard)
+            here = list(branch)
+            found = self.micro_batches.gradient(parts, x, self.step, total, route)
+            losses[here], correct[here] = found
+            route.add(*branch)
             clock.mark("exchange")
         route.wait()
         clock.mark("waiting")
@@ -155,11 +154,11 @@ class Trainer:
         if self.route.audit:
             self.route.audit.step = self.step + 1
 
-    def _after(self, shard: int) -> tuple[int, int] | None:
-        """The shard and step of the micro-batch that follows one of this step."""
-        local = self.route.local_shards
-        if shard != local[-1]:
-            return local[local.index(shard) + 1], self.step
+    def _after(self, branch: Sequence[int]) -> tuple[Sequence[int], int] | None:
+        """The branch and step of the micro-batches that follow those of this step."""
+        local = self.route.branches
+        if branch != local[-1]:
+            return local[local.index(branch) + 1], self.step
         return (local[0], self.step + 1) if self.step + 1 < self.steps else None
 
     def _agree(self, losses: np.ndarray, correct: np.ndarray) -> Agreement:

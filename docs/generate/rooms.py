@@ -12,7 +12,7 @@ PRODUCT = ("dist_vgg", "data_prep")
 def rooms() -> dict[str, Path]:
     """The folders with code, by the name that imports use; the package's own files first."""
     found = [PROJECT / name for name in PRODUCT]
-    found += sorted(path.parent for path in (PROJECT / "dist_vgg").glob("*/__init__.py"))
+    found += sorted(path.parent for path in (PROJECT / "dist_vgg").glob("*/**/__init__.py"))
     return {".".join(path.relative_to(PROJECT).parts): path for path in found}
 
 

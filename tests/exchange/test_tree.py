@@ -9,6 +9,7 @@ from dist_vgg.data.shards import hosted
 from dist_vgg.exchange.tree import (
     TILE_FLOATS,
     LocalTree,
+    branches,
     first,
     fold,
     plan,
@@ -48,10 +49,16 @@ def test_brackets_depend_on_shards_alone(shards: int, data: st.DataObject) -> No
         vectors: dict[int, Sum] = {}
         for shard in (i for i in range(shards) if owner[i] == rank):
             vectors[tree.next()] = Sum(str(shard))
-            tree.add(shard, lambda left, right, v=vectors: v[left].add(v.pop(right)))  # type: ignore[misc]
+            tree.add((shard,), lambda left, right, v=vectors: v[left].add(v.pop(right)))  # type: ignore[misc]
         gathered |= {block: vectors[place] for block, place in tree.blocks.items()}
     (root,) = fold(gathered, shards, Sum.add).values()
     assert root.text == whole.text
+
+
+def test_branches_are_whole_and_have_every_shard_once() -> None:
+    assert [list(b) for b in branches(range(7), 4)] == [[0, 1, 2, 3], [4, 5], [6]]
+    assert [list(b) for b in branches(range(3, 9), 3)] == [[3], [4, 5], [6, 7], [8]]
+    assert [list(b) for b in branches(range(2), 0)] == [[0], [1]]
 
 
 def test_one_rank_needs_few_vectors() -> None:
@@ -60,14 +67,14 @@ def test_one_rank_needs_few_vectors() -> None:
         tree.clear()
         for shard in range(64):
             tree.next()
-            tree.add(shard, lambda left, right: None)
+            tree.add((shard,), lambda left, right: None)
         assert tree.vectors == 7  # log2(64) + 1
 
 
 @given(shards=COUNTS, data=st.data())
 def test_a_plan_has_what_remains_of_a_ranks_shards(shards: int, data: st.DataObject) -> None:
-    ranks = data.draw(st.integers(1, shards))
-    trees = [plan(hosted(shards, ranks, rank), shards) for rank in range(ranks)]
+    ranks, together = data.draw(st.integers(1, shards)), data.draw(st.integers(1, 9))
+    trees = [plan(branches(hosted(shards, ranks, rank), together), shards) for rank in range(ranks)]
     for rank, tree in enumerate(trees):
         mine = hosted(shards, ranks, rank)
         # The last shard's gradient is not added yet, so that it can be sent while it comes.

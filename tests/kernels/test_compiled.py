@@ -13,6 +13,8 @@ pytest.importorskip("numba", reason="Numba is not installed")
 
 from dist_vgg.kernels import compiled, reference
 
+pytestmark = pytest.mark.numba
+
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 4e-6  # of the largest number
 # (N,H,W,C,F): whole tiles and parts of tiles, one panel and several, few channels and many.
@@ -45,9 +47,7 @@ def both_ways(
     """A convolution's output and gradients; its rectifier is that of y, where it is given."""
     out = kernels.conv2d_forward(x, w, b, True)
     dw, db = np.full_like(w, np.nan), np.full_like(b, np.nan)
-    dx = kernels.conv2d_backward(
-        dy.copy(), x, w, [(slice(0, len(x)), dw, db)], True, out if y is None else y
-    )
+    dx = kernels.conv2d_backward(dy.copy(), x, w, dw, db, True, out if y is None else y)
     return dict(y=out, dx=dx, dw=dw, db=db)
 
 
@@ -74,7 +74,7 @@ def test_products_are_those_of_the_reference(n: int, inputs: int, outputs: int) 
     x, w, b, dy = draw((n, inputs), (inputs, outputs), (outputs,), (n, outputs))
     dw, db = np.full_like(w, np.nan), np.full_like(b, np.nan)
     close(compiled.linear_forward(x, w, b), x.astype(float) @ w + b)
-    close(compiled.linear_backward(dy, x, w, [(slice(0, n), dw, db)]), dy.astype(float) @ w.T)
+    close(compiled.linear_backward(dy, x, w, dw, db), dy.astype(float) @ w.T)
     close(dw, x.astype(float).T @ dy)
     close(db, dy.astype(float).sum(axis=0))
 
@@ -117,8 +117,7 @@ def test_bits_of_a_row_do_not_depend_on_the_others(n: int) -> None:
         y, alone = (compiled.linear_forward(rows, w, b) for rows in (x, x[part]))
         np.testing.assert_array_equal(alone, y[part])
         dx, alone = (
-            compiled.linear_backward(rows, x[: len(rows)], w, [(slice(0, len(rows)), dw, db)])
-            for rows in (dy, dy[part])
+            compiled.linear_backward(rows, x[: len(rows)], w, dw, db) for rows in (dy, dy[part])
         )
         np.testing.assert_array_equal(alone, dx[part])
 
@@ -132,8 +131,8 @@ def test_bits_do_not_depend_on_the_blocks(
     for name, value in (
         ("MOST_TILES", 1),
         ("FEWEST_TILES", 1000),
-        ("WHOLE", 0),
-        ("WHOLE", 1 << 30),
+        ("FEW", 0),
+        ("FEW", 1 << 30),
     ):
         with monkeypatch.context() as changed:
             changed.setattr(compiled, name, value)
@@ -141,16 +140,36 @@ def test_bits_do_not_depend_on_the_blocks(
                 np.testing.assert_array_equal(array, usual[key], f"{key} with {name} = {value}")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_gradients_of_two_micro_batches_are_those_of_each_alone(shape: tuple[int, ...]) -> None:
-    x, w, b, dy = layer(5, *shape[1:])
-    y = compiled.conv2d_forward(x, w, b, True)
-    parts = [(p, np.empty_like(w), np.empty_like(b)) for p in (slice(0, 2), slice(2, 5))]
-    compiled.conv2d_backward(dy, x, w, parts, True, y)
-    for part, dw, db in parts:
-        alone = both_ways(compiled, x[part], w, b, dy[part])
-        np.testing.assert_array_equal(dw, alone["dw"])
-        np.testing.assert_array_equal(db, alone["db"])
+COUNTS = [(2, 1), (2, 2, 1), (1, 2, 0, 2, 1, 1, 1), (4,) * 8]
+
+
+def along_the_tree(arrays: list[np.ndarray]) -> np.ndarray:
+    while len(arrays) > 1:
+        pairs = [arrays[i : i + 2] for i in range(0, len(arrays), 2)]
+        arrays = [pair[0] + pair[1] if len(pair) == 2 else pair[0] for pair in pairs]
+    return arrays[0]
+
+
+@pytest.mark.parametrize("counts", COUNTS)
+@pytest.mark.parametrize("shape", [*SHAPES, (1, 4, 4, 300, 280)])
+def test_gradients_of_micro_batches_are_those_of_each_alone_along_the_tree(
+    shape: tuple[int, ...], counts: tuple[int, ...]
+) -> None:
+    n = sum(counts)
+    x, w, b, dy = layer(n, *shape[1:])
+    y, dw, db = compiled.conv2d_forward(x, w, b, True), np.empty_like(w), np.empty_like(b)
+    compiled.conv2d_backward(dy, x, w, dw, db, True, y, counts)
+    rows, matrix, dy_rows = draw((n, 35), (35, 70), (n, 70))
+    dm, dv = np.empty_like(matrix), np.empty(70, np.float32)
+    compiled.linear_backward(dy_rows, rows, matrix, dm, dv, counts)
+    alone = [[np.zeros_like(array) for array in (dw, db, dm, dv)] for _ in counts]
+    for end, count, found in zip(np.cumsum(counts), counts, alone, strict=True):
+        part = slice(end - count, end)
+        if count:
+            compiled.conv2d_backward(dy[part], x[part], w, *found[:2], False, y[part])
+            compiled.linear_backward(dy_rows[part], rows[part], matrix, *found[2:])
+    for array, parts in zip((dw, db, dm, dv), zip(*alone, strict=True), strict=True):
+        np.testing.assert_array_equal(array, along_the_tree(list(parts)))
 
 
 def test_a_sum_is_a_chain_of_fused_multiply_adds() -> None:

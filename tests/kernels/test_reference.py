@@ -56,7 +56,7 @@ def conv_adjoint(
 ) -> tuple[np.ndarray | None, ...]:
     # Gradients are written over whatever was there, so start with what can't be overlooked.
     dw, db = np.full_like(w, np.nan), np.full_like(b, np.nan)
-    dx = F.conv2d_backward(dy, x, w, [(slice(None), dw, db)], y=y)
+    dx = F.conv2d_backward(dy, x, w, dw, db, y=y)
     return dx, dw, db
 
 
@@ -74,7 +74,7 @@ def linear_adjoint(
     dy: np.ndarray, x: np.ndarray, w: np.ndarray, b: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     dw, db = np.full_like(w, np.nan), np.full_like(b, np.nan)
-    return F.linear_backward(dy, x, w, [(slice(None), dw, db)]), dw, db
+    return F.linear_backward(dy, x, w, dw, db), dw, db
 
 
 X = normal(5, 4, 6, 3)
@@ -228,7 +228,7 @@ def test_conv_without_dx_has_the_same_other_gradients() -> None:
     dy = normal(5, 4, 6, 2)
     _, *expected = conv_adjoint(dy, X, W, B)
     dw, db = np.empty_like(W), np.empty_like(B)
-    assert F.conv2d_backward(dy, X, W, [(slice(None), dw, db)], need_dx=False) is None
+    assert F.conv2d_backward(dy, X, W, dw, db, need_dx=False) is None
     np.testing.assert_array_equal(dw, expected[0])
     np.testing.assert_array_equal(db, expected[1])
 

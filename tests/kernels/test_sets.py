@@ -10,6 +10,8 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.kernels import numpy_set, reference, sets
 from dist_vgg.kernels.protocol import Kernels
 
+pytestmark = pytest.mark.numba
+
 
 def test_auto_is_compiled_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = fake_compiled(monkeypatch)
@@ -58,7 +60,7 @@ def test_numpy_takes_winograd_for_filters_of_3x3_alone() -> None:
     for side, module in ((3, "winograd"), (5, "reference"), (1, "reference")):
         w = np.ones((side, side, 16, 16))
         assert numpy_set.convolution(x, w).__name__.endswith(module)
-        grads = [(slice(None), np.empty_like(w), np.empty(16))]
-        expected = reference.conv2d_backward(y.copy(), x, w, grads)
-        found = numpy_set.conv2d_backward(y.copy(), x, w, grads)
+        grads = np.empty_like(w), np.empty(16)
+        expected = reference.conv2d_backward(y.copy(), x, w, *grads)
+        found = numpy_set.conv2d_backward(y.copy(), x, w, *grads)
         np.testing.assert_allclose(found, expected, rtol=1e-10)

@@ -54,7 +54,7 @@ def results(
     x, w, b, dy, dw, db = (elsewhere(array, shift) for array in (*given, *gradients))
     y = kernel.conv2d_forward(x, w, b, relu)
     kept = y.copy()
-    dx = kernel.conv2d_backward(dy, x, w, [(slice(None), dw, db)], need_dx, *[y] * relu)
+    dx = kernel.conv2d_backward(dy, x, w, dw, db, need_dx, *[y] * relu)
     np.testing.assert_array_equal(y, kept)
     return dict(y=y, dx=dx, dw=dw, db=db, dy=dy)
 
@@ -332,7 +332,7 @@ def test_a_layer_takes_the_kernel_that_suits(
     expected = results(F, given, relu)
     layer = Conv("conv", C, C + 1, relu)
     dw, db = np.full_like(given.w, np.nan), np.full_like(given.b, np.nan)
-    layer.bind([given.w, given.b], [[dw, db]])
+    layer.bind([given.w, given.b], [dw, db])
     found = dict(y=layer.forward(given.x, KEY), dx=layer.backward(given.dy.copy()), dw=dw, db=db)
     assert calls == [(kernel, "forward"), (kernel, "backward")]
     for name, array in found.items():

@@ -16,7 +16,7 @@ from training import small_options
 
 from dist_vgg.data.batches import load_local
 from dist_vgg.data.dataset import open_set
-from dist_vgg.kernels import reference
+from dist_vgg.kernels import numpy_set
 from dist_vgg.kernels.arithmetic import EXACT, NUMPY, Arithmetic
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.training.trainer import Trainer
@@ -87,7 +87,7 @@ def trained(data: Path, **options: Any) -> Trainer:
     """A trainer in this process, after three steps and a score."""
     info = open_set(data)
     shards, held_out = (load_local(data, info, split, 0, 1, 0) for split in ("train", "test"))
-    config = TrainConfig(**{**small_options(), **options})
+    config = TrainConfig(**{**small_options(), **options, "kernels": "numpy"})
     trainer = Trainer(config, info, shards, MPI.COMM_SELF, held_out=held_out)
     trainer.start()
     for _ in range(3):
@@ -103,7 +103,7 @@ def test_a_run_uses_the_arithmetic_of_its_kernels(
     found = {}
     for name, arithmetic in (("NUMPY", NUMPY), ("EXACT", EXACT)):
         used: dict[str, set[str]] = {}
-        monkeypatch.setattr(reference, "ARITHMETIC", recording(arithmetic, used))
+        monkeypatch.setattr(numpy_set, "ARITHMETIC", recording(arithmetic, used))
         found[name] = trained(data, **options)
         assert used == USES
     ours, theirs = found["EXACT"], found["NUMPY"]

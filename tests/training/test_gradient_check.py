@@ -48,8 +48,7 @@ def mirrored(dw: np.ndarray) -> None:
 
 
 def gradient(layer: Layer, kind: str) -> np.ndarray:
-    ((_, dw, db),) = vars(layer)["grads"]
-    array: np.ndarray = dw if kind == "weight" else db
+    array: np.ndarray = vars(layer)["dw" if kind == "weight" else "db"]
     return array
 
 

@@ -4,10 +4,12 @@ from numba.types import int64
 
 from dist_vgg.kernels.jit import jit
 from dist_vgg.kernels.passes.direct import into_panels
-from dist_vgg.kernels.passes.lanes import LANES, NUMBERS, load, splat, store
+from dist_vgg.kernels.passes.lanes import LANES, NUMBERS, load, store
 from dist_vgg.kernels.passes.products import multiply
+from dist_vgg.kernels.passes.tiles import bias_gradient, fold
 
 one, two, _ = NUMBERS
+whole_numbers = int64[::1]
 FORWARD, BACKWARD = 32, 512  # of a sum's numbers in one chain; the chains are then added in order
 ROWS = 48  # of the matrix at a time, in backward
 
@@ -60,49 +62,36 @@ def backward_input(at, dy, w, dx, turned, sums, width):
                     dx[i + j, c + r] = sums[r * width + j]
 
 
-@jit((int64, two, two, two, one, one, one, int64))
-def backward_weights(at, dy, x, dw, db, edge, out, width):
-    """dw = x' @ dy, and db the sum of dy; each sum is one chain over the samples."""
-    # dy is (N,F), x is (N,C), dw is (C,F), db is (F,), edge is (N*width,), out is (ROWS*width,)
+@jit((int64, two, two, whole_numbers, two, one, one, two, two, int64))
+def backward_weights(at, dy, x, bounds, dw, db, edge, parts, stack, width):
+    """dw = x' @ dy, and db the sum of dy: one chain over the samples of each part.
+
+    `bounds` are the samples where the parts begin, and the end of the last; the parts' gradients
+    are added along the tree.
+    """
+    # dy is (N,F), x is (N,C), dw is (C,F), db is (F,), edge is (N*width,), parts is
+    # (levels,ROWS*width), stack is (levels,padded F)
     n, outputs = dy.shape
-    inputs = x.shape[1]
+    inputs, size = x.shape[1], parts.shape[1]
     whole = outputs // width * width
     if whole < outputs:
-        last = dy[:, whole:].copy()
-        into_panels(last, n, outputs - whole, edge, width)
+        into_panels(dy[:, whole:].copy(), n, outputs - whole, edge, width)
     for c in range(0, inputs, ROWS):
         rows = min(ROWS, inputs - c)
-        for f in range(0, whole, width):
-            multiply(at, x.reshape(-1), c, 1, inputs, 0, dy.reshape(-1), f, outputs, 0,
-                     dw.reshape(-1), c * outputs + f, outputs,
-                     rows, n, n, False, width)  # fmt: skip
-        if whole < outputs:
-            multiply(
-                at,
-                x.reshape(-1),
-                c,
-                1,
-                inputs,
-                0,
-                edge,
-                0,
-                width,
-                0,
-                out,
-                0,
-                width,
-                rows,
-                n,
-                n,
-                False,
-                width,
-            )
-            for f in range(whole, outputs, LANES):
-                for r in range(rows):
-                    value = load(out, r * width + f - whole, LANES)
-                    store(dw, (c + r) * outputs + f, outputs - f, value)
-    for f in range(0, outputs, LANES):
-        total = splat(dy, 0.0)
-        for i in range(n):
-            total = total + load(dy, i * outputs + f, outputs - f)
-        store(db, f, outputs - f, total)
+        for f in range(0, outputs, width):
+            depth = 0
+            for part in range(len(bounds) - 1):
+                begin, count = bounds[part], bounds[part + 1] - bounds[part]
+                a = x.reshape(-1), begin * inputs + c, 1, inputs, 0
+                c_ = parts.reshape(-1), depth * size, width, rows, count, count, False, width
+                if f < whole:
+                    multiply(at, *a, dy.reshape(-1), begin * outputs + f, outputs, 0, *c_)
+                else:
+                    multiply(at, *a, edge, begin * width, width, 0, *c_)
+                depth = fold(parts, size, 0, rows * width, depth + 1, part + 1)
+            fold(parts, size, 0, rows * width, depth, 0)
+            for r in range(rows):
+                for g in range(0, min(width, outputs - f), LANES):
+                    value = load(parts, r * width + g, LANES)
+                    store(dw, (c + r) * outputs + f + g, outputs - f - g, value)
+    bias_gradient(dy, bounds, stack, db)

@@ -115,19 +115,19 @@ def output_tiles(m, first, last, b, relu, sheet, y, width):
 
 
 @inline
-def output_gradient_tiles(dy, y, relu, first, last, sheet, m, sums, db, width):
-    """m = A dy A', with dy 0 where the rectified y is not positive; db is the sum of dy.
+def output_gradient_tiles(dy, y, relu, first, last, sheet, m, images, width):
+    """m = A dy A', with dy 0 where the rectified y is not positive; `images` are its sums.
 
-    The sum's order: the pixels of a tile, the tiles of a row, the rows of an image, the images.
+    The order of a sum: the pixels of a tile, the tiles of a row, the rows of the image.
     """
-    # dy and y are (N,H,W,F), sheet is (6,4,16), m is (36, panels*tiles*width), sums and db are (F,)
+    # dy and y are (N,H,W,F), sheet is (6,4,16), m is (36, panels*tiles*width), images is (N,F)
     _, height, wide, filters = dy.shape
     rows, columns = (height + 3) // 4, (wide + 3) // 4
     k, zero = t.a_constants(dy), splat(dy, 0.0)
     plane, line = m.shape[1], wide * filters
     for row in range(first, last):
         top = 4 * (row % rows)
-        for f in range(0, m.shape[1] // (width * columns * (last - first)) * width, LANES):
+        for f in range(0, (filters + width - 1) // width * width, LANES):
             left, of_row = filters - f, zero
             tile = (f // width * (last - first) + row - first) * columns
             for column in range(columns):
@@ -151,11 +151,8 @@ def output_gradient_tiles(dy, y, relu, first, last, sheet, m, sums, db, width):
                               load(sheet, four + 2 * LANES, LANES),
                               load(sheet, four + 3 * LANES, LANES))  # fmt: skip
                     store_6(m, place + 6 * r * plane, plane, six)
-            of_image = of_row if top == 0 else load(sums, f, left) + of_row
-            if top + 4 < height:
-                store(sums, f, left, of_image)
-            else:
-                store(db, f, left, of_image if row < rows else load(db, f, left) + of_image)
+            place = row // rows * filters + f
+            store(images, place, left, of_row if top == 0 else load(images, place, left) + of_row)
 
 
 @inline
@@ -252,3 +249,36 @@ def transpose(w, start, row_step, rows, columns, out, out_start, out_step):
     for i in range(rows):
         for j in range(0 if i >= whole_rows else whole_columns, columns):
             out[out_start + j * out_step + i] = w[start + i * row_step + j]
+
+
+@inline
+def bias_gradient(images, bounds, stack, db):
+    """db = the sum of the images' sums: in order within a part, and of the parts along the tree."""
+    # images is (N,F), bounds are the images where the parts begin, stack is (levels,padded F)
+    filters, level = db.shape[0], stack.shape[1]
+    for f in range(0, filters, LANES):
+        left, depth = filters - f, 0
+        for part in range(len(bounds) - 1):
+            total = splat(images, 0.0)
+            for image in range(bounds[part], bounds[part + 1]):
+                total = total + load(images, image * filters + f, left)
+            store(stack, depth * level + f, LANES, total)
+            depth = fold(stack, level, f, LANES, depth + 1, part + 1)
+        fold(stack, level, f, LANES, depth, 0)
+        store(db, f, left, load(stack, f, LANES))
+
+
+@inline
+def fold(stack, level, start, count, depth, done):
+    """Add siblings of the tree: the last arrays of a stack, until their parents have none.
+
+    The arrays are `count` numbers from `start` on, and `level` numbers apart. `done` parts have
+    been put there; 0 says that no more come, and adds all. Returns how many arrays are left.
+    """
+    while depth > 1 and done % 2 == 0:
+        left, right = (depth - 2) * level + start, (depth - 1) * level + start
+        for i in range(0, count, LANES):
+            total = load(stack, left + i, count - i) + load(stack, right + i, count - i)
+            store(stack, left + i, count - i, total)
+        depth, done = depth - 1, done // 2
+    return depth

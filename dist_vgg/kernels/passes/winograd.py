@@ -9,11 +9,13 @@ import numba
 from numba.types import boolean, int64
 
 from dist_vgg.kernels.jit import jit
-from dist_vgg.kernels.passes.lanes import NUMBERS
+from dist_vgg.kernels.passes.lanes import LANES, NUMBERS, load, store
 from dist_vgg.kernels.passes.products import DEPTH, multiply
 from dist_vgg.kernels.passes.tiles import (
+    bias_gradient,
     filter_gradient,
     filter_tiles,
+    fold,
     input_gradient,
     input_tiles,
     output_gradient_tiles,
@@ -22,6 +24,7 @@ from dist_vgg.kernels.passes.tiles import (
 )
 
 one, two, four = NUMBERS
+whole_numbers = int64[::1]
 inline = numba.njit(nogil=True, error_model="numpy")
 CHAIN = 64  # about so many tiles make one chain of additions in a filter's gradient
 
@@ -53,31 +56,78 @@ def forward(at, x, w, b, relu, y, at_once, whole, wc, wf, lines, sheet, v, u, m)
 
 
 @jit(
-    (int64, four, four, four, four, boolean, boolean, four, one, four, int64, boolean, int64, int64,
-     one, one, one, one, two, two, two, two)
+    (int64, four, four, four, four, boolean, boolean, boolean, whole_numbers, four, one, four,
+     int64, int64, int64, one, one, one, one, two, two, two, two, two)
 )  # fmt: skip
-def backward(
-    at, dy, x, w, y, relu, need_dx, dw, db, dx, at_once, whole, wc, wf, lines, sheet, sums, turned,
-    v, u, m, du,
+def backward_by_block(
+    at, dy, x, w, y, relu, need_dx, fresh, bounds, dw, db, dx, at_once, wc, wf, lines, sheet,
+    images, turned, stack, v, u, m, du,
 ):  # fmt: skip
-    """Write the gradients of filters, bias and, if `need_dx`, of the input.
+    """Write all gradients of one part of the samples, a block of tile rows at a time.
 
-    Where the rectified y is not positive, dy counts as 0. Without `whole` there is one block.
+    Where the rectified y is not positive, dy counts as 0. `fresh` says that u does not have the
+    transposed filters' transform yet.
     """
     # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
-    n, height, wide, _ = x.shape
-    columns, total = (wide + 3) // 4, n * ((height + 3) // 4)
-    chain = max(1, CHAIN // columns) * columns
+    n, height, wide, channels = x.shape
+    columns, total, filters = (wide + 3) // 4, n * ((height + 3) // 4), dw.shape[3]
+    chain, panels = max(1, CHAIN // columns) * columns, (filters + wf - 1) // wf
     for first in range(0, total, at_once):
         last = min(first + at_once, total)
         tiles = (last - first) * columns
         input_tiles(x, first, last, lines, v, wc)
-        output_gradient_tiles(dy, y, relu, first, last, sheet, m, sums, db, wf)
-        _filter_gradients(at, v, m, du, dw, tiles, chain, first > 0, last == total, whole, wc, wf,
-                          sheet)  # fmt: skip
+        output_gradient_tiles(dy, y, relu, first, last, sheet, m, images, wf)
+        _filter_products(at, v, m, du, tiles, 0, tiles, chain, first > 0, 0, channels, 0, panels,
+                         wc, wf)  # fmt: skip
         if need_dx:
-            _input_products(at, v, m, u, w, tiles, first == 0, whole, wc, wf, sheet, turned)
+            _input_products(at, v, m, u, w, tiles, fresh, True, wc, wf, sheet, turned)
+            fresh = False
             input_gradient(v, first, last, lines, dx, wc)
+    filter_gradient(du, channels, panels * wf, filters, sheet, dw, 0, channels * filters, filters,
+                    wf)  # fmt: skip
+    bias_gradient(images, bounds, stack, db)
+
+
+@jit(
+    (int64, four, four, four, four, boolean, boolean, whole_numbers, four, one, four, int64, int64,
+     one, one, one, one, two, two, two, two, two, two)
+)  # fmt: skip
+def backward_at_once(
+    at, dy, x, w, y, relu, need_dx, bounds, dw, db, dx, wc, wf, lines, sheet, images, turned,
+    stack, parts, v, u, m, du,
+):  # fmt: skip
+    """Write all gradients, some filters at a time: where the filters are many and the tiles few.
+
+    `bounds` are the images where the parts of the samples begin, and the end of the last; the
+    gradients of filters and bias are added over the parts along the tree.
+    """
+    # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
+    n, height, wide, channels = x.shape
+    rows, columns, filters = (height + 3) // 4, (wide + 3) // 4, dw.shape[3]
+    chain, tiles = max(1, CHAIN // columns) * columns, n * rows * columns
+    input_tiles(x, 0, n * rows, lines, v, wc)
+    output_gradient_tiles(dy, y, relu, 0, n * rows, sheet, m, images, wf)
+    for f in range(0, filters, wf):
+        for c in range(0, channels, wc):
+            depth, few = 0, min(wc, channels - c)
+            for part in range(len(bounds) - 1):
+                begin, end = bounds[part] * rows * columns, bounds[part + 1] * rows * columns
+                _filter_products(at, v, m, du, tiles, begin, end, chain, False, c, few, f // wf, 1,
+                                 wc, wf)  # fmt: skip
+                filter_gradient(du, few, wf, wf, sheet, parts, depth * parts.shape[1], wc * wf, wf,
+                                wf)  # fmt: skip
+                depth = fold(parts, parts.shape[1], 0, 9 * wc * wf, depth + 1, part + 1)
+            fold(parts, parts.shape[1], 0, 9 * wc * wf, depth, 0)
+            for place in range(9):
+                for k in range(few):
+                    for g in range(0, min(wf, filters - f), LANES):
+                        value = load(parts, (place * wc + k) * wf + g, LANES)
+                        store(dw, ((place * channels + c + k) * filters) + f + g, filters - f - g,
+                              value)  # fmt: skip
+    if need_dx:
+        _input_products(at, v, m, u, w, tiles, True, False, wc, wf, sheet, turned)
+        input_gradient(v, 0, n * rows, lines, dx, wc)
+    bias_gradient(images, bounds, stack, db)
 
 
 @inline
@@ -95,27 +145,20 @@ def _products(at, v, u, m, tiles, c, depth, panel, panels, wc, wf):
 
 
 @inline
-def _filter_gradients(at, v, m, du, dw, tiles, chain, add, at_last, whole, wc, wf, sheet):
-    """du (+)= v' @ m at each place; `at_last`, dw = G' du G."""
-    channels, filters = dw.shape[2:]
-    panels_f = (filters + wf - 1) // wf
-    part_c, part_f = (channels, panels_f) if whole else (wc, 1)
-    for f in range(0, panels_f, part_f):
-        for c in range(0, channels, part_c):
-            depth = min(part_c, channels - c)
-            for place in range(36):
-                for panel in range(part_f):
-                    for k in range(0, depth, wc):
-                        for t in range(0, tiles, chain):
-                            multiply(
-                                at, v[place], ((c + k) // wc * tiles + t) * wc, 1, wc, 0,
-                                m[place], ((f + panel) * tiles + t) * wf, wf, 0,
-                                du[place], (panel * depth + k) * wf, wf,
-                                min(wc, depth - k), min(chain, tiles - t), chain, add or t > 0, wf,
-                            )  # fmt: skip
-            if at_last:
-                filter_gradient(du, depth, part_f * wf, filters - f * wf, sheet, dw,
-                                c * filters + f * wf, channels * filters, filters, wf)  # fmt: skip
+def _filter_products(at, v, m, du, tiles, begin, end, chain, add, c, depth, panel, panels, wc, wf):
+    """du (+)= v' @ m at each place, over the tiles begin ... end - 1: some channels and filters."""
+    for place in range(36):
+        for f in range(panels):
+            for k in range(0, depth, wc):
+                rows = min(wc, depth - k)
+                for t in range(begin, max(end, begin + 1), chain):
+                    count = min(chain, end - t)
+                    multiply(
+                        at, v[place], ((c + k) // wc * tiles + t) * wc, 1, wc, 0,
+                        m[place], ((panel + f) * tiles + t) * wf, wf, 0,
+                        du[place], (f * depth + k) * wf, wf, rows, count, chain,
+                        add or t > begin, wf,
+                    )  # fmt: skip
 
 
 @inline
