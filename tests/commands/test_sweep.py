@@ -52,20 +52,16 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     assert output.splitlines()[-8:] == again.splitlines()[-8:]
     assert any("SHA-256, weights" in line for line in again.splitlines()[-8:])
 
-    # Another variant is another run, and another score is only another evaluation.
-    more = (*prepared, "--seeds", 1, "--vary", "optimizer=sgd,adam", "--shifts", 1)
-    status, again, errors = sweep(*more, "--", *SMALL, "--ema", 0.5)
+    # Another score is only another evaluation.
+    shifted = (*prepared, "--seeds", 1, "--vary", "optimizer=adam", "--shifts", 1)
+    status, again, errors = sweep(*shifted, "--", *SMALL, "--ema", 0.5)
     assert status == 0, errors
-    assert again.count("== run") == 2
-    assert again.count("epoch 2/2:") == 1
-    found = json.loads((out / "sweep.json").read_text())
-    assert [(one["variant"]["optimizer"], one["seed"]) for one in found] == [
-        ("sgd", 1), ("adam", 1)
-    ]  # fmt: skip
-    for one in found:
-        assert set(one["models"]["average"]) == {
-            "sha256", "test", "test, shifted", "held out", "held out, shifted"
-        }  # fmt: skip
+    assert again.count("== run") == 1
+    assert "epoch 2/2" not in again
+    (one,) = json.loads((out / "sweep.json").read_text())
+    assert set(one["models"]["average"]) == {
+        "sha256", "test", "test, shifted", "held out", "held out, shifted"
+    }  # fmt: skip
 
     # Other options, or other data, would be another sweep.
     other = [str(word).replace("--limit 40", "--limit 50") for word in options]

@@ -59,8 +59,6 @@ from dist_vgg.base.command_line import guarded
 from dist_vgg.kernels import jit
 import kernels
 
-pytestmark = pytest.mark.numba
-
 def hang(line):
     print(line, flush=True)
     time.sleep(60)
