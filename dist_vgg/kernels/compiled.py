@@ -16,7 +16,7 @@ from dist_vgg.kernels.passes import direct, linear, pool, winograd
 from dist_vgg.kernels.passes.lanes import LANES
 from dist_vgg.kernels.passes.products import DEPTH, address, panel_width
 
-NAME, VERSION, ARITHMETIC, TOGETHER = "compiled", 1, EXACT, 32
+NAME, VERSION, ARITHMETIC, TOGETHER = "compiled", 1, EXACT, 64
 
 relu_forward, relu_backward = reference.relu_forward, reference.relu_backward
 dropout_forward = reference.dropout_forward
@@ -39,22 +39,9 @@ def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, relu: bool = Fal
         return y
     s = _Scratch(x, filters)
     winograd.forward(
-        address(x.dtype),
-        x,
-        w,
-        b,
-        relu,
-        y,
-        s.at_once,
-        s.few,
-        s.wc,
-        s.wf,
-        s.lines,
-        s.sheet,
-        s.v,
-        s.u,
-        s.m,
-    )
+        address(x.dtype), x, w, b, relu, y, s.at_once, s.few, s.wc, s.wf, s.lines, s.sheet,
+        s.v, s.u, s.m,
+    )  # fmt: skip
     return y
 
 
