@@ -12,7 +12,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 (($# == 0)) || refuse "docs.sh takes no arguments; see launch/docs.sh --help"
-make_environment mpich,docs
+make_environment mpich,docs,fast
 
 # From nothing, since pages of code that has gone would stay, with links that lead nowhere.
 rm -rf docs/_build

@@ -144,9 +144,10 @@ FAULTS = {
               vector="params", victim=FIRST),
         _flip("sample", "an image that a rank has read", "step",
               place=r"sample \d+ of shard \d+"),
+        # After the sum over ranks, all of them have kept the step before.
         Fault(
             "flip-kept", "a flipped bit in the state kept in memory, and SIGKILL",
-            "flip_and_kill", ("step",), lost=ANY_STATUS,
+            "flip_and_kill", (REDUCED,), lost=ANY_STATUS,
             words=("damaged|is not what was kept",), vector="params",
         ),
         Fault(
