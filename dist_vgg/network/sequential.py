@@ -105,8 +105,3 @@ class Sequential:
                 watch("backward", layer.name, grad)
             if grad_ready and slots:
                 grad_ready(slots[0].lo, slots[-1].hi)
-
-
-def _views(vector: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
-    """The arrays of a layer in a flat vector, without a copy."""
-    return [vector[slot.lo : slot.hi].reshape(slot.shape) for slot in slots]
