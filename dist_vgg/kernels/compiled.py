@@ -144,8 +144,8 @@ def linear_backward(
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """The array as compiled functions take it: contiguous, and not marked as read-only."""
-    return np.require(array, requirements=["C", "W"])
+    """The array as compiled functions take it: contiguous, aligned, and not marked as read-only."""
+    return np.require(array, requirements=["C", "A", "W"])
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -178,9 +178,9 @@ class _Scratch:
         at_once = chain * max(1, tiles // (chain * columns))
         self.at_once = min(rows, at_once) if self.few or counts is None else rows
         tiles = self.at_once * columns
-        self.lines = aligned(
-            (max(6 * (4 * columns + 2) * LANES, 48 * (channels + LANES)),), x.dtype
-        )
+        # Of `input_tiles`, and of `input_gradient`.
+        lines = max(6 * 8 * (channels + LANES), 6 * (4 * columns + 2) * LANES)
+        self.lines = aligned((lines,), x.dtype)
         self.sheet = aligned((PLACES * LANES,), x.dtype)
         self.v = spread(padded_c * tiles, x.dtype)
         self.m = spread(padded_f * tiles, x.dtype)
@@ -208,19 +208,9 @@ def _direct(
     panels = aligned((9 * channels * _padded(filters, width),), x.dtype)
     row = aligned((wide * width,), x.dtype)
     direct.forward(
-        address(x.dtype),
-        x,
-        x if y is None else y,
-        y is not None,
-        w,
-        b,
-        relu,
-        padded,
-        panels,
-        row,
-        out,
-        width,
-    )
+        address(x.dtype), x, x if y is None else y, y is not None, w, b, relu, padded, panels, row,
+        out, width,
+    )  # fmt: skip
 
 
 def _direct_backward(

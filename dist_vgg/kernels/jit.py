@@ -6,8 +6,9 @@
     prepare()  # compiles what `jit` has marked, or loads it
 
 The code lies in `kernels/<key>` of the user's cache folder. The key stands for all that decides it:
-the sources beside the function, the versions of what compiles, and the processor. So what was
-compiled for another version or host is not found, rather than found out of date.
+the sources beside the function and those of this room, the versions of what compiles, and the
+processor. So what was compiled for another version or host is not found, rather than found out of
+date.
 
 Importing this file raises ImportError where Numba is not installed.
 """
@@ -187,7 +188,9 @@ def _full_name(thing: Any) -> str:
 def _key(sources: Path) -> str:
     """The name of the folder for code from these sources, compiled by and for what runs here."""
     digest = hashlib.sha256()
-    for path in sorted(sources.glob("[!.]*.py")):
+    # Compiled code has constants of other files of this room, and options of this one.
+    room = Path(__file__).parent
+    for path in sorted({*sources.glob("[!.]*.py"), *room.rglob("[!.]*.py")}):
         digest.update(path.read_bytes())
     processor = cpu_target.target_context.codegen().magic_tuple()
     versions = (numba.__version__, llvmlite.__version__, sys.version, np.__version__)

@@ -4,23 +4,21 @@ In the padded image the 3*C numbers under a row of the filter lie one after the 
 of pixels is a matrix whose rows overlap: nothing is unfolded.
 """
 
-import numba
 from numba.types import boolean, int64
 
 from dist_vgg.kernels.jit import jit
 from dist_vgg.kernels.passes.lanes import (
     LANES,
-    NUMBERS,
+    four,
+    inline,
     load,
+    one,
     rectified,
     splat,
     store,
     where_positive,
 )
 from dist_vgg.kernels.passes.products import multiply
-
-one, _, four = NUMBERS
-inline = numba.njit(nogil=True, error_model="numpy")
 
 
 @jit((int64, four, four, boolean, four, one, boolean, one, one, one, four, int64))

@@ -10,13 +10,18 @@ Numba has no such vectors of its own, and leaves a plain loop over channels at h
 import operator
 from typing import Any
 
+import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 16
-NUMBERS = types.float32[::1], types.float32[:, ::1], types.float32[:, :, :, ::1]  # 1-d, 2-d, 4-d
+# What compiled functions take: numbers in one, two and four dimensions, and whole numbers.
+one, two, four = types.float32[::1], types.float32[:, ::1], types.float32[:, :, :, ::1]
+whole_numbers = types.int64[::1]
+# For functions that only compiled ones call; they are compiled within each of these.
+inline = numba.njit(nogil=True, error_model="numpy")
 I32 = ir.IntType(32)
 
 

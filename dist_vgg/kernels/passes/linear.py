@@ -4,12 +4,10 @@ from numba.types import int64
 
 from dist_vgg.kernels.jit import jit
 from dist_vgg.kernels.passes.direct import into_panels
-from dist_vgg.kernels.passes.lanes import LANES, NUMBERS, load, store
+from dist_vgg.kernels.passes.lanes import LANES, load, one, store, two, whole_numbers
 from dist_vgg.kernels.passes.products import multiply
 from dist_vgg.kernels.passes.tiles import bias_gradient, fold
 
-one, two, _ = NUMBERS
-whole_numbers = int64[::1]
 FORWARD, BACKWARD = 32, 512  # of a sum's numbers in one chain; the chains are then added in order
 ROWS = 48  # of the matrix at a time, in backward
 

@@ -26,8 +26,6 @@ of a tile is written out here, and `print(program(2, 2))` shows one.
 from functools import cache
 from typing import Any
 
-import numba
-
 from dist_vgg.kernels.passes import lanes
 
 HEAD = "def tile(a, a0, a_row, a_k, a_panel, b, b0, b_k, b_panel, c, c0, c_row, count, panel, add):"
@@ -75,4 +73,4 @@ def tile(rows: int, vectors: int) -> Any:
     """The function of the program, to be called by compiled functions."""
     names = {name: getattr(lanes, name) for name in ("fma", "load", "repeat", "splat", "store")}
     exec(program(rows, vectors), names)
-    return numba.njit(nogil=True, error_model="numpy")(names["tile"])
+    return lanes.inline(names["tile"])

@@ -4,7 +4,8 @@ A panel is `width` neighbouring columns of a matrix, all its rows one after the 
 factor lies in panels, so that the micro-kernel reads it in the order of memory; whoever makes a
 matrix writes it in panels, and no product copies one.
 
-Each number of a product is one chain of fused multiply-adds over k, first to last.
+Each number of a product is one chain of fused multiply-adds over k, first to last; who wants a long
+sum in several chains calls with a part of k at a time, and `add`.
 """
 
 from functools import cache
@@ -17,7 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from dist_vgg.kernels.jit import jit
-from dist_vgg.kernels.passes.lanes import LANES
+from dist_vgg.kernels.passes.lanes import LANES, inline
 from dist_vgg.kernels.passes.microkernel import tile
 
 # AVX-512 has 32 registers of 16 numbers; AVX2 has 16 of 8, and NEON 32 of 4. There, one vector of
@@ -45,7 +46,7 @@ def _panel_product(height: int, vectors: int) -> Any:
     """The product with a panel of `vectors` * 16 columns, in tiles of `height` rows."""
     full, four, two, one = (tile(rows, vectors) for rows in (height, 4, 2, 1))
 
-    @numba.njit(nogil=True, error_model="numpy")
+    @inline
     def multiply(
         a, a0, a_row, a_k, a_panel, b, b0, b_k, b_panel, c, c0, c_row, rows, count, panel, add
     ):

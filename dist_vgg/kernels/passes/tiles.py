@@ -9,11 +9,10 @@ the cache.
 What lies outside of an image counts as zero, and what a tile would write there is left out.
 """
 
-import numba
-
 from dist_vgg.kernels.passes import transforms as t
 from dist_vgg.kernels.passes.lanes import (
     LANES,
+    inline,
     load,
     rectified,
     splat,
@@ -21,8 +20,6 @@ from dist_vgg.kernels.passes.lanes import (
     transpose_16,
     where_positive,
 )
-
-inline = numba.njit(nogil=True, error_model="numpy")
 
 
 @inline

@@ -5,12 +5,9 @@ function takes its constants first, which the function of the name's first word 
 whole pass, since LLVM keeps them in registers.
 """
 
-import numba
-
-from dist_vgg.kernels.passes.lanes import fma, splat
+from dist_vgg.kernels.passes.lanes import fma, inline, splat
 from dist_vgg.kernels.winograd_transforms import p, pp, q, qq
 
-inline = numba.njit(nogil=True, error_model="numpy")
 PPQQ, SUM = pp * qq, pp + qq
 ALPHA, BETA = 1 / (2 * pp * (pp - qq)), 1 / (2 * qq * (qq - pp))
 

@@ -5,11 +5,10 @@ are few they are made once (`whole`); otherwise a part of them is made where it 
 faster than fetching it from memory. The bits depend on neither.
 """
 
-import numba
 from numba.types import boolean, int64
 
 from dist_vgg.kernels.jit import jit
-from dist_vgg.kernels.passes.lanes import LANES, NUMBERS, load, store
+from dist_vgg.kernels.passes.lanes import LANES, four, inline, load, one, store, two, whole_numbers
 from dist_vgg.kernels.passes.products import DEPTH, multiply
 from dist_vgg.kernels.passes.tiles import (
     bias_gradient,
@@ -23,9 +22,6 @@ from dist_vgg.kernels.passes.tiles import (
     transpose,
 )
 
-one, two, four = NUMBERS
-whole_numbers = int64[::1]
-inline = numba.njit(nogil=True, error_model="numpy")
 CHAIN = 64  # about so many tiles make one chain of additions in a filter's gradient
 
 
