@@ -28,12 +28,7 @@ class MicroBatches:
     """
 
     def __init__(
-        self,
-        net: Sequential,
-        batches: Batches,
-        config: TrainConfig,
-        info: SetInfo,
-        clock: Clock,
+        self, net: Sequential, batches: Batches, config: TrainConfig, info: SetInfo, clock: Clock
     ) -> None:
         self.monitor: LayerMonitor | None = None  # in debug mode sees all that a layer makes
         self.read = Prefetcher(self._read)

@@ -39,12 +39,7 @@ class Best:
 class Validation:
     """Scores of the held-out images, and whether they still improve."""
 
-    def __init__(
-        self,
-        info: SetInfo,
-        held_out: Mapping[int, Samples],
-        patience: int,
-    ) -> None:
+    def __init__(self, info: SetInfo, held_out: Mapping[int, Samples], patience: int) -> None:
         """`held_out` has the shards that this rank hosts. With `patience` 0 nothing ends early."""
         self.best = Best()
         self._info, self._held_out, self._patience = info, held_out, patience
@@ -71,10 +66,7 @@ class Validation:
         record: dict[str, Any] = {}
         for prefix, params in models.items():
             net.bind(params, params)  # there is no backward to write the second
-            found = score(
-                net, self._held_out, info.mean, info.std, info.classes, comm,
-                done=done,
-            )  # fmt: skip
+            found = score(net, self._held_out, info.mean, info.std, info.classes, comm, done=done)
             if not np.isfinite(found.loss) or exploded(found.loss, 0, info.classes):
                 raise Diverged(
                     f"step {step}: the loss of the held-out images is {found.loss:.3g}; lower "

@@ -305,3 +305,19 @@ def test_without_numba_the_import_says_so() -> None:
 def test_disabled_compiling_is_one_line(starts: Starts) -> None:
     process = starts.start(NUMBA_DISABLE_JIT="1")
     assert "UserError: NUMBA_DISABLE_JIT forbids to compile kernels" in process.communicate()[1]
+
+
+def test_the_key_knows_all_files_of_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dist_vgg.kernels import jit
+
+    room = tmp_path / "kernels"
+    (room / "passes").mkdir(parents=True)
+    monkeypatch.setattr(jit, "__file__", str(room / "jit.py"))
+    keys = set()
+    for path in (room / "constants.py", room / "passes" / "loops.py"):
+        for content in ("p = 1\n", "p = 2\n"):
+            path.write_text(content)
+            keys.add(jit._key.__wrapped__(room / "passes"))
+    assert len(keys) == 4
