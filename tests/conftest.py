@@ -10,7 +10,6 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-import launcher
 import numpy as np
 import pytest
 import shared_memory
@@ -25,7 +24,6 @@ from dist_vgg.base import files
 from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import write_shard
-from dist_vgg.kernels import sets
 from dist_vgg.state import shm
 from dist_vgg.state.checkpoint import load_weights
 
@@ -187,16 +185,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kernels(request: pytest.FixtureRequest) -> str:
     """The name of the kernels to train with: NumPy's, or see `sets.each_set`."""
     return str(getattr(request, "param", "numpy"))
-
-
-@pytest.fixture(autouse=True)
-def numba_where_it_is_used(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have Numba only in tests with the marker, or with the compiled set for a parameter."""
-    parameters = getattr(getattr(request.node, "callspec", None), "params", {})
-    wanted = parameters.get("kernels") == "compiled" or request.node.get_closest_marker("numba")
-    monkeypatch.setitem(launcher.numba_for, "test", bool(wanted))
-    if not wanted:
-        monkeypatch.setattr(sets, "why_missing", lambda name: "hidden" * (name == sets.COMPILED))
 
 
 @pytest.fixture(scope="session")

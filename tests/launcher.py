@@ -16,7 +16,6 @@ OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
-numba_for = {"test": False}  # whether what the test starts is to have Numba
 
 
 def command(ranks: int, *arguments: object) -> list[str]:
@@ -29,17 +28,11 @@ def command(ranks: int, *arguments: object) -> list[str]:
 
 
 def start(ranks: int, *arguments: object, cwd: Path | None = None) -> "subprocess.Popen[str]":
-    """Start a command in a session of its own, so that it can be ended with all its ranks.
-
-    It has Numba only where `numba_for` or the arguments say so: importing it takes half of the
-    time that a small run takes, and what most tests are about depends on no kernels.
-    """
-    wanted = numba_for["test"] or "compiled" in arguments
-    path = [] if wanted else [str(ROOT / "tests" / "without_numba")]
+    """Start a command in a session of its own, so that it can be ended with all its ranks."""
     return subprocess.Popen(
         command(ranks, *arguments),
         cwd=cwd or ROOT,
-        env={**os.environ, **OPEN_MPI, "PYTHONPATH": os.pathsep.join([*path, str(ROOT)])},
+        env={**os.environ, **OPEN_MPI, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

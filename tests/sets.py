@@ -14,8 +14,12 @@ each_set = pytest.mark.parametrize("kernels", KERNELS, indirect=True, scope="ses
 
 
 def fake_compiled(monkeypatch: pytest.MonkeyPatch, version: int = 1) -> ModuleType:
-    """Have the reference's functions stand for the compiled set, and an empty module for Numba."""
-    for name, content in ((sets.MODULES[sets.COMPILED], vars(reference)), ("numba", {})):
+    """Have the reference's functions stand for the compiled set, whose code is kept."""
+    code = dict(kept=lambda: True, prepare=lambda: None)
+    for name, content in (
+        (sets.MODULES[sets.COMPILED], vars(reference)),
+        (sets.MACHINE_CODE, code),
+    ):
         module = ModuleType(name)
         vars(module).update(content)
         module.__name__, module.__spec__ = name, ModuleSpec(name, None)
@@ -29,4 +33,4 @@ def fake_compiled(monkeypatch: pytest.MonkeyPatch, version: int = 1) -> ModuleTy
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the compiled set, and no Numba."""
     fake_compiled(monkeypatch)
-    monkeypatch.setitem(sys.modules, "numba", None)
+    monkeypatch.setitem(sys.modules, sets.MACHINE_CODE, None)

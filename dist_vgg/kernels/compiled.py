@@ -11,10 +11,17 @@ import numpy as np
 
 from dist_vgg.kernels import exact_loss, reference
 from dist_vgg.kernels.arithmetic import EXACT
+from dist_vgg.kernels.machine_code import Function
 from dist_vgg.kernels.parts import bounds, tree_sum
-from dist_vgg.kernels.passes import direct, linear, pool, winograd
-from dist_vgg.kernels.passes.lanes import LANES
-from dist_vgg.kernels.passes.products import DEPTH, address, panel_width
+from dist_vgg.kernels.passes.sizes import (
+    CHAIN,
+    DEPTH,
+    FORWARD,
+    LANES,
+    PLACES,
+    ROWS,
+    panel_width,
+)
 
 NAME, VERSION, ARITHMETIC, TOGETHER = "compiled", 1, EXACT, 64
 
@@ -25,7 +32,21 @@ softmax, cross_entropy = exact_loss.softmax, exact_loss.cross_entropy
 FEW = 256 * 256  # channels times filters whose transformed filters are made once
 FEWEST_TILES, MOST_TILES = 64, 128  # of a block
 FEWEST_CHANNELS = 16  # with fewer, Winograd's transforms cost more than they save
-PLACES = 36  # of a tile
+
+
+def _pass(name: str) -> Function:
+    return Function(f"dist_vgg.kernels.passes.{name}")
+
+
+product = _pass("products.product")
+winograd_forward = _pass("winograd.forward")
+winograd_backward_by_block = _pass("winograd.backward_by_block")
+winograd_backward_at_once = _pass("winograd.backward_at_once")
+direct_forward, direct_backward = _pass("direct.forward"), _pass("direct.backward")
+pool_forward, pool_backward = _pass("pool.forward"), _pass("pool.backward")
+matrix_forward = _pass("linear.forward")
+matrix_backward_input = _pass("linear.backward_input")
+matrix_backward_weights = _pass("linear.backward_weights")
 
 
 def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, relu: bool = False) -> np.ndarray:
@@ -38,8 +59,8 @@ def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, relu: bool = Fal
         _direct(x, None, w, b, relu, y)
         return y
     s = _Scratch(x, filters)
-    winograd.forward(
-        address(x.dtype), x, w, b, relu, y, s.at_once, s.few, s.wc, s.wf, s.lines, s.sheet,
+    winograd_forward(
+        product.address(x.dtype), x, w, b, relu, y, s.at_once, s.few, s.wc, s.wf, s.lines, s.sheet,
         s.v, s.u, s.m,
     )  # fmt: skip
     return y
@@ -64,16 +85,16 @@ def conv2d_backward(
         _direct_backward(dy, x, w, dw, db, dx, relu, y, counts)
         return dx
     s = _Scratch(x, w.shape[-1], counts)
-    at, out = address(x.dtype), x if dx is None else dx
+    at, out = product.address(x.dtype), x if dx is None else dx
     if not s.few:
-        winograd.backward_at_once(
+        winograd_backward_at_once(
             at, dy, x, w, y, relu, need_dx, bounds(counts, len(x)), dw, db, out, s.wc, s.wf,
             s.lines, s.sheet, s.images, s.turned, s.stack, s.parts, s.v, s.u, s.m, s.du,
         )  # fmt: skip
         return dx
 
     def write(part: slice, dw: np.ndarray, db: np.ndarray) -> None:
-        winograd.backward_by_block(
+        winograd_backward_by_block(
             at, dy[part], x[part], w, y[part], relu, need_dx, part.start == 0,
             bounds((), part.stop - part.start), dw, db, out[part], s.at_once, s.wc, s.wf,
             s.lines, s.sheet, s.images, s.turned, s.stack, s.v, s.u, s.m, s.du,
@@ -90,7 +111,7 @@ def maxpool_forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n, height, width, channels = x.shape
     y = aligned((n, height // 2, width // 2, channels), x.dtype)
     choice = np.empty(y.shape, np.uint8)
-    pool.forward(x, y, choice)
+    pool_forward(x, y, choice)
     return y, choice
 
 
@@ -100,7 +121,7 @@ def maxpool_backward(dy: np.ndarray, choice: np.ndarray) -> np.ndarray:
     dy = _plain(dy)
     n, height, width, channels = dy.shape
     dx = aligned((n, 2 * height, 2 * width, channels), dy.dtype)
-    pool.backward(dy, choice, dx)
+    pool_backward(dy, choice, dx)
     return dx
 
 
@@ -111,9 +132,9 @@ def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     outputs = w.shape[1]
     width = panel_width(outputs)
     y = np.empty((len(x), outputs), x.dtype)
-    edge = aligned((linear.FORWARD * width,), x.dtype)
+    edge = aligned((FORWARD * width,), x.dtype)
     sums = aligned((len(x) * _padded(outputs, width),), x.dtype)
-    linear.forward(address(x.dtype), x, w, b, y, edge, sums, width)
+    matrix_forward(product.address(x.dtype), x, w, b, y, edge, sums, width)
     return y
 
 
@@ -130,22 +151,22 @@ def linear_backward(
     dy, x, w = map(_plain, (dy, x, w))
     n, outputs = dy.shape
     width, levels = panel_width(outputs), _levels(counts)
-    parts = aligned((levels, linear.ROWS * width), dy.dtype)
+    parts = aligned((levels, ROWS * width), dy.dtype)
     stack = aligned((levels, _padded(outputs, LANES)), dy.dtype)
     edge = aligned((n * width,), dy.dtype)
-    at = address(dy.dtype)
-    linear.backward_weights(at, dy, x, bounds(counts, n), dw, db, edge, parts, stack, width)
+    at = product.address(dy.dtype)
+    matrix_backward_weights(at, dy, x, bounds(counts, n), dw, db, edge, parts, stack, width)
     width = panel_width(n)
     dx = np.empty(x.shape, x.dtype)
     turned = aligned((_padded(n, width) * outputs,), dy.dtype)
-    sums = aligned((linear.ROWS * width,), dy.dtype)
-    linear.backward_input(at, dy, w, dx, turned, sums, width)
+    sums = aligned((ROWS * width,), dy.dtype)
+    matrix_backward_input(at, dy, w, dx, turned, sums, width)
     return dx
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """The array as compiled functions take it: contiguous, aligned, and not marked as read-only."""
-    return np.require(array, requirements=["C", "A", "W"])
+    """The array as compiled functions take it."""
+    return np.require(array, requirements=["C", "A"])
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -174,7 +195,7 @@ class _Scratch:
         padded_c, padded_f = _padded(channels, self.wc), _padded(filters, self.wf)
         self.few = channels * filters <= FEW
         tiles = min(max(FEWEST_TILES, channels, filters), MOST_TILES)
-        chain = max(1, winograd.CHAIN // columns)
+        chain = max(1, CHAIN // columns)
         at_once = chain * max(1, tiles // (chain * columns))
         self.at_once = min(rows, at_once) if self.few or counts is None else rows
         tiles = self.at_once * columns
@@ -207,9 +228,9 @@ def _direct(
     padded = aligned(((height + 2) * (wide + 2) * channels,), x.dtype)
     panels = aligned((9 * channels * _padded(filters, width),), x.dtype)
     row = aligned((wide * width,), x.dtype)
-    direct.forward(
-        address(x.dtype), x, x if y is None else y, y is not None, w, b, relu, padded, panels, row,
-        out, width,
+    direct_forward(
+        product.address(x.dtype), x, x if y is None else y, y is not None, w, b, relu, padded,
+        panels, row, out, width,
     )  # fmt: skip
 
 
@@ -234,9 +255,9 @@ def _direct_backward(
     partial = aligned((9 * channels * _padded(filters, width),), x.dtype)
 
     def write(part: slice, dw: np.ndarray, db: np.ndarray) -> None:
-        direct.backward(
-            address(x.dtype), dy[part], x[part], y[part], relu, padded, row, sums, dw, db, partial,
-            width,
+        direct_backward(
+            product.address(x.dtype), dy[part], x[part], y[part], relu, padded, row, sums, dw, db,
+            partial, width,
         )  # fmt: skip
 
     tree_sum(write, counts, len(x), dw, db)

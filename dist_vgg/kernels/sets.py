@@ -25,6 +25,7 @@ MODULES = {
     NUMPY: "dist_vgg.kernels.numpy_set",
     REFERENCE: "dist_vgg.kernels.reference",
 }
+MACHINE_CODE = "dist_vgg.kernels.machine_code"  # can't be imported without Numba
 CHOICES = (AUTO, *MODULES)  # of --kernels
 HELP = (
     "what computes the network; compiled: Numba, the same bits on every processor; numpy: "
@@ -40,7 +41,10 @@ def why_missing(name: str) -> str:
     if find_spec(MODULES[name]) is None:
         return "this version of dist_vgg does not have it"
     try:
-        importlib.import_module("numba")
+        importlib.import_module(MODULES[name])
+        # Code that is kept needs no Numba, which takes long to import.
+        if not importlib.import_module(MACHINE_CODE).kept():
+            importlib.import_module("numba")
     except ImportError as error:  # Numba also raises it for a NumPy that is too new
         return f"Numba can't be imported ({str(error).splitlines()[0]})"
     return ""
@@ -64,7 +68,7 @@ def load(name: str) -> Kernels:
         )
     kernels = cast(Kernels, importlib.import_module(MODULES[name]))
     if name == COMPILED:
-        importlib.import_module("dist_vgg.kernels.jit").prepare()
+        importlib.import_module(MACHINE_CODE).prepare()
     return kernels
 
 

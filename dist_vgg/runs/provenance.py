@@ -30,7 +30,7 @@ def describe_machine() -> dict[str, Any]:
             mpi4py=mpi4py_version,
             mpi=MPI.Get_library_version().splitlines()[0].strip("\0 "),
             blas=blas_kernels(),
-            **({"numba": version("numba")} if "numba" in sys.modules else {}),
+            **({"numba": version("numba")} if "llvmlite" in sys.modules else {}),
         ),
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         git_commit=_git_commit(),

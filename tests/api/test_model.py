@@ -13,8 +13,6 @@ from dist_vgg.data.samples import normalise
 from dist_vgg.state.checkpoint import load_weights
 from dist_vgg.training.pretrained import load_network
 
-pytestmark = pytest.mark.numba
-
 
 @pytest.fixture(scope="module")
 def model(reference: Path) -> Model:

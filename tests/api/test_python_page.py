@@ -6,8 +6,6 @@ import launcher
 import pytest
 from pages import executed
 
-pytestmark = pytest.mark.numba
-
 
 def test_a_page_has_the_outputs_of_its_code() -> None:
     page = "# A\n\n```python\nx = 2\n```\n\nb\n\n```python\nprint(x)\n```\n\n```text\n3\n```\n\nc\n"

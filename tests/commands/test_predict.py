@@ -195,7 +195,6 @@ def test_one_line_for_each_image(
     assert 100 >= shares[0] >= shares[1] >= shares[2] >= 0
 
 
-@pytest.mark.numba
 def test_any_kernels_predict(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

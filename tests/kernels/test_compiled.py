@@ -13,8 +13,6 @@ pytest.importorskip("numba", reason="Numba is not installed")
 
 from dist_vgg.kernels import compiled, reference
 
-pytestmark = pytest.mark.numba
-
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 4e-6  # of the largest number
 # (N,H,W,C,F): whole tiles and parts of tiles, one panel and several, few channels and many.

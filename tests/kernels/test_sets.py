@@ -10,8 +10,6 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.kernels import numpy_set, reference, sets
 from dist_vgg.kernels.protocol import Kernels
 
-pytestmark = pytest.mark.numba
-
 
 def test_auto_is_compiled_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = fake_compiled(monkeypatch)

@@ -43,7 +43,6 @@ def test_options_that_contradict_each_other() -> None:
         TrainConfig(**both).settled()
 
 
-@pytest.mark.numba
 def test_settled_options_name_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     without_numba(monkeypatch)
     assert TrainConfig(lr=0.5).settled() == TrainConfig(lr=0.5, kernels="numpy")

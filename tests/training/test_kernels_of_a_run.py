@@ -20,8 +20,6 @@ from dist_vgg.runs.config import TrainConfig
 from dist_vgg.state.checkpoint import load_newest, load_weights
 from dist_vgg.training import messages, setup
 
-pytestmark = pytest.mark.numba
-
 
 def test_the_line_at_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
     blas = f"NumPy {np.__version__}, {', '.join(blas_kernels())}"

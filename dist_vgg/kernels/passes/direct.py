@@ -8,7 +8,6 @@ from numba.types import boolean, int64
 
 from dist_vgg.kernels.jit import jit
 from dist_vgg.kernels.passes.lanes import (
-    LANES,
     four,
     inline,
     load,
@@ -19,9 +18,10 @@ from dist_vgg.kernels.passes.lanes import (
     where_positive,
 )
 from dist_vgg.kernels.passes.products import multiply
+from dist_vgg.kernels.passes.sizes import LANES
 
 
-@jit((int64, four, four, boolean, four, one, boolean, one, one, one, four, int64))
+@jit(int64, four, four, boolean, four, one, boolean, one, one, one, four, int64)
 def forward(at, x, y, relu_x, w, b, relu, padded, panels, row, out, width):
     """out = the convolution of x with w, plus b, rectified if `relu`.
 
@@ -32,7 +32,7 @@ def forward(at, x, y, relu_x, w, b, relu, padded, panels, row, out, width):
     n, height, wide, channels = x.shape
     filters = out.shape[3]
     line = (wide + 2) * channels
-    into_panels(w, 9 * channels, filters, panels, width)
+    into_panels(w, 0, filters, 9 * channels, filters, panels, width)
     padded[:] = 0
     for image in range(n):
         _pad(x, y, relu_x, image, padded)
@@ -53,7 +53,7 @@ def forward(at, x, y, relu_x, w, b, relu, padded, panels, row, out, width):
                               rectified(value) if relu else value)  # fmt: skip
 
 
-@jit((int64, four, four, four, boolean, one, one, one, four, one, one, int64))
+@jit(int64, four, four, four, boolean, one, one, one, four, one, one, int64)
 def backward(at, dy, x, y, relu, padded, row, sums, dw, db, partial, width):
     """Write the gradients of filters and bias; dy counts as 0 where y is not positive.
 
@@ -111,12 +111,12 @@ def _pad(x, y, relu, image, padded):
 
 
 @inline
-def into_panels(w, rows, columns, panels, width):
-    """Copy a matrix into panels; the last one's missing columns are 0."""
-    # w is rows*columns numbers, panels is (panels*rows*width,)
+def into_panels(w, start, step, rows, columns, panels, width):
+    """Copy a matrix, whose rows are `step` apart, into panels; missing columns are 0."""
+    # panels is (panels*rows*width,)
     for f in range(0, (columns + width - 1) // width * width, LANES):
         for k in range(rows):
-            value = load(w, k * columns + f, columns - f)
+            value = load(w, start + k * step + f, columns - f)
             store(panels, (f // width * rows + k) * width + f % width, LANES, value)
 
 

@@ -16,12 +16,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-LANES = 16
+from dist_vgg.kernels.jit import OPTIONS
+from dist_vgg.kernels.passes.sizes import LANES
+
 # What compiled functions take: numbers in one, two and four dimensions, and whole numbers.
 one, two, four = types.float32[::1], types.float32[:, ::1], types.float32[:, :, :, ::1]
 whole_numbers = types.int64[::1]
 # For functions that only compiled ones call; they are compiled within each of these.
-inline = numba.njit(nogil=True, error_model="numpy")
+inline = numba.njit(**OPTIONS)
 I32 = ir.IntType(32)
 
 
@@ -60,10 +62,17 @@ def suffix(dtype: Any) -> str:
     return f"v{LANES}f{dtype.bitwidth}"
 
 
+def data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    """A pointer to the numbers of an array; a pointer is one already."""
+    if isinstance(kind, types.CPointer):
+        return array
+    return context.make_array(kind)(context, builder, array).data
+
+
 def _place(context: Any, builder: Any, kind: Any, array: Any, offset: Any, vector: Any) -> Any:
     """A pointer to 16 numbers of an array."""
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [offset], inbounds=True), vector.as_pointer())
+    place = builder.gep(data(context, builder, kind, array), [offset], inbounds=True)
+    return builder.bitcast(place, vector.as_pointer())
 
 
 def _first(builder: Any, count: Any) -> Any:
@@ -118,8 +127,8 @@ def repeat(typingctx: Any, array: Any, offset: Any) -> Any:
     """One number of an array, seen as flat, in all lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(array)(context, builder, arguments[0]).data
-        place = builder.gep(data, [arguments[1]], inbounds=True)
+        numbers = data(context, builder, array, arguments[0])
+        place = builder.gep(numbers, [arguments[1]], inbounds=True)
         return broadcast(builder, builder.load(place))
 
     return Lanes(array.dtype)(array, types.int64), generate

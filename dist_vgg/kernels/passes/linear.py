@@ -4,15 +4,13 @@ from numba.types import int64
 
 from dist_vgg.kernels.jit import jit
 from dist_vgg.kernels.passes.direct import into_panels
-from dist_vgg.kernels.passes.lanes import LANES, load, one, store, two, whole_numbers
+from dist_vgg.kernels.passes.lanes import load, one, store, two, whole_numbers
 from dist_vgg.kernels.passes.products import multiply
+from dist_vgg.kernels.passes.sizes import BACKWARD, FORWARD, LANES, ROWS
 from dist_vgg.kernels.passes.tiles import bias_gradient, fold
 
-FORWARD, BACKWARD = 32, 512  # of a sum's numbers in one chain; the chains are then added in order
-ROWS = 48  # of the matrix at a time, in backward
 
-
-@jit((int64, two, two, one, two, one, one, int64))
+@jit(int64, two, two, one, two, one, one, int64)
 def forward(at, x, w, b, y, edge, sums, width):
     """y = x @ w + b."""
     # x is (N,C), w is (C,F), b is (F,), y is (N,F), edge is (FORWARD*width,), sums is (N*padded F,)
@@ -22,14 +20,11 @@ def forward(at, x, w, b, y, edge, sums, width):
     for k in range(0, inputs, FORWARD):
         count = min(FORWARD, inputs - k)
         for f in range(0, whole, width):
-            multiply(at, x.reshape(-1), k, inputs, 1, 0, w.reshape(-1), k * outputs + f, outputs, 0,
+            multiply(at, x, k, inputs, 1, 0, w, k * outputs + f, outputs, 0,
                      sums, n * f, width, n, count, count, k > 0, width)  # fmt: skip
         if whole < outputs:
-            for f in range(whole, whole + width, LANES):
-                for i in range(count):
-                    value = load(w, (k + i) * outputs + f, outputs - f)
-                    store(edge, i * width + f - whole, LANES, value)
-            multiply(at, x.reshape(-1), k, inputs, 1, 0, edge, 0, width, 0,
+            into_panels(w, k * outputs + whole, outputs, count, outputs - whole, edge, width)
+            multiply(at, x, k, inputs, 1, 0, edge, 0, width, 0,
                      sums, n * whole, width, n, count, count, k > 0, width)  # fmt: skip
     for f in range(0, outputs, LANES):
         bias = load(b, f, outputs - f)
@@ -38,7 +33,7 @@ def forward(at, x, w, b, y, edge, sums, width):
             store(y, i * outputs + f, outputs - f, value + bias)
 
 
-@jit((int64, two, two, two, one, one, int64))
+@jit(int64, two, two, two, one, one, int64)
 def backward_input(at, dy, w, dx, turned, sums, width):
     """dx = dy @ w', as the transpose of w @ dy'."""
     # dy is (N,F), w is (C,F), dx is (N,C), turned is (panels*F*width,), sums is (ROWS*width,)
@@ -52,7 +47,7 @@ def backward_input(at, dy, w, dx, turned, sums, width):
         for i in range(0, n, width):
             for f in range(0, outputs, BACKWARD):
                 count = min(BACKWARD, outputs - f)
-                multiply(at, w.reshape(-1), c * outputs + f, outputs, 1, 0,
+                multiply(at, w, c * outputs + f, outputs, 1, 0,
                          turned, (i * outputs) + f * width, width, 0,
                          sums, 0, width, rows, count, count, f > 0, width)  # fmt: skip
             for j in range(min(width, n - i)):
@@ -60,7 +55,7 @@ def backward_input(at, dy, w, dx, turned, sums, width):
                     dx[i + j, c + r] = sums[r * width + j]
 
 
-@jit((int64, two, two, whole_numbers, two, one, one, two, two, int64))
+@jit(int64, two, two, whole_numbers, two, one, one, two, two, int64)
 def backward_weights(at, dy, x, bounds, dw, db, edge, parts, stack, width):
     """dw = x' @ dy, and db the sum of dy: one chain over the samples of each part.
 
@@ -73,17 +68,17 @@ def backward_weights(at, dy, x, bounds, dw, db, edge, parts, stack, width):
     inputs, size = x.shape[1], parts.shape[1]
     whole = outputs // width * width
     if whole < outputs:
-        into_panels(dy[:, whole:].copy(), n, outputs - whole, edge, width)
+        into_panels(dy, whole, outputs, n, outputs - whole, edge, width)
     for c in range(0, inputs, ROWS):
         rows = min(ROWS, inputs - c)
         for f in range(0, outputs, width):
             depth = 0
             for part in range(len(bounds) - 1):
                 begin, count = bounds[part], bounds[part + 1] - bounds[part]
-                a = x.reshape(-1), begin * inputs + c, 1, inputs, 0
-                c_ = parts.reshape(-1), depth * size, width, rows, count, count, False, width
+                a = x, begin * inputs + c, 1, inputs, 0
+                c_ = parts, depth * size, width, rows, count, count, False, width
                 if f < whole:
-                    multiply(at, *a, dy.reshape(-1), begin * outputs + f, outputs, 0, *c_)
+                    multiply(at, *a, dy, begin * outputs + f, outputs, 0, *c_)
                 else:
                     multiply(at, *a, edge, begin * width, width, 0, *c_)
                 depth = fold(parts, size, 0, rows * width, depth + 1, part + 1)

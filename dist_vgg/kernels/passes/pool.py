@@ -8,7 +8,7 @@ from dist_vgg.kernels.passes.lanes import four
 marks = uint8[:, :, :, ::1]
 
 
-@jit((four, four, marks))
+@jit(four, four, marks)
 def forward(x, y, choice):
     """y is the largest of each window, and choice which of the four: of equal ones the first.
 
@@ -34,7 +34,7 @@ def forward(x, y, choice):
                     choice[image, i, j, c] = where
 
 
-@jit((four, marks, four))
+@jit(four, marks, four)
 def backward(dy, choice, dx):
     """Pass each gradient to the pixel that was the largest of its window."""
     # dy and choice are (N,H/2,W/2,C), dx is (N,H,W,C)

@@ -11,15 +11,16 @@ What lies outside of an image counts as zero, and what a tile would write there 
 
 from dist_vgg.kernels.passes import transforms as t
 from dist_vgg.kernels.passes.lanes import (
-    LANES,
     inline,
     load,
     rectified,
+    repeat,
     splat,
     store,
     transpose_16,
     where_positive,
 )
+from dist_vgg.kernels.passes.sizes import LANES
 
 
 @inline
@@ -245,7 +246,7 @@ def transpose(w, start, row_step, rows, columns, out, out_start, out_step):
                          out, out_start + j * out_step + i, out_step)  # fmt: skip
     for i in range(rows):
         for j in range(0 if i >= whole_rows else whole_columns, columns):
-            out[out_start + j * out_step + i] = w[start + i * row_step + j]
+            store(out, out_start + j * out_step + i, 1, repeat(w, start + i * row_step + j))
 
 
 @inline

@@ -8,8 +8,9 @@ faster than fetching it from memory. The bits depend on neither.
 from numba.types import boolean, int64
 
 from dist_vgg.kernels.jit import jit
-from dist_vgg.kernels.passes.lanes import LANES, four, inline, load, one, store, two, whole_numbers
-from dist_vgg.kernels.passes.products import DEPTH, multiply
+from dist_vgg.kernels.passes.lanes import four, inline, load, one, store, two, whole_numbers
+from dist_vgg.kernels.passes.products import multiply
+from dist_vgg.kernels.passes.sizes import CHAIN, DEPTH, LANES, PLACES
 from dist_vgg.kernels.passes.tiles import (
     bias_gradient,
     filter_gradient,
@@ -22,10 +23,8 @@ from dist_vgg.kernels.passes.tiles import (
     transpose,
 )
 
-CHAIN = 64  # about so many tiles make one chain of additions in a filter's gradient
 
-
-@jit((int64, four, four, one, boolean, four, int64, boolean, int64, int64, one, one, two, two, two))
+@jit(int64, four, four, one, boolean, four, int64, boolean, int64, int64, one, one, two, two, two)
 def forward(at, x, w, b, relu, y, at_once, whole, wc, wf, lines, sheet, v, u, m):
     """y = the convolution of x with w, plus b; `at_once` is the tile rows of a block.
 
@@ -52,8 +51,8 @@ def forward(at, x, w, b, relu, y, at_once, whole, wc, wf, lines, sheet, v, u, m)
 
 
 @jit(
-    (int64, four, four, four, four, boolean, boolean, boolean, whole_numbers, four, one, four,
-     int64, int64, int64, one, one, one, one, two, two, two, two, two)
+    int64, four, four, four, four, boolean, boolean, boolean, whole_numbers, four, one, four,
+    int64, int64, int64, one, one, one, one, two, two, two, two, two,
 )  # fmt: skip
 def backward_by_block(
     at, dy, x, w, y, relu, need_dx, fresh, bounds, dw, db, dx, at_once, wc, wf, lines, sheet,
@@ -85,8 +84,8 @@ def backward_by_block(
 
 
 @jit(
-    (int64, four, four, four, four, boolean, boolean, whole_numbers, four, one, four, int64, int64,
-     one, one, one, one, two, two, two, two, two, two)
+    int64, four, four, four, four, boolean, boolean, whole_numbers, four, one, four, int64, int64,
+    one, one, one, one, two, two, two, two, two, two,
 )  # fmt: skip
 def backward_at_once(
     at, dy, x, w, y, relu, need_dx, bounds, dw, db, dx, wc, wf, lines, sheet, images, turned,
@@ -129,13 +128,14 @@ def backward_at_once(
 @inline
 def _products(at, v, u, m, tiles, c, depth, panel, panels, wc, wf):
     """m (+)= v @ u at each place, over channels c ... c + depth - 1, for some panels of filters."""
-    for place in range(36):
+    of_v, of_u, of_m = v.shape[1], u.shape[1], m.shape[1]
+    for place in range(PLACES):
         for f in range(panels):
             for k in range(0, depth, DEPTH):
                 multiply(
-                    at, v[place], (c + k) // wc * tiles * wc, wc, 1, tiles * wc,
-                    u[place], (f * depth + k) * wf, wf, wc * wf,
-                    m[place], (panel + f) * tiles * wf, wf,
+                    at, v, place * of_v + (c + k) // wc * tiles * wc, wc, 1, tiles * wc,
+                    u, place * of_u + (f * depth + k) * wf, wf, wc * wf,
+                    m, place * of_m + (panel + f) * tiles * wf, wf,
                     tiles, min(DEPTH, depth - k), wc, c + k > 0, wf,
                 )  # fmt: skip
 
@@ -143,16 +143,17 @@ def _products(at, v, u, m, tiles, c, depth, panel, panels, wc, wf):
 @inline
 def _filter_products(at, v, m, du, tiles, begin, end, chain, add, c, depth, panel, panels, wc, wf):
     """du (+)= v' @ m at each place, over the tiles begin ... end - 1: some channels and filters."""
-    for place in range(36):
+    of_v, of_m, of_du = v.shape[1], m.shape[1], du.shape[1]
+    for place in range(PLACES):
         for f in range(panels):
             for k in range(0, depth, wc):
                 rows = min(wc, depth - k)
                 for t in range(begin, max(end, begin + 1), chain):
                     count = min(chain, end - t)
                     multiply(
-                        at, v[place], ((c + k) // wc * tiles + t) * wc, 1, wc, 0,
-                        m[place], ((panel + f) * tiles + t) * wf, wf, 0,
-                        du[place], (f * depth + k) * wf, wf, rows, count, chain,
+                        at, v, place * of_v + ((c + k) // wc * tiles + t) * wc, 1, wc, 0,
+                        m, place * of_m + ((panel + f) * tiles + t) * wf, wf, 0,
+                        du, place * of_du + (f * depth + k) * wf, wf, rows, count, chain,
                         add or t > begin, wf,
                     )  # fmt: skip
 
@@ -169,7 +170,7 @@ def _input_products(at, v, m, u, w, tiles, first, whole, wc, wf, sheet, turned):
             if first or not whole:
                 few = min(part_c, channels - c)
                 for place in range(9):
-                    transpose(w.reshape(-1), (place * channels + c) * filters + f, filters,
+                    transpose(w, (place * channels + c) * filters + f, filters,
                               few, depth, turned, place * depth * part_c, part_c)  # fmt: skip
                 filter_tiles(turned, 0, depth * part_c, part_c, depth, part_c, few, sheet, u, wc)
             _products(at, m, u, v, tiles, f, depth, c // wc, part_c // wc, wf, wc)
