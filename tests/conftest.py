@@ -24,6 +24,7 @@ from dist_vgg.base import files
 from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import write_shard
+from dist_vgg.kernels import sets
 from dist_vgg.state import shm
 from dist_vgg.state.checkpoint import load_weights
 
@@ -183,8 +184,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def kernels(request: pytest.FixtureRequest) -> str:
-    """The name of the kernels to train with: NumPy's, or see `sets.each_set`."""
-    return str(getattr(request, "param", "numpy"))
+    """The name of the kernels to train with: those of "auto", or see `sets.each_set`."""
+    return str(getattr(request, "param", sets.resolve("auto")))
 
 
 @pytest.fixture(scope="session")
