@@ -81,7 +81,6 @@ class Partition:
         """
         squares = np.zeros(self.grains)
         for lo, hi in owned:
-            for start in range(lo, hi, self.grain):
-                grain = total[start : min(start + self.grain, hi)]
-                squares[start // self.grain] = arithmetic.squares(grain)
+            grains = slice(lo // self.grain, -(-hi // self.grain))
+            squares[grains] = arithmetic.squares(total[lo:hi], self.grain)
         return squares

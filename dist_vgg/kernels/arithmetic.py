@@ -16,7 +16,7 @@ from dist_vgg.kernels import elementary, exact_loss, ordered
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Functions that processors, or versions of libraries, may round differently."""
+    """Functions that processors or versions of libraries may round differently, and sums."""
 
     cos: Callable[[float], float]
     sin: Callable[[float], float]
@@ -26,8 +26,11 @@ class Arithmetic:
     normal: Callable[[Sequence[np.random.Generator], np.ndarray], None]
     matmul: Callable[[np.ndarray, np.ndarray], np.ndarray]  # of small matrices of moderate numbers
     total: Callable[..., Any]  # (x, axis): the sum in float64
-    squares: Callable[[np.ndarray], float]  # the sum of the squares of float32 numbers, in float64
+    # (x, grain): the sum of squares of each so many float32 numbers, in float64
+    squares: Callable[[np.ndarray, int], np.ndarray]
     log_sum_exp: Callable[[np.ndarray, int], np.ndarray]  # (x, axis), which stays with length 1
+    # (arrays, folds): see `ordered.add_up`
+    add_up: Callable[[Sequence[np.ndarray], Sequence[int]], None] = ordered.add_up
 
 
 def _normal(streams: Sequence[np.random.Generator], out: np.ndarray) -> None:
@@ -39,9 +42,9 @@ def _total(x: np.ndarray, axis: int = -1) -> Any:
     return np.sum(x, axis=axis, dtype=np.float64)
 
 
-def _squares(x: np.ndarray) -> float:
-    numbers = x.astype(np.float64)
-    return float(numbers @ numbers)
+def _squares(x: np.ndarray, grain: int) -> np.ndarray:
+    grains = (x[lo : lo + grain].astype(np.float64) for lo in range(0, len(x), grain))
+    return np.array([numbers @ numbers for numbers in grains])
 
 
 def _log_sum_exp(x: np.ndarray, axis: int) -> np.ndarray:

@@ -3,8 +3,11 @@
 BLAS and NumPy's own sums add in an order that suits the processor, or the version.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
+TILE_FLOATS = 1 << 15  # numbers to add at a time: eight such slices fit a core's L2 cache
 LANES = 128  # sums side by side in `squares`
 FIXED_POINT = 1.5 * 2.0**32  # adding and subtracting it rounds to multiples of 2**-20
 
@@ -18,17 +21,36 @@ def total(x: np.ndarray, axis: int = -1) -> np.ndarray:
     return np.add.accumulate(x, axis=axis, dtype=np.float64).take(-1, axis)
 
 
-def squares(x: np.ndarray) -> float:
-    """The sum of squares in float64: lane i adds numbers i, i + 128 ... in their order.
+def squares(x: np.ndarray, grain: int) -> np.ndarray:
+    """The sum of squares of each `grain` numbers, in float64.
 
-    The lanes are then added, first to last.
+    Lane i adds numbers i, i + 128 ... in their order. The lanes are then added, first to last.
     """
-    # x is (n,)
+    # x is (n,), the result (grains,)
+    return np.array([_squares(x[lo : lo + grain]) for lo in range(0, len(x), grain)])
+
+
+def _squares(x: np.ndarray) -> float:
     numbers = np.zeros(-(-len(x) // LANES) * LANES) if len(x) % LANES else np.empty(len(x))
     numbers[: len(x)] = x
     numbers *= numbers
     # NumPy adds row after row here, since its inner loop runs along what is contiguous.
     return float(total(np.add.reduce(numbers.reshape(-1, LANES), axis=0)))
+
+
+def add_up(arrays: Sequence[np.ndarray], folds: Sequence[int]) -> None:
+    """Add arrays as a stack does: after array i, add the last two sums into one, folds[i] times.
+
+    Each sum that is left lies in the first of its arrays; what the others have does not matter.
+    """
+    # arrays are all (n,)
+    for lo in range(0, len(arrays[0]), TILE_FLOATS):
+        stack: list[np.ndarray] = []
+        for array, count in zip(arrays, folds, strict=True):
+            stack.append(array[lo : lo + TILE_FLOATS])
+            for _ in range(count):
+                right = stack.pop()
+                np.add(stack[-1], right, out=stack[-1])
 
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed")
 
-from dist_vgg.kernels import compiled, reference
+from dist_vgg.kernels import compiled, ordered, reference, scratch
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 4e-6  # of the largest number
@@ -133,7 +133,7 @@ def test_bits_do_not_depend_on_the_blocks(
         ("FEW", 1 << 30),
     ):
         with monkeypatch.context() as changed:
-            changed.setattr(compiled, name, value)
+            changed.setattr(scratch, name, value)
             for key, array in both_ways(compiled, *given).items():
                 np.testing.assert_array_equal(array, usual[key], f"{key} with {name} = {value}")
 
@@ -168,6 +168,28 @@ def test_gradients_of_micro_batches_are_those_of_each_alone_along_the_tree(
             compiled.linear_backward(dy_rows[part], rows[part], matrix, *found[2:])
     for array, parts in zip((dw, db, dm, dv), zip(*alone, strict=True), strict=True):
         np.testing.assert_array_equal(array, along_the_tree(list(parts)))
+
+
+@pytest.mark.parametrize("count", [5, 1024, 3001])
+@pytest.mark.parametrize("folds", [(0,), (0, 1), (0, 1, 0, 2), (0, 0, 0, 1, 1), (0, 1, 0, 0, 1, 0)])
+def test_arrays_are_added_as_numpy_adds_them(folds: tuple[int, ...], count: int) -> None:
+    arrays = draw(*[(count,) for _ in folds])
+    expected = [array.copy() for array in arrays]
+    compiled.ARITHMETIC.add_up(arrays, folds)
+    ordered.add_up(expected, folds)
+    left: list[int] = []  # the first array of each sum
+    for i, times in enumerate(folds):
+        left = [*left, i][: len(left) + 1 - times]
+    for i in left:
+        np.testing.assert_array_equal(arrays[i], expected[i])
+
+
+@pytest.mark.parametrize("count", [7, 256, 1000, 2049])
+def test_squares_are_added_as_numpy_adds_them(count: int) -> None:
+    (x,) = draw((count,))
+    found = compiled.ARITHMETIC.squares(x, 512)
+    np.testing.assert_array_equal(found, ordered.squares(x, 512))
+    np.testing.assert_allclose(found.sum(), (x.astype(float) ** 2).sum(), rtol=1e-12)
 
 
 def test_a_sum_is_a_chain_of_fused_multiply_adds() -> None:

@@ -9,19 +9,22 @@ from hypothesis import strategies as st
 
 from dist_vgg.kernels import ordered
 
+GRAIN = 16_384
 RNG = np.random.Generator(np.random.Philox(6))
 
 
 @pytest.mark.parametrize("n", [0, 1, 5, 127, 128, 129, 16_384, 16_385, 20_000])
 def test_squares_are_added_in_lanes(n: int) -> None:
     x = RNG.standard_normal(n, np.float32)
-    lanes = [0.0] * ordered.LANES
-    for i, value in enumerate(x.tolist()):
-        lanes[i % ordered.LANES] += value * value
-    expected = 0.0
-    for lane in lanes:
-        expected += lane
-    assert ordered.squares(x) == expected
+    expected = []
+    for start in range(0, n, GRAIN):
+        lanes = [0.0] * ordered.LANES
+        for i, value in enumerate(x[start : start + GRAIN].tolist()):
+            lanes[i % ordered.LANES] += value * value
+        expected.append(0.0)
+        for lane in lanes:
+            expected[-1] += lane
+    assert ordered.squares(x, GRAIN).tolist() == expected
 
 
 @given(n=st.integers(0, 3000), axis=st.integers(0, 1), seed=st.integers(0, 9))

@@ -113,6 +113,28 @@ def store(typingctx: Any, array: Any, offset: Any, count: Any, value: Any) -> An
 
 
 @intrinsic
+def pointer(typingctx: Any, address: Any, array: Any) -> Any:
+    """The array, of numbers like another's, that begins at an address."""
+    kind = types.CPointer(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+    return kind(types.int64, array), generate
+
+
+@intrinsic
+def widened(typingctx: Any, a: Any) -> Any:
+    """The numbers in float64."""
+    kind = Lanes(types.float64)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fpext(arguments[0], context.get_value_type(kind))
+
+    return kind(a), generate
+
+
+@intrinsic
 def splat(typingctx: Any, array: Any, value: Any) -> Any:
     """One number in all lanes, in the type of an array's numbers."""
 

@@ -12,6 +12,8 @@ PLACES = 36  # of a tile of Winograd's convolution
 DEPTH = 128  # of a product's k at a time: that much of a panel stays in the first cache
 CHAIN = 64  # about so many tiles make one chain of additions in a filter's gradient
 FORWARD, BACKWARD = 32, 512  # terms of a chain in fully connected layers
+AT_A_TIME = 1024  # numbers of each vector in a sum of vectors: all sums stay in the first cache
+SQUARES = 128  # lanes of a sum of squares
 ROWS = 48  # of a fully connected layer's matrix at a time, in backward
 
 
