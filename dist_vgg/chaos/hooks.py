@@ -11,6 +11,7 @@ from dist_vgg.base import files
 from dist_vgg.chaos import faults
 from dist_vgg.chaos.injector import FaultInjector, shared_files
 from dist_vgg.mpi.collectives import allgather_text
+from dist_vgg.network.layers import Layer
 from dist_vgg.runs import log
 from dist_vgg.training import checkpointing, loop, optim
 from dist_vgg.training.micro_batches import MicroBatches
@@ -49,12 +50,12 @@ def hook_step(injector: FaultInjector) -> None:
     """The moments of computing: step, forward, backward, update."""
     at = injector.at
 
-    def watch(_: MicroBatches, direction: str, layer: str, array: Any) -> None:
-        if layer == injector.plan.layer:
+    def done(_: MicroBatches, direction: str, layer: Layer) -> None:
+        if layer.name == injector.plan.layer:
             at(direction)
 
     hook(Trainer, "train_step", lambda *_: at("step"))
-    hook(MicroBatches, "_watch", watch)
+    hook(MicroBatches, "_done", done)
     for rule in (optim.SGD, optim.Adam, optim.AdaGrad):
         # It updates slice after slice: after the first call the others are still to come.
         hook(rule, "update", lambda *_: at("update"), after=True)

@@ -22,6 +22,7 @@ dropout_forward = reference.dropout_forward
 softmax, cross_entropy = exact_loss.softmax, exact_loss.cross_entropy
 
 FEWEST_CHANNELS = 16  # with fewer, Winograd's transforms cost more than they save
+NO_CHOICE = np.empty((0, 0, 0, 0), np.uint8)  # where nothing is pooled
 
 
 def _pass(name: str) -> Function:
@@ -43,17 +44,28 @@ def conv2d_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray, relu: bool = Fal
     """Convolve with 3x3 filters, stride 1 and zero padding that keeps the size."""
     # x is (N,H,W,C), w is (3,3,C,F), b is (F,), y is (N,H,W,F)
     x, w, b = map(_plain, (x, w, b))
-    channels, filters = w.shape[2:]
-    y = aligned((*x.shape[:3], filters), x.dtype)
-    if min(channels, filters) < FEWEST_CHANNELS:
+    y = aligned((*x.shape[:3], w.shape[-1]), x.dtype)
+    if _suits(w):
+        _winograd(x, w, b, relu, y, None)
+    else:
         _direct(x, None, w, b, relu, y)
-        return y
-    s = Scratch(x, filters)
-    winograd_forward(
-        product.address(x.dtype), x, w, b, relu, y, s.at_once, s.few, s.wc, s.wf, s.lines, s.sheet,
-        s.v, s.u, s.m,
-    )  # fmt: skip
     return y
+
+
+def conv2d_pool_forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Convolve, take the largest of each 2x2 window, and rectify; and which of the four it was."""
+    # x is (N,H,W,C) with H and W even, w is (3,3,C,F), b is (F,), y and choice are (N,H/2,W/2,F)
+    if not _suits(w):
+        y, choice = maxpool_forward(conv2d_forward(x, w, b))
+        return relu_forward(y), choice
+    x, w, b = map(_plain, (x, w, b))
+    n, height, width, _ = x.shape
+    y = aligned((n, height // 2, width // 2, w.shape[-1]), x.dtype)
+    choice = np.empty(y.shape, np.uint8)
+    _winograd(x, w, b, True, y, choice)
+    return y, choice
 
 
 def conv2d_backward(
@@ -69,28 +81,31 @@ def conv2d_backward(
     """Write the gradients of filters and bias into dw and db; return that of the input."""
     # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
     dy, x, w = map(_plain, (dy, x, w))
-    relu, y = y is not None, dy if y is None else _plain(y)
     dx = aligned(x.shape, x.dtype) if need_dx else None
-    if min(w.shape[2:]) < FEWEST_CHANNELS:
-        _direct_backward(dy, x, w, dw, db, dx, relu, y, counts)
-        return dx
-    s = Scratch(x, w.shape[-1], counts)
-    at, out = product.address(x.dtype), x if dx is None else dx
-    if not s.few:
-        winograd_backward_at_once(
-            at, dy, x, w, y, relu, need_dx, bounds(counts, len(x)), dw, db, out, s.wc, s.wf,
-            s.lines, s.sheet, s.images, s.turned, s.stack, s.parts, s.v, s.u, s.m, s.du,
-        )  # fmt: skip
-        return dx
+    backward = _winograd_backward if _suits(w) else _direct_backward
+    backward(dy, x, w, dw, db, dx, None if y is None else _plain(y), counts)
+    return dx
 
-    def write(part: slice, dw: np.ndarray, db: np.ndarray) -> None:
-        winograd_backward_by_block(
-            at, dy[part], x[part], w, y[part], relu, need_dx, part.start == 0,
-            bounds((), part.stop - part.start), dw, db, out[part], s.at_once, s.wc, s.wf,
-            s.lines, s.sheet, s.images, s.turned, s.stack, s.v, s.u, s.m, s.du,
-        )  # fmt: skip
 
-    tree_sum(write, counts, len(x), dw, db)
+def conv2d_pool_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray,
+    y: np.ndarray,
+    choice: np.ndarray,
+    counts: Sequence[int] = (),
+) -> np.ndarray:
+    """The same through rectifier and pooling: dy is the gradient of y, `conv2d_pool_forward`'s."""
+    # dy, y and choice are (N,H/2,W/2,F), x and dx are (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
+    dy, x, w, y = map(_plain, (dy, x, w, y))
+    dx = aligned(x.shape, x.dtype)
+    if _suits(w):
+        _winograd_backward(dy, x, w, dw, db, dx, y, counts, choice)
+    else:
+        dy = maxpool_backward(relu_backward(dy.copy(), y), choice)
+        _direct_backward(dy, x, w, dw, db, dx, None, counts)
     return dx
 
 
@@ -159,6 +174,60 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return np.require(array, requirements=["C", "A"])
 
 
+def _suits(w: np.ndarray) -> bool:
+    """Whether there are channels and filters enough for Winograd's convolution."""
+    return min(w.shape[2:]) >= FEWEST_CHANNELS
+
+
+def _winograd(
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    relu: bool,
+    y: np.ndarray,
+    choice: np.ndarray | None,
+) -> None:
+    """Winograd's convolution; with pooling, given `choice`."""
+    s, pool = Scratch(x, w.shape[-1]), choice is not None
+    winograd_forward(
+        product.address(x.dtype), x, w, b, relu, pool, y, choice if pool else NO_CHOICE, s.at_once,
+        s.few, s.wc, s.wf, s.lines, s.sheet, s.v, s.u, s.m,
+    )  # fmt: skip
+
+
+def _winograd_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray,
+    dx: np.ndarray | None,
+    y: np.ndarray | None,
+    counts: Sequence[int],
+    choice: np.ndarray | None = None,
+) -> None:
+    """All gradients of Winograd's convolution; through a rectifier and pooling, given theirs."""
+    s, at = Scratch(x, w.shape[-1], counts), product.address(x.dtype)
+    need_dx, out = dx is not None, x if dx is None else dx
+    relu, y = y is not None, dy if y is None else y
+    pool, choice = choice is not None, NO_CHOICE if choice is None else choice
+    if not s.few:
+        winograd_backward_at_once(
+            at, dy, x, w, y, relu, choice, pool, need_dx, bounds(counts, len(x)), dw, db, out,
+            s.wc, s.wf, s.lines, s.sheet, s.images, s.turned, s.stack, s.parts, s.v, s.u, s.m, s.du,
+        )  # fmt: skip
+        return
+
+    def write(part: slice, dw: np.ndarray, db: np.ndarray) -> None:
+        winograd_backward_by_block(
+            at, dy[part], x[part], w, y[part], relu, choice[part], pool, need_dx, part.start == 0,
+            bounds((), part.stop - part.start), dw, db, out[part], s.at_once, s.wc, s.wf,
+            s.lines, s.sheet, s.images, s.turned, s.stack, s.v, s.u, s.m, s.du,
+        )  # fmt: skip
+
+    tree_sum(write, counts, len(x), dw, db)
+
+
 def _direct(
     x: np.ndarray, y: np.ndarray | None, w: np.ndarray, b: np.ndarray, relu: bool, out: np.ndarray
 ) -> None:
@@ -182,13 +251,12 @@ def _direct_backward(
     dw: np.ndarray,
     db: np.ndarray,
     dx: np.ndarray | None,
-    relu: bool,
-    y: np.ndarray,
+    y: np.ndarray | None,
     counts: Sequence[int],
 ) -> None:
     """All gradients of a direct convolution."""
     _, height, wide, channels = x.shape
-    filters = dy.shape[-1]
+    filters, relu, y = dy.shape[-1], y is not None, dy if y is None else y
     width = panel_width(filters)
     padded = aligned(((height + 2) * (wide + 2) * channels,), x.dtype)
     row = aligned((wide * padded_to(filters, width),), x.dtype)

@@ -42,6 +42,33 @@ def conv2d_backward(
     return dx
 
 
+def conv2d_pool_forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Convolve, take the largest of each 2x2 window, and rectify; and which of the four it was."""
+    # x is (N,H,W,C) with H and W even, w is (kh,kw,C,F), b is (F,), y and choice are (N,H/2,W/2,F)
+    y, choice = maxpool_forward(conv2d_forward(x, w, b))
+    # Behind the pooling a rectifier gives the same numbers, with a quarter of the work.
+    return relu_forward(y), choice
+
+
+def conv2d_pool_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    w: np.ndarray,
+    dw: np.ndarray,
+    db: np.ndarray,
+    y: np.ndarray,
+    choice: np.ndarray,
+    counts: Sequence[int] = (),
+) -> np.ndarray | None:
+    """Write the gradients of filters and bias into dw and db; return that of the input."""
+    # dy, y and choice are (N,H/2,W/2,F), x and dx are (N,H,W,C), w and dw are (kh,kw,C,F),
+    # db is (F,)
+    dy = maxpool_backward(relu_backward(dy, y), choice)
+    return conv2d_backward(dy, x, w, dw, db, counts=counts)
+
+
 def convolution(x: np.ndarray, w: np.ndarray) -> ModuleType:
     """The module that convolves an input: a rule of shapes alone, for equal bits on any rank."""
     # x is (N,H,W,C), w is (kh,kw,C,F)

@@ -63,6 +63,28 @@ class Kernels(Protocol):
         # dy and y are (N,H,W,F), x and the result are (N,H,W,C), w and dw are (kh,kw,C,F),
         # db is (F,)
 
+    def conv2d_pool_forward(
+        self, x: np.ndarray, w: np.ndarray, b: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`conv2d_forward`, `maxpool_forward` and `relu_forward` in one, with their bits."""
+        # x is (N,H,W,C) with H and W even, w is (kh,kw,C,F), b is (F,), both results are
+        # (N,H/2,W/2,F)
+
+    def conv2d_pool_backward(
+        self,
+        dy: np.ndarray,
+        x: np.ndarray,
+        w: np.ndarray,
+        dw: np.ndarray,
+        db: np.ndarray,
+        y: np.ndarray,
+        choice: np.ndarray,
+        counts: Sequence[int] = (),
+    ) -> np.ndarray | None:
+        """`relu_backward`, `maxpool_backward` and `conv2d_backward` in one, with their bits."""
+        # dy, y and choice are (N,H/2,W/2,F), x and the result are (N,H,W,C), w and dw are
+        # (kh,kw,C,F), db is (F,)
+
     def maxpool_forward(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The largest of each 2x2 window, and what backward needs to know where it was."""
         # x is (N,H,W,C) with H and W even, both results are (N,H/2,W/2,C)

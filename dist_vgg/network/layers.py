@@ -121,6 +121,34 @@ class Conv(_Affine):
         )
 
 
+class PooledConv(Layer):
+    """A convolution with the max-pooling and the rectifier behind it, computed as one.
+
+    The convolution's own output, four times as large, need not go through memory.
+    """
+
+    # x is (N,H,W,C), y and choice are (N,H/2,W/2,F)
+
+    kind = "conv"
+
+    def __init__(self, conv: Conv) -> None:
+        super().__init__(conv.name)
+        self._conv = conv
+
+    def forward(self, x: np.ndarray, key: StepKey | None) -> np.ndarray:
+        conv = self._conv
+        y, choice = conv.ops.conv2d_pool_forward(x, conv.w, conv.b)
+        self._keep(key, x, y, choice)
+        self._counts = key.counts if key else ()
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray | None:
+        conv, (x, y, choice) = self._conv, self._recall()
+        return conv.ops.conv2d_pool_backward(
+            dy, x, conv.w, conv.dw, conv.db, y, choice, self._counts
+        )
+
+
 class Linear(_Affine):
     """Fully connected layer."""
 

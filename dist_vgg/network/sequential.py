@@ -11,9 +11,10 @@ import numpy as np
 
 from dist_vgg.kernels import numpy_set
 from dist_vgg.kernels.protocol import Kernels
-from dist_vgg.network.layers import Layer, Shape, StepKey
+from dist_vgg.network.layers import Conv, Layer, MaxPool, PooledConv, ReLU, Shape, StepKey
 
 Watch = Callable[[str, str, np.ndarray], None]  # ("forward" | "backward", layer, array)
+OnLayer = Callable[[str, Layer], None]  # ("forward" | "backward", a layer that is done)
 OnSlice = Callable[[int, int], None]  # a slice that forward needs, or backward has finished
 
 
@@ -57,6 +58,8 @@ class Sequential:
             self._places.append((layer, slots))
             self.slots += slots
         self.parameter_count = offset
+        self._merged = _merged(self._places)
+        self._ran = self._places  # by the last forward pass
 
     def layer_starts(self) -> dict[str, int]:
         """Where each layer begins in the flat vector: at its weights, before the bias."""
@@ -79,29 +82,54 @@ class Sequential:
         key: StepKey | None = None,
         watch: Watch | None = None,
         need: OnSlice | None = None,
+        done: OnLayer | None = None,
     ) -> np.ndarray:
-        """From images (N,H,W,C) to logits (N,K); with a key, layers keep what backward needs."""
-        for layer, slots in self._places:
+        """From images (N,H,W,C) to logits (N,K); with a key, layers keep what backward needs.
+
+        Where no `watch` is to see the output of each layer, a block's last ones are computed as
+        one, with the same bits.
+        """
+        self._ran = self._places if watch else self._merged
+        for layer, slots in self._ran:
             if need and slots:
                 need(slots[0].lo, slots[-1].hi)
             x = layer.forward(x, key)
             if watch:
                 watch("forward", layer.name, x)
+            if done:
+                done("forward", layer)
         return x
 
     def backward(
-        self, dy: np.ndarray, grad_ready: OnSlice | None = None, watch: Watch | None = None
+        self,
+        dy: np.ndarray,
+        grad_ready: OnSlice | None = None,
+        watch: Watch | None = None,
+        done: OnLayer | None = None,
     ) -> None:
-        """From the gradient of the logits, (N,K), to that of all parameters.
+        """From the gradient of the logits, (N,K), to that of all parameters, as forward ran.
 
         `grad_ready` is called with each finished slice; slices finish from the end of the flat
         vector to its start, without gaps.
         """
         grad: np.ndarray | None = dy
-        for layer, slots in reversed(self._places):
+        for layer, slots in reversed(self._ran):
             assert grad is not None
             grad = layer.backward(grad)
             if watch and grad is not None:
                 watch("backward", layer.name, grad)
+            if done:
+                done("backward", layer)
             if grad_ready and slots:
                 grad_ready(slots[0].lo, slots[-1].hi)
+
+
+def _merged(places: Sequence[tuple[Layer, list[Slot]]]) -> list[tuple[Layer, list[Slot]]]:
+    """The layers that are computed, where those of a convolution, pooling and rectifier are one."""
+    found: list[tuple[Layer, list[Slot]]] = []
+    for layer, slots in places:
+        found.append((layer, slots))
+        match [one for one, _ in found[-3:]]:
+            case [Conv(relu=False, need_dx=True) as conv, MaxPool(), ReLU()]:
+                found[-3:] = [(PooledConv(conv), found[-3][1])]
+    return found

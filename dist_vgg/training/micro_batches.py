@@ -9,7 +9,7 @@ from dist_vgg.data.batches import Batches, Prefetcher
 from dist_vgg.data.samples import Samples, joined, normalise
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import allgather_text
-from dist_vgg.network.layers import StepKey
+from dist_vgg.network.layers import Layer, StepKey
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.runs.clock import Clock
 from dist_vgg.runs.config import TrainConfig
@@ -34,7 +34,6 @@ class MicroBatches:
         self.read = Prefetcher(self._read)
         self._net, self._batches, self._config, self._info = net, batches, config, info
         self._clock, self._arithmetic = clock, net.ops.ARITHMETIC
-        self._kinds = {layer.name: layer.kind for layer in net.layers}
 
     def _read(self, branch: Sequence[int], step: int) -> tuple[list[Samples], np.ndarray]:
         """Micro-batches, and their images together, as the network takes them."""
@@ -61,12 +60,10 @@ class MicroBatches:
         samples = joined(parts)
         self._net.bind(route.params, grad)
         key = StepKey(self._config.seed, step, samples.ids, counts)
-        logits = self._net.forward(x, key, self._watch, route.need)
+        logits = self._net.forward(x, key, self.monitor, route.need, self._done)
         smoothing = self._config.label_smoothing
         losses, dlogits = self._net.ops.cross_entropy(logits, samples.labels, total, smoothing)
-        self._net.backward(dlogits, route.ready, self._watch)
-        # The first layer has no gradient by its input, and so none to be watched.
-        self._clock.mark(f"backward {self._net.layers[0].kind}")
+        self._net.backward(dlogits, route.ready, self.monitor, self._done)
         right = logits.argmax(axis=1) == samples.labels
         each = [
             slice(end - count, end) for end, count in zip(np.cumsum(counts), counts, strict=True)
@@ -74,11 +71,9 @@ class MicroBatches:
         summed = [float(self._arithmetic.total(losses[part])) for part in each]
         return summed, [int(right[part].sum()) for part in each]
 
-    def _watch(self, direction: str, layer: str, array: np.ndarray) -> None:
-        """Count a layer's time, and let debug mode see what the layer has made."""
-        self._clock.mark(f"{direction} {self._kinds[layer]}")
-        if self.monitor:
-            self.monitor(direction, layer, array)
+    def _done(self, direction: str, layer: Layer) -> None:
+        """Count a layer's time."""
+        self._clock.mark(f"{direction} {layer.kind}")
 
     def first_nonfinite(self, step: int, route: "Exchange", comm: "MPI.Intracomm") -> str:
         """Name the step, layer and rank of the first number that is not finite, on every rank."""

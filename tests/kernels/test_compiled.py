@@ -87,6 +87,36 @@ def test_pooling_is_that_of_the_reference() -> None:
     np.testing.assert_array_equal(found, right)
 
 
+def pooled(
+    kernels: Any, x: np.ndarray, w: np.ndarray, b: np.ndarray, dy: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Convolution, pooling and rectifier as one, with their gradients."""
+    y, choice = kernels.conv2d_pool_forward(x, w, b)
+    dw, db = np.full_like(w, np.nan), np.full_like(b, np.nan)
+    dx = kernels.conv2d_pool_backward(dy.copy(), x, w, dw, db, y, choice)
+    return dict(y=y, choice=choice, dx=dx, dw=dw, db=db)
+
+
+def one_by_one(
+    kernels: Any, x: np.ndarray, w: np.ndarray, b: np.ndarray, dy: np.ndarray
+) -> dict[str, np.ndarray]:
+    y, choice = kernels.maxpool_forward(kernels.conv2d_forward(x, w, b))
+    y, dw, db = kernels.relu_forward(y), np.empty_like(w), np.empty_like(b)
+    dy = kernels.maxpool_backward(kernels.relu_backward(dy.copy(), y), choice)
+    return dict(y=y, choice=choice, dx=kernels.conv2d_backward(dy, x, w, dw, db), dw=dw, db=db)
+
+
+@pytest.mark.parametrize("shape", [*[s for s in SHAPES if s[1] % 2 == 0], (2, 8, 8, 300, 280)])
+def test_pooling_within_a_convolution_changes_no_bit(shape: tuple[int, ...]) -> None:
+    n, height, width, _, filters = shape
+    x, w, b, _ = layer(*shape)
+    x[0] = x[0, 0, 0]  # windows of equal numbers, within the image
+    dy = draw((n, height // 2, width // 2, filters))[0]
+    found, right = pooled(compiled, x, w, b, dy), one_by_one(compiled, x, w, b, dy)
+    for name in right:
+        np.testing.assert_array_equal(found[name], right[name], name)
+
+
 @pytest.mark.parametrize("place", range(4))
 def test_what_is_not_finite_stays(place: int) -> None:
     x, w, b, _ = layer(2, 4, 4, 16, 16)
@@ -95,6 +125,7 @@ def test_what_is_not_finite_stays(place: int) -> None:
     assert np.isnan(y[1]).any()
     assert np.isfinite(y[0]).all()
     assert np.isnan(compiled.maxpool_forward(x)[0][1, 0, 0, 3])
+    assert np.isnan(compiled.conv2d_pool_forward(x, w, b)[0][1]).any()
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -21,7 +21,7 @@ from dist_vgg.kernels.passes.sizes import LANES
 
 # What compiled functions take: numbers in one, two and four dimensions, and whole numbers.
 one, two, four = types.float32[::1], types.float32[:, ::1], types.float32[:, :, :, ::1]
-whole_numbers = types.int64[::1]
+whole_numbers, marks = types.int64[::1], types.uint8[:, :, :, ::1]
 # For functions that only compiled ones call; they are compiled within each of these.
 inline = numba.njit(**OPTIONS)
 I32 = ir.IntType(32)
@@ -69,13 +69,13 @@ def data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
     return context.make_array(kind)(context, builder, array).data
 
 
-def _place(context: Any, builder: Any, kind: Any, array: Any, offset: Any, vector: Any) -> Any:
+def place_of(context: Any, builder: Any, kind: Any, array: Any, offset: Any, vector: Any) -> Any:
     """A pointer to 16 numbers of an array."""
     place = builder.gep(data(context, builder, kind, array), [offset], inbounds=True)
     return builder.bitcast(place, vector.as_pointer())
 
 
-def _first(builder: Any, count: Any) -> Any:
+def first_lanes(builder: Any, count: Any) -> Any:
     """Which lanes are the first `count`."""
     numbers = ir.Constant(ir.VectorType(I32, LANES), list(range(LANES)))
     return builder.icmp_signed("<", numbers, broadcast(builder, builder.trunc(count, I32)))
@@ -88,8 +88,8 @@ def load(typingctx: Any, array: Any, offset: Any, count: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(kind)
-        place = _place(context, builder, array, arguments[0], arguments[1], vector)
-        align, mask = I32(array.dtype.bitwidth // 8), _first(builder, arguments[2])
+        place = place_of(context, builder, array, arguments[0], arguments[1], vector)
+        align, mask = I32(array.dtype.bitwidth // 8), first_lanes(builder, arguments[2])
         zeros = ir.Constant(vector, None)
         name = f"llvm.masked.load.{suffix(array.dtype)}.p0"
         return call(builder, name, vector, place, align, mask, zeros)
@@ -103,13 +103,30 @@ def store(typingctx: Any, array: Any, offset: Any, count: Any, value: Any) -> An
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = context.get_value_type(value)
-        place = _place(context, builder, array, arguments[0], arguments[1], vector)
-        align, mask = I32(array.dtype.bitwidth // 8), _first(builder, arguments[2])
+        place = place_of(context, builder, array, arguments[0], arguments[1], vector)
+        align, mask = I32(array.dtype.bitwidth // 8), first_lanes(builder, arguments[2])
         name = f"llvm.masked.store.{suffix(array.dtype)}.p0"
         call(builder, name, ir.VoidType(), arguments[3], place, align, mask)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, value), generate
+
+
+@inline
+def store_6(array, place, step, values):
+    """Store six vectors, `step` numbers apart."""
+    for i in range(6):
+        store(array, place + i * step, LANES, values[i])
+
+
+@inline
+def load_6(array, place, step):
+    """Load six vectors, `step` numbers apart."""
+    return (
+        load(array, place, LANES), load(array, place + step, LANES),
+        load(array, place + 2 * step, LANES), load(array, place + 3 * step, LANES),
+        load(array, place + 4 * step, LANES), load(array, place + 5 * step, LANES),
+    )  # fmt: skip
 
 
 @intrinsic
@@ -204,7 +221,7 @@ def transpose_16(
 
         def line(kind: Any, array: Any, first: Any, step: Any, number: int) -> Any:
             offset = builder.add(first, builder.mul(step, ir.Constant(step.type, number)))
-            return _place(context, builder, kind, array, offset, vector)
+            return place_of(context, builder, kind, array, offset, vector)
 
         lines = []
         for i in range(LANES):

@@ -13,31 +13,17 @@ from dist_vgg.kernels.passes import transforms as t
 from dist_vgg.kernels.passes.lanes import (
     inline,
     load,
+    load_6,
     rectified,
     repeat,
     splat,
     store,
+    store_6,
     transpose_16,
     where_positive,
 )
+from dist_vgg.kernels.passes.pooled import pooled_gradient, pooled_output
 from dist_vgg.kernels.passes.sizes import LANES
-
-
-@inline
-def store_6(array, place, step, values):
-    """Store six vectors, `step` numbers apart."""
-    for i in range(6):
-        store(array, place + i * step, LANES, values[i])
-
-
-@inline
-def load_6(array, place, step):
-    """Load six vectors, `step` numbers apart."""
-    return (
-        load(array, place, LANES), load(array, place + step, LANES),
-        load(array, place + 2 * step, LANES), load(array, place + 3 * step, LANES),
-        load(array, place + 4 * step, LANES), load(array, place + 5 * step, LANES),
-    )  # fmt: skip
 
 
 @inline
@@ -84,10 +70,11 @@ def input_tiles(x, first, last, lines, v, width):
 
 
 @inline
-def output_tiles(m, first, last, b, relu, sheet, y, width):
-    """y = A' m A + b, rectified if `relu`."""
-    # m is (36, panels*tiles*width), b is (F,), sheet is (6,4,16), y is (N,H,W,F)
-    _, height, wide, filters = y.shape
+def output_tiles(m, first, last, height, wide, b, relu, pool, sheet, y, choice, width):
+    """y = A' m A + b, rectified if `relu`; if `pool`, the rectified largest of each window."""
+    # m is (36, panels*tiles*width), b is (F,), sheet is (6,4,16), y is (N,H,W,F), or with `pool` y
+    # and choice are (N,H/2,W/2,F)
+    filters = y.shape[3]
     rows, columns = (height + 3) // 4, (wide + 3) // 4
     k, plane, line = t.a_constants(y), m.shape[1], wide * filters
     for row in range(first, last):
@@ -103,6 +90,9 @@ def output_tiles(m, first, last, b, relu, sheet, y, width):
                     four = t.at(k, *load_6(m, place + 6 * r * plane, plane))
                     for i in range(4):
                         store(sheet, (4 * r + i) * LANES, LANES, four[i])
+                if pool:
+                    pooled_output(k, sheet, bias, top, column, row // rows, f, y, choice)
+                    continue
                 for i in range(min(4, wide - 4 * column)):
                     four = t.at(k, *load_6(sheet, i * LANES, 4 * LANES))
                     for r in range(4):
@@ -113,13 +103,17 @@ def output_tiles(m, first, last, b, relu, sheet, y, width):
 
 
 @inline
-def output_gradient_tiles(dy, y, relu, first, last, sheet, m, images, width):
+def output_gradient_tiles(
+    dy, y, relu, choice, pool, first, last, height, wide, sheet, m, images, width
+):
     """m = A dy A', with dy 0 where the rectified y is not positive; `images` are its sums.
 
-    The order of a sum: the pixels of a tile, the tiles of a row, the rows of the image.
+    With `pool`, dy is passed to the pixels that were the largest of their windows. The order of a
+    sum: the pixels of a tile, the tiles of a row, the rows of the image.
     """
-    # dy and y are (N,H,W,F), sheet is (6,4,16), m is (36, panels*tiles*width), images is (N,F)
-    _, height, wide, filters = dy.shape
+    # dy and y are (N,H,W,F), or with `pool` they and choice are (N,H/2,W/2,F), sheet is (6,4,16),
+    # m is (36, panels*tiles*width), images is (N,F)
+    filters = dy.shape[3]
     rows, columns = (height + 3) // 4, (wide + 3) // 4
     k, zero = t.a_constants(dy), splat(dy, 0.0)
     plane, line = m.shape[1], wide * filters
@@ -134,10 +128,12 @@ def output_gradient_tiles(dy, y, relu, first, last, sheet, m, images, width):
                 for i in range(4):
                     inside = left if 4 * column + i < wide else 0
                     place = start + i * filters
-                    d0 = _masked(dy, y, relu, place, inside)
-                    d1 = _masked(dy, y, relu, place + line, inside if top + 1 < height else 0)
-                    d2 = _masked(dy, y, relu, place + 2 * line, inside if top + 2 < height else 0)
-                    d3 = _masked(dy, y, relu, place + 3 * line, inside if top + 3 < height else 0)
+                    if pool:
+                        d0, d1, d2, d3 = pooled_gradient(
+                            dy, y, choice, top, 4 * column + i, row // rows, f
+                        )
+                    else:
+                        d0, d1, d2, d3 = _column(dy, y, relu, place, line, inside, height - top)
                     of_tile = of_tile + ((d0 + d1) + (d2 + d3))
                     six = t.a(k, d0, d1, d2, d3)
                     store_6(sheet, i * LANES, 4 * LANES, six)
@@ -151,6 +147,17 @@ def output_gradient_tiles(dy, y, relu, first, last, sheet, m, images, width):
                     store_6(m, place + 6 * r * plane, plane, six)
             place = row // rows * filters + f
             store(images, place, left, of_row if top == 0 else load(images, place, left) + of_row)
+
+
+@inline
+def _column(dy, y, relu, place, line, count, rows):
+    """Four pixels of dy, one below the other; 0 from `rows` on, and where y is not positive."""
+    return (
+        _masked(dy, y, relu, place, count),
+        _masked(dy, y, relu, place + line, count if rows > 1 else 0),
+        _masked(dy, y, relu, place + 2 * line, count if rows > 2 else 0),
+        _masked(dy, y, relu, place + 3 * line, count if rows > 3 else 0),
+    )
 
 
 @inline

@@ -8,7 +8,16 @@ faster than fetching it from memory. The bits depend on neither.
 from numba.types import boolean, int64
 
 from dist_vgg.kernels.jit import jit
-from dist_vgg.kernels.passes.lanes import four, inline, load, one, store, two, whole_numbers
+from dist_vgg.kernels.passes.lanes import (
+    four,
+    inline,
+    load,
+    marks,
+    one,
+    store,
+    two,
+    whole_numbers,
+)
 from dist_vgg.kernels.passes.products import multiply
 from dist_vgg.kernels.passes.sizes import CHAIN, DEPTH, LANES, PLACES
 from dist_vgg.kernels.passes.tiles import (
@@ -24,13 +33,21 @@ from dist_vgg.kernels.passes.tiles import (
 )
 
 
-@jit(int64, four, four, one, boolean, four, int64, boolean, int64, int64, one, one, two, two, two)
-def forward(at, x, w, b, relu, y, at_once, whole, wc, wf, lines, sheet, v, u, m):
+@jit(
+    int64, four, four, one, boolean, boolean, four, marks, int64, boolean, int64, int64, one, one,
+    two, two, two,
+)  # fmt: skip
+def forward(
+    at, x, w, b, relu, pool, y, choice, at_once, whole, wc, wf, lines, sheet, v, u, m
+):  # fmt: skip
     """y = the convolution of x with w, plus b; `at_once` is the tile rows of a block.
 
-    `at` is the address of the product; wc and wf are the widths of panels, of channels and filters.
+    It is rectified if `relu`; if `pool`, y is the rectified largest of each 2x2 window, and choice
+    which of the four it was. `at` is the address of the product; wc and wf are the widths of
+    panels, of channels and filters.
     """
-    # x is (N,H,W,C), w is (3,3,C,F), b is (F,), y is (N,H,W,F)
+    # x is (N,H,W,C), w is (3,3,C,F), b is (F,), y is (N,H,W,F), or with `pool` y and choice are
+    # (N,H/2,W/2,F)
     n, height, wide, channels = x.shape
     filters = y.shape[3]
     columns, total = (wide + 3) // 4, n * ((height + 3) // 4)
@@ -47,23 +64,25 @@ def forward(at, x, w, b, relu, y, at_once, whole, wc, wf, lines, sheet, v, u, m)
                     filter_tiles(w, c * filters + f, channels * filters, filters, depth, part_f,
                                  filters - f, sheet, u, wf)  # fmt: skip
                 _products(at, v, u, m, tiles, c, depth, f // wf, part_f // wf, wc, wf)
-        output_tiles(m, first, last, b, relu, sheet, y, wf)
+        output_tiles(m, first, last, height, wide, b, relu, pool, sheet, y, choice, wf)
 
 
 @jit(
-    int64, four, four, four, four, boolean, boolean, boolean, whole_numbers, four, one, four,
-    int64, int64, int64, one, one, one, one, two, two, two, two, two,
+    int64, four, four, four, four, boolean, marks, boolean, boolean, boolean, whole_numbers, four,
+    one, four, int64, int64, int64, one, one, one, one, two, two, two, two, two,
 )  # fmt: skip
 def backward_by_block(
-    at, dy, x, w, y, relu, need_dx, fresh, bounds, dw, db, dx, at_once, wc, wf, lines, sheet,
-    images, turned, stack, v, u, m, du,
+    at, dy, x, w, y, relu, choice, pool, need_dx, fresh, bounds, dw, db, dx, at_once, wc, wf, lines,
+    sheet, images, turned, stack, v, u, m, du,
 ):  # fmt: skip
     """Write all gradients of one part of the samples, a block of tile rows at a time.
 
-    Where the rectified y is not positive, dy counts as 0. `fresh` says that u does not have the
-    transposed filters' transform yet.
+    Where the rectified y is not positive, dy counts as 0. With `pool`, dy and y are those of the
+    windows, and choice says which pixel each has. `fresh` says that u does not have the transposed
+    filters' transform yet.
     """
-    # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
+    # dy and y are (N,H,W,F), or with `pool` they and choice are (N,H/2,W/2,F), x and dx are
+    # (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
     n, height, wide, channels = x.shape
     columns, total, filters = (wide + 3) // 4, n * ((height + 3) // 4), dw.shape[3]
     chain, panels = max(1, CHAIN // columns) * columns, (filters + wf - 1) // wf
@@ -71,7 +90,8 @@ def backward_by_block(
         last = min(first + at_once, total)
         tiles = (last - first) * columns
         input_tiles(x, first, last, lines, v, wc)
-        output_gradient_tiles(dy, y, relu, first, last, sheet, m, images, wf)
+        output_gradient_tiles(dy, y, relu, choice, pool, first, last, height, wide, sheet, m,
+                              images, wf)  # fmt: skip
         _filter_products(at, v, m, du, tiles, 0, tiles, chain, first > 0, 0, channels, 0, panels,
                          wc, wf)  # fmt: skip
         if need_dx:
@@ -84,24 +104,27 @@ def backward_by_block(
 
 
 @jit(
-    int64, four, four, four, four, boolean, boolean, whole_numbers, four, one, four, int64, int64,
-    one, one, one, one, two, two, two, two, two, two,
+    int64, four, four, four, four, boolean, marks, boolean, boolean, whole_numbers, four, one, four,
+    int64, int64, one, one, one, one, two, two, two, two, two, two,
 )  # fmt: skip
 def backward_at_once(
-    at, dy, x, w, y, relu, need_dx, bounds, dw, db, dx, wc, wf, lines, sheet, images, turned,
-    stack, parts, v, u, m, du,
+    at, dy, x, w, y, relu, choice, pool, need_dx, bounds, dw, db, dx, wc, wf, lines, sheet, images,
+    turned, stack, parts, v, u, m, du,
 ):  # fmt: skip
     """Write all gradients, some filters at a time: where the filters are many and the tiles few.
 
     `bounds` are the images where the parts of the samples begin, and the end of the last; the
     gradients of filters and bias are added over the parts along the tree.
     """
-    # dy and y are (N,H,W,F), x and dx are (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
+    # dy and y are (N,H,W,F), or with `pool` they and choice are (N,H/2,W/2,F), x and dx are
+    # (N,H,W,C), w and dw are (3,3,C,F), db is (F,)
     n, height, wide, channels = x.shape
     rows, columns, filters = (height + 3) // 4, (wide + 3) // 4, dw.shape[3]
     chain, tiles = max(1, CHAIN // columns) * columns, n * rows * columns
     input_tiles(x, 0, n * rows, lines, v, wc)
-    output_gradient_tiles(dy, y, relu, 0, n * rows, sheet, m, images, wf)
+    output_gradient_tiles(
+        dy, y, relu, choice, pool, 0, n * rows, height, wide, sheet, m, images, wf
+    )
     for f in range(0, filters, wf):
         for c in range(0, channels, wc):
             depth, few = 0, min(wc, channels - c)
