@@ -18,6 +18,7 @@ from dist_vgg.base.command_line import guarded
 from dist_vgg.base.errors import UserError
 from dist_vgg.bench import __main__ as bench
 from dist_vgg.bench import comparison, processes
+from dist_vgg.bench.against import RUNTIMES
 from dist_vgg.bench.chart import Chart, draw
 from dist_vgg.bench.flops import network_flops
 from dist_vgg.bench.layer_probes import errors
@@ -138,41 +139,77 @@ def test_step(measured: Any) -> None:
     assert found["flops_of_an_image"] == sum(network_flops(vgg16(width=0.05)))
 
 
-def test_step_against_torch(measured: Any, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def others(stub: Any) -> Any:
+    """A Python that stands for those of the others: its speed is the batch size in ms."""
+
+    def make(instructions: str = "") -> str:
+        parameters = vgg16(width=0.05).parameter_count
+        path: str = stub(
+            "if sys.argv[1] == '-c': print('9.9-its-build'); sys.exit()\n"
+            f"if 'bfloat16' in sys.argv: print('{{\"instructions\": \"{instructions}\"}}')\n"
+            "if 'bfloat16' in sys.argv: sys.exit()\n"
+            "batch = float(sys.argv[sys.argv.index('--batch') + 1])\n"
+            "factor = 2 if '--ranks' in sys.argv else 3 if '--bfloat16' in sys.argv else 1\n"
+            "memory = ', \"memory\": [1, 2]' if 'train' in sys.argv else ''\n"
+            f'print(\'{{"images_per_s": %g, "parameters": {parameters}, "first_step": %f%s}}\'\n'
+            "      % (batch / 1e3 * factor, time.time(), memory))"
+        )
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("instructions", ["AMX", ""])
+def test_step_against_torch(
+    instructions: str, measured: Any, others: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dist_vgg.bench.contenders.cores", lambda: 2)
-    parameters = vgg16(width=0.05).parameter_count
-    torch = stub(
-        "if sys.argv[1] == '-c': print('9.9'); sys.exit()\n"
-        "batch = float(sys.argv[sys.argv.index('--batch') + 1])\n"
-        "rate = batch / 1e3 * (2 if '--ranks' in sys.argv else 1)\n"
-        f'print(\'{{"images_per_s": %g, "parameters": {parameters}, "first_step": %f,\'\n'
-        "      ' \"memory\": [1, 2]}' % (rate, time.time()))"
-    )
-    options = ("--micro-batch", "2", "--against", "torch", "--torch-python", torch)
-    batches = ("--torch-batch", "4,8", "--ddp-batch", "2,4")
-    output, found = measured("step", *QUICK, *options, *batches)
+    torch = ("--against", "torch", "--torch-python", others(instructions))
+    options = ("--micro-batch", "2", *torch, "--torch-batch", "4,8", "--ddp-batch", "2,4")
+    output, found = measured("step", *QUICK, *options)
+    fast = [f"torch bfloat16, 2 threads, batch {batch}" for batch in (4, 8) if instructions]
     assert list(found["contenders"]) == [
         "dist_vgg, 2 ranks",
         "torch, 2 threads, batch 4",
         "torch, 2 threads, batch 8",
         "torch DDP, 2 ranks, batch 2 a rank",
         "torch DDP, 2 ranks, batch 4 a rank",
+        *fast,
     ]
     rates = {name: c["images_per_s"]["median"] for name, c in found["contenders"].items()}
-    for ratio, best in zip(found["ratios"], (2, 4), strict=True):
+    theirs = [(2, 0.008), (4, 0.008), *[(6, 0.024)] * bool(fast)]
+    for ratio, (best, rate) in zip(found["ratios"], theirs, strict=True):
         assert ratio["other"] == list(rates)[best]
-        assert ratio["ratio"] == rates["dist_vgg, 2 ranks"] / 0.008
-    assert "PyTorch 9.9" in output
+        assert ratio["ratio"] == rates["dist_vgg, 2 ranks"] / rate
+    assert "PyTorch 9.9\n" in output
+    assert found["bfloat16"] == instructions
+    assert f"torch bfloat16: {'by AMX' if instructions else 'left out: '}" in output
 
 
 def test_torch_itself(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed; it only serves to compare")
     script = [sys.executable, str(processes.PACKAGE / "against_torch.py")]
     small = ["--batch", "2", "--width", "0.05", "--seconds", "0.01"]
-    for options in (["train"], ["train", "--ranks", "2"], ["infer"]):
+    for options in (["train"], ["train", "--ranks", "2"], ["train", "--bfloat16"], ["infer"]):
         found = processes.result_of("torch", [*script, *options, *small])
         assert found["parameters"] == vgg16(width=0.05).parameter_count
         assert found["images_per_s"] > 0
+    found = processes.result_of("torch", [*script, "bfloat16"])
+    assert found["instructions"] in ("AMX", "AVX-512", "")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_runtimes_themselves(runtime: str) -> None:
+    for module in ("onnx", runtime):
+        pytest.importorskip(
+            module, reason="the runtimes are not installed; they only serve to compare"
+        )
+    script = [sys.executable, str(processes.PACKAGE / "against_runtimes.py"), runtime]
+    small = ["--batch", "2", "--width", "0.05", "--seconds", "0.01"]
+    found = processes.result_of(runtime, [*script, *small])
+    assert found["parameters"] == vgg16(width=0.05).parameter_count
+    assert found["images_per_s"] > 0
 
 
 def test_evaluation(measured: Any) -> None:
@@ -182,6 +219,19 @@ def test_evaluation(measured: Any) -> None:
     assert list(found["contenders"]) == ["dist_vgg, 1 rank", "dist_vgg, 2 ranks"]
     assert found["flops_of_an_image"] == network_flops(vgg16(width=0.05))[0]
     assert "GiB" not in output.split("images/s")[1]  # a column without numbers is not shown
+
+
+def test_evaluation_against_all(
+    measured: Any, others: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dist_vgg.bench.contenders.cores", lambda: 2)
+    names = "openvino,torch,onnxruntime"
+    options = ("--repeat", "1", "--images", "2", "--torch-batch", "2,4", "--against", names)
+    output, found = measured("evaluation", *QUICK, *options, "--torch-python", others())
+    best = [f"{name}, 2 threads, batch 4" for name in names.split(",")]
+    assert [ratio["other"] for ratio in found["ratios"]] == best
+    assert len(found["contenders"]) == 7
+    assert "PyTorch 9.9, ONNX Runtime 9.9, OpenVINO 9.9\n" in output
 
 
 def test_exchange(measured: Any) -> None:
@@ -240,6 +290,7 @@ def test_memory(measured: Any) -> None:
         (("exchange", "--sizes", "1.5"), "1.5 is no whole number"),
         (("memory", "--ranks", "9"), "--ranks 9 is more than --shards 8"),
         (("step", "--against", "torch", "--torch-python", "/no/python"), "--torch-python"),
+        (("step", "--against", "openvino"), "'openvino' is not one of: torch"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -266,9 +317,14 @@ def test_missing_torch_says_how_to_get_it(stub: Any, capsys: pytest.CaptureFixtu
     without = stub("sys.exit(1)")
     assert run_bench(["evaluation", "--against", "torch", "--torch-python", without]) == 2
     line = one_error(capsys)
-    assert f"{without} has no PyTorch" in line
-    assert "pip install torch" in line
+    assert f"{without} has no PyTorch;" in line
+    assert "pip install torch)" in line
     assert "--torch-python" in line
+    both = ["--against", "openvino,torch", "--torch-python", without]
+    assert run_bench(["evaluation", *both]) == 2
+    line = one_error(capsys)
+    assert f"{without} has no OpenVINO or no onnx;" in line
+    assert "pip install openvino onnx torch)" in line
 
 
 def test_a_failing_contender_is_named_with_its_last_words(
