@@ -1,6 +1,6 @@
 """Measure what this project claims of its speed and memory, on any machine.
 
-python -m dist_vgg.bench kernels                         each layer, with each kernel
+python -m dist_vgg.bench kernels                         each layer, with each kernel set
 python -m dist_vgg.bench step --ranks 1,2 --shards 8     whole training steps
 python -m dist_vgg.bench step --against torch            the same, and PyTorch, in turns
 python -m dist_vgg.bench evaluation --against torch,onnxruntime,openvino

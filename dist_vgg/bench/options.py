@@ -16,12 +16,12 @@ from dist_vgg.runs.fields import LARGEST
 LARGEST_SIDE = 1 << 15  # of matrices to multiply: three of them take 12 GiB
 
 
-def add_network(parser: argparse.ArgumentParser) -> None:
-    """Add what decides the network."""
+def add_network(parser: argparse.ArgumentParser, *more: str, help: str = HELP) -> None:
+    """Add what decides the network; `more` are choices of --kernels before its usual ones."""
     parser.add_argument(
         "--width", type=float, default=1.0, metavar="X", help="factor on hidden widths (default: 1)"
     )
-    add_choice(parser, "--kernels", CHOICES, HELP)
+    add_choice(parser, "--kernels", (*more, *CHOICES), help)
     add_choice(parser, "--conv", CONVOLUTIONS, "reference: an older way to say --kernels reference")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from launcher import OPEN_MPI, finish, start
+from sets import KERNELS
 
 from dist_vgg.base import table
 from dist_vgg.base.command_line import guarded
@@ -23,6 +24,8 @@ from dist_vgg.bench.chart import Chart, draw
 from dist_vgg.bench.flops import network_flops
 from dist_vgg.bench.layer_probes import errors
 from dist_vgg.bench.readings import Readings
+from dist_vgg.kernels import numpy_set, reference, sets
+from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.network.layers import Conv
 from dist_vgg.network.vgg import vgg16
 
@@ -92,34 +95,51 @@ def test_operations_of_the_convolutions_by_hand() -> None:
     assert network_flops(net) == (expected, 2 * expected - 2 * 64 * 64 * 9 * 64)
 
 
-def test_kernels(measured: Any) -> None:
-    output, found = measured("kernels", *SMALL, "--width", "0.25", "--micro-batch", "2")
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_kernels(kernels: str, measured: Any) -> None:
+    small = (*SMALL, "--width", "0.25", "--micro-batch", "2")
+    output, found = measured("kernels", *small, "--kernels", kernels)
     names = [name for layer in found["layers"] for name in layer["names"]]
     expected = [layer.name for layer in vgg16().layers if layer.name != "flatten"]
     assert sorted(names) == sorted(expected)
     for layer in found["layers"]:
-        assert set(layer["ms"]) <= {"winograd", "im2col", ""}
+        assert list(layer["ms"]) == [kernels, "reference"]
         assert all(len(one["values"]) == 2 for both in layer["ms"].values() for one in both)
-        assert bool(layer["errors"]) == ("winograd" in layer["ms"])
+        assert list(layer["errors"]) == [kernels, "reference"] * (
+            layer["kind"] in ("Conv", "Linear")
+        )
+    (header,) = (line for line in output.splitlines() if line.startswith("layer"))
+    assert f"{kernels}, ms" in header
+    assert "reference, ms" in header
     assert "conv3_2 x2" in output
     assert "conv5_1 x3" in output
-    assert found["ms_an_image"]["as trained"] > 0
+    assert found["ms_an_image"]["as trained"] == found["ms_an_image"][kernels]
     assert "images/s a core" in output
+
+
+@pytest.mark.numba
+def test_all_kernels_side_by_side(measured: Any) -> None:
+    _, found = measured("kernels", *SMALL, "--micro-batch", "2")
+    installed = [name for name in sets.MODULES if not sets.why_missing(name)]
+    assert all(list(layer["ms"]) == installed for layer in found["layers"])
+    assert len(installed) > 1
 
 
 @pytest.mark.parametrize("option", ["--conv", "--kernels"])
 def test_kernels_of_the_direct_convolution(option: str, measured: Any) -> None:
     _, found = measured("kernels", *SMALL, "--micro-batch", "2", option, "reference")
-    assert not any("winograd" in layer["ms"] for layer in found["layers"])
+    assert all(list(layer["ms"]) == ["reference"] for layer in found["layers"])
     assert found["ms_an_image"]["as trained"] == found["ms_an_image"]["im2col alone"]
 
 
 def test_errors_are_those_of_single_precision() -> None:
-    found = errors((4, 4, 16), (3, 3, 16, 16))
-    assert set(found) == {"winograd", "im2col"}
-    for kernel in found.values():
-        assert set(kernel) == {"y", "dx", "dw"}
-        assert all(1e-8 < error < 1e-4 for error in kernel.values())
+    both: dict[str, Kernels] = dict(numpy=numpy_set, reference=reference)
+    for shape, weight in ((4, 4, 16), (3, 3, 16, 16)), ((16,), (16, 4)):
+        found = errors(shape, weight, both)
+        for kernel in found.values():
+            assert set(kernel) == {"y", "dx", "dw"}
+            assert all(1e-8 < error < 1e-4 for error in kernel.values())
+        assert (found["numpy"] == found["reference"]) == (len(shape) == 1)
 
 
 def test_step(measured: Any) -> None:
