@@ -13,7 +13,7 @@ from dist_vgg.bench.processes import result_of, worker_command
 from dist_vgg.bench.readings import Readings
 from dist_vgg.bench.report import Report
 from dist_vgg.kernels import sets
-from dist_vgg.kernels.sets import AUTO, MODULES, REFERENCE
+from dist_vgg.kernels.sets import AUTO, COMPILED, MODULES, REFERENCE
 from dist_vgg.runs.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -77,7 +77,21 @@ def run(options: argparse.Namespace) -> Report:
     # The first two are what --json had when there were no more than two.
     ms = {"as trained": next(iter(totals.values())), "im2col alone": totals[REFERENCE], **totals}
     results = dict(layers=found["layers"], peak_gflops=peak, ms_an_image=ms)
+    if found["products"]:
+        results["products"] = inside = _readings(found["products"])
+        side = max(options.products)
+        lines.append(
+            f"products inside the compiled kernels: {inside['gflops']} GFLOP/s, "
+            f"{inside['share'].median:.0%} of our own {side}x{side}x{side} product"
+        )
     return Report("\n".join(lines), results, chart)
+
+
+def _readings(pairs: Sequence[tuple[float, float]]) -> dict[str, Readings]:
+    """GFLOP/s of the products in a step and of a large one, and their quotient in each round."""
+    step, square = zip(*pairs, strict=True)
+    share = (a / b for a, b in pairs)
+    return dict(gflops=Readings.of(step), of_large=Readings.of(square), share=Readings.of(share))
 
 
 def _sets(options: argparse.Namespace) -> list[str]:
@@ -106,14 +120,25 @@ def _layer_rows(label: str, layer: Mapping[str, Any], peak: Readings) -> list[li
 
 
 def measure(
-    comm: "MPI.Intracomm", repeat: int, sizes: Sequence[int], **settings: Any
+    comm: "MPI.Intracomm",
+    repeat: int,
+    sizes: Sequence[int],
+    kernels: Sequence[str],
+    micro_batch: int,
+    width: float,
 ) -> dict[str, Any]:
     """Run each distinct layer on its own, and between two rounds measure products of matrices."""
-    probes = LayerProbes(**settings)
+    probes = LayerProbes(micro_batch, kernels, width)
     probes.measure()
     probes.forget()  # that round warmed up
     peaks = []
     for _ in range(repeat):
         peaks.append(products.measure(comm, sizes, PEAK_SECONDS)["gflops"])
         probes.measure()
-    return dict(peaks=peaks, layers=probes.results())
+    found = dict(peaks=peaks, layers=probes.results(), products=[])
+    if COMPILED in kernels:
+        from dist_vgg.bench.product_share import ProductShare  # which needs Numba
+
+        share = ProductShare(micro_batch, width, max(sizes))
+        found["products"] = [share.measure() for _ in range(1 + repeat)][1:]
+    return found

@@ -114,10 +114,14 @@ def test_kernels(kernels: str, measured: Any) -> None:
     assert "conv3_2 x2" in output
     assert "conv5_1 x3" in output
     assert found["ms_an_image"]["as trained"] == found["ms_an_image"][kernels]
+    inside = found.get("products", {})
+    assert bool(inside) == (kernels == "compiled")
+    assert ("of our own 64x64x64 product" in output) == bool(inside)
+    for step, large, share in zip(*(one["values"] for one in inside.values()), strict=True):
+        assert share == step / large
     assert "images/s a core" in output
 
 
-@pytest.mark.numba
 def test_all_kernels_side_by_side(measured: Any) -> None:
     _, found = measured("kernels", *SMALL, "--micro-batch", "2")
     installed = [name for name in sets.MODULES if not sets.why_missing(name)]
