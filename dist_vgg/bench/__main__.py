@@ -1,9 +1,9 @@
 """Measure what this project claims of its speed and memory, on any machine.
 
-python -m dist_vgg.bench kernels                         each layer, with each kernel
+python -m dist_vgg.bench kernels                         each layer, with each kernel set
 python -m dist_vgg.bench step --ranks 1,2 --shards 8     whole training steps
 python -m dist_vgg.bench step --against torch            the same, and PyTorch, in turns
-python -m dist_vgg.bench evaluation --against torch      forward passes
+python -m dist_vgg.bench evaluation --against torch,onnxruntime,openvino
 python -m dist_vgg.bench exchange --ranks 2,8            the sum over ranks, alone
 python -m dist_vgg.bench memory --ranks 8                where the memory goes
 
@@ -24,8 +24,9 @@ from dist_vgg.base.command_line import Parser, guarded
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.table import check_outputs
 from dist_vgg.bench import audit, evaluation, exchange, kernels, memory, step
+from dist_vgg.bench.against import versions
 from dist_vgg.bench.chart import draw
-from dist_vgg.bench.hardware import machine_words, this_machine, torch_version
+from dist_vgg.bench.hardware import machine_words, this_machine
 from dist_vgg.bench.processes import interruptible, result_of, worker_command
 from dist_vgg.bench.report import Report, write_json
 
@@ -40,11 +41,9 @@ def main(argv: Sequence[str]) -> int:
         if {"PMI_RANK", "OMPI_COMM_WORLD_RANK"} & set(os.environ):
             raise UserError("start it without mpirun: it starts its own ranks (see --ranks)")
         check_outputs(options.json, options.plot)
-        versions = {}
-        if getattr(options, "against", None):
-            versions["torch"] = torch_version(options.torch_python)
+        others = versions(options)  # refuses what is missing before anything is measured
         machine = {**this_machine(), **result_of("hardware", worker_command(1, "hardware"))}
-        machine["versions"].update(versions)
+        machine["versions"].update(others)
         command = shlex.join(["python", "-m", "dist_vgg.bench", *argv])
         head = f"{machine_words(machine)}\ncommand   {command}"
         print(head + "\n", flush=True)

@@ -4,6 +4,7 @@ This script needs PyTorch and nothing else, so any Python that has torch can run
 `python -m dist_vgg.bench` starts it; started by hand, it prints one line of JSON:
 
 python dist_vgg/bench/against_torch.py train --batch 32 --threads 8
+python dist_vgg/bench/against_torch.py train --batch 32 --threads 8 --bfloat16
 python dist_vgg/bench/against_torch.py train --batch 32 --ranks 8       DDP over gloo, a thread each
 python dist_vgg/bench/against_torch.py infer --batch 64 --threads 8
 
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,9 @@ def train(rank: int, options: argparse.Namespace, rendezvous: str) -> None:
 
     def step() -> None:
         update.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(model(x), labels).backward()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bfloat16):
+            loss = nn.functional.cross_entropy(model(x), labels)
+        loss.backward()
         update.step()
 
     result = measure(step, options.batch * options.ranks, options.seconds)
@@ -114,6 +118,16 @@ def infer(options: argparse.Namespace) -> None:
         result = measure(lambda: model(x), options.batch, options.seconds)
     result["parameters"] = sum(p.numel() for p in model.parameters())
     print(json.dumps(result), flush=True)
+
+
+def bfloat16_instructions() -> str:
+    """What the processor multiplies bfloat16 with, so far as PyTorch tells; "" for nothing."""
+    asks = {"AMX": "_is_amx_tile_supported", "AVX-512": "_is_avx512_bf16_supported"}
+    for name, ask in asks.items():
+        with suppress(AttributeError, RuntimeError):  # no PyTorch promises these functions
+            if getattr(torch.cpu, ask)():
+                return name
+    return ""
 
 
 def batch(images: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,15 +164,18 @@ def barrier() -> None:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description="VGG16 in PyTorch, measured.")
-    parser.add_argument("what", choices=("train", "infer"))
+    parser.add_argument("what", choices=("train", "infer", "bfloat16"))
     parser.add_argument("--batch", type=int, default=32, help="images of each rank in a step")
     parser.add_argument("--threads", type=int, default=1, help="of each rank")
     parser.add_argument("--ranks", type=int, default=1, help="more than one: DDP over gloo")
     parser.add_argument("--optimizer", choices=("sgd", "adam", "adagrad"), default="sgd")
+    parser.add_argument("--bfloat16", action="store_true", help="autocast in training")
     parser.add_argument("--width", type=float, default=1.0, help="factor on hidden widths")
     parser.add_argument("--seconds", type=float, default=2.0, help="to measure, about")
     options = parser.parse_args()
-    if options.what == "infer":
+    if options.what == "bfloat16":
+        print(json.dumps(dict(instructions=bfloat16_instructions())))
+    elif options.what == "infer":
         infer(options)
     elif options.ranks == 1:
         train(0, options, "")

@@ -1,4 +1,4 @@
-"""The contenders of a comparison: this project on some ranks, and PyTorch."""
+"""The contenders of a comparison: this project on some ranks, PyTorch, and two runtimes."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dist_vgg.base.command_line import plural
+from dist_vgg.bench.against import TORCH, script
 from dist_vgg.bench.hardware import cores
-from dist_vgg.bench.processes import PACKAGE, worker_command
+from dist_vgg.bench.processes import worker_command
 
 OURS = "dist_vgg"
 
@@ -41,12 +42,29 @@ def ours(benchmark: str, ranks: Sequence[int], **settings: Any) -> list[Contende
 
 def torch_single(options: argparse.Namespace, work: str, *more: object) -> list[Contender]:
     """PyTorch in one process on all cores, with each batch size; `work` is train or infer."""
+    return _single(options, "torch", TORCH, work, *more)
+
+
+def torch_bfloat16(options: argparse.Namespace, *more: object) -> list[Contender]:
+    """The same in bfloat16, where autocast takes it: in training's forward and backward."""
+    return _single(options, "torch bfloat16", TORCH, "train", "--bfloat16", *more)
+
+
+def runtime(options: argparse.Namespace, name: str) -> list[Contender]:
+    """A runtime's forward passes in one process on all cores, with each batch size."""
+    return _single(options, name, name, name)
+
+
+def _single(
+    options: argparse.Namespace, family: str, other: str, *arguments: object
+) -> list[Contender]:
+    """One process on all cores, with each batch size."""
     return [
         Contender(
-            f"torch, {plural(cores(), 'thread')}",
+            f"{family}, {plural(cores(), 'thread')}",
             f"batch {batch}",
             cores(),
-            _torch(options, work, "--threads", cores(), "--batch", batch, *more),
+            script(options, other, *arguments, "--threads", cores(), "--batch", batch),
         )
         for batch in options.torch_batch
     ]
@@ -59,14 +77,8 @@ def torch_ddp(options: argparse.Namespace, *more: object) -> list[Contender]:
             f"torch DDP, {ranks} ranks",
             f"batch {batch} a rank",
             min(ranks, cores()),
-            _torch(options, "train", "--ranks", ranks, "--batch", batch, *more),
+            script(options, TORCH, "train", "--ranks", ranks, "--batch", batch, *more),
         )
         for ranks in sorted({*options.ranks} - {1})
         for batch in options.ddp_batch
     ]
-
-
-def _torch(options: argparse.Namespace, *arguments: object) -> list[str]:
-    script = [options.torch_python, PACKAGE / "against_torch.py"]
-    common = ["--width", options.width, "--seconds", options.seconds]
-    return list(map(str, [*script, *arguments, *common]))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dist_vgg.base.errors import UserError
+from dist_vgg.bench.against import RUNTIMES, TORCH
 from dist_vgg.bench.chart import Chart
 from dist_vgg.bench.comparison import compare
-from dist_vgg.bench.contenders import ours, torch_single
+from dist_vgg.bench.contenders import ours, runtime, torch_single
 from dist_vgg.bench.flops import network_flops
 from dist_vgg.bench.options import (
     add_comparison,
@@ -35,17 +36,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_numbers(parser, "--ranks", [2], "ranks; several are compared")
     add_number(parser, "--images", 512, "images of all ranks together")
     add_network(parser)
-    add_comparison(parser)
+    add_comparison(parser, [TORCH, *RUNTIMES])
 
 
 def run(options: argparse.Namespace) -> Report:
-    """Compare numbers of ranks with each other and with PyTorch."""
+    """Compare numbers of ranks with each other, PyTorch and the runtimes."""
     settings = network_settings(options)
     if options.images < max(options.ranks):
         raise UserError(f"--images {options.images} is fewer than --ranks {max(options.ranks)}")
     contenders = ours("evaluation", options.ranks, images=options.images, **settings)
-    if options.against:
-        contenders += torch_single(options, "infer")
+    for name in options.against:
+        contenders += torch_single(options, "infer") if name == TORCH else runtime(options, name)
     chart = Chart("Evaluation", "images/s")
     text, results = compare(contenders, options).report(chart)
     return Report(text, results, chart)

@@ -2,12 +2,11 @@
 
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dist_vgg.base.errors import UserError
+from dist_vgg.bench.against import OTHERS
 from dist_vgg.runs.provenance import describe_machine
 
 if TYPE_CHECKING:
@@ -38,32 +37,20 @@ def measure(comm: "MPI.Intracomm") -> dict[str, Any]:
     return describe_machine()
 
 
-def torch_version(python: str) -> str:
-    """The version of the PyTorch that a Python interpreter has."""
-    ask = "import torch; print(torch.__version__)"
-    try:
-        answer = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(
-            f"--against torch: {python} has no PyTorch; install it in an environment of its own "
-            "(python -m venv torch-env && torch-env/bin/pip install torch) and name that with "
-            "--torch-python torch-env/bin/python"
-        ) from error
-    return answer.stdout.strip()
-
-
 def machine_words(machine: Mapping[str, Any]) -> str:
     """The machine and its software, in two lines."""
     versions = machine["versions"]
     blas = ", ".join(versions["blas"]) or "unknown BLAS"
     mpi = " ".join(versions["mpi"].partition(",")[0].split())
     gib = f", {machine['memory_gib']} GiB" if machine["memory_gib"] else ""
-    torch = f", PyTorch {versions['torch']}" if "torch" in versions else ""
+    others = [
+        f", {other.title} {versions[name]}" for name, other in OTHERS.items() if name in versions
+    ]
     return (
         f"machine   {machine['processor']}, {machine['cores']} cores{gib}, {machine['machine']}, "
         f"load {machine['load_before']}\n"
         f"software  Python {versions['python']}, NumPy {versions['numpy']} ({blas}), "
-        f"mpi4py {versions['mpi4py']} ({mpi}){torch}"
+        f"mpi4py {versions['mpi4py']} ({mpi}){''.join(others)}"
     )
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from dist_vgg.base.errors import UserError
+from dist_vgg.bench.against import OTHERS
 from dist_vgg.kernels.sets import CHOICES, HELP, load
 from dist_vgg.runs.config import CONVOLUTIONS, RATES, TrainConfig
 from dist_vgg.runs.fields import LARGEST
@@ -15,12 +16,12 @@ from dist_vgg.runs.fields import LARGEST
 LARGEST_SIDE = 1 << 15  # of matrices to multiply: three of them take 12 GiB
 
 
-def add_network(parser: argparse.ArgumentParser) -> None:
-    """Add what decides the network."""
+def add_network(parser: argparse.ArgumentParser, *more: str, help: str = HELP) -> None:
+    """Add what decides the network; `more` are choices of --kernels before its usual ones."""
     parser.add_argument(
         "--width", type=float, default=1.0, metavar="X", help="factor on hidden widths (default: 1)"
     )
-    add_choice(parser, "--kernels", CHOICES, HELP)
+    add_choice(parser, "--kernels", (*more, *CHOICES), help)
     add_choice(parser, "--conv", CONVOLUTIONS, "reference: an older way to say --kernels reference")
 
 
@@ -33,19 +34,26 @@ def add_training(parser: argparse.ArgumentParser, micro_batch: int) -> None:
     add_network(parser)
 
 
-def add_comparison(parser: argparse.ArgumentParser) -> None:
-    """Add how contenders are compared, and with what."""
+def add_comparison(parser: argparse.ArgumentParser, others: Sequence[str]) -> None:
+    """Add how contenders are compared, and with which of so many others."""
     add_number(parser, "--repeat", 5, "rounds; in each, every contender has its turn")
     parser.add_argument(
         "--seconds", type=_seconds, default=2.0, metavar="X", help="to measure each (default: 2)"
     )
     add_products(parser)
-    parser.add_argument("--against", choices=("torch",), help="compare with PyTorch on all cores")
+    titles = ", ".join(OTHERS[name].title for name in others)
+    parser.add_argument(
+        "--against", type=partial(_names, known=others), default=[],
+        metavar="NAME,NAME" if len(others) > 1 else "NAME",
+        help=f"compare with {titles} on all cores: {','.join(others)}",
+    )  # fmt: skip
     parser.add_argument(
         "--torch-python", default=sys.executable, metavar="PATH",
-        help="the Python that has torch (default: this one)",
+        help="the Python that has what --against names (default: this one)",
     )  # fmt: skip
-    add_numbers(parser, "--torch-batch", [16, 32, 64, 128], "images of torch in one process")
+    add_numbers(
+        parser, "--torch-batch", [16, 32, 64, 128], "images at a time of the others, in one process"
+    )
 
 
 def add_products(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +121,15 @@ def _count(text: str, high: int = LARGEST) -> int:
 def _counts(text: str, high: int) -> list[int]:
     """Whole numbers above 0 with commas between them, each once."""
     return list(dict.fromkeys(_count(part, high) for part in text.split(",")))
+
+
+def _names(text: str, known: Sequence[str]) -> list[str]:
+    """Names with commas between them, each known and once."""
+    names = list(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of: {', '.join(known)}")
+    return names
 
 
 def _seconds(text: str) -> float:

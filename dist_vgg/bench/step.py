@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dist_vgg.base.table import table
+from dist_vgg.bench.against import TORCH, fast_bfloat16
 from dist_vgg.bench.chart import Chart
 from dist_vgg.bench.comparison import Comparison, compare
-from dist_vgg.bench.contenders import OURS, ours, torch_ddp, torch_single
+from dist_vgg.bench.contenders import OURS, ours, torch_bfloat16, torch_ddp, torch_single
 from dist_vgg.bench.flops import network_flops
 from dist_vgg.bench.options import add_comparison, add_numbers, add_training, training_settings
 from dist_vgg.bench.random_trainer import random_trainer
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
+NO_BFLOAT16 = "left out: this processor has neither AMX nor AVX-512's bfloat16 (so PyTorch)"
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     add_numbers(parser, "--ranks", [2], "ranks; several are compared")
     add_training(parser, micro_batch=32)
-    add_comparison(parser)
+    add_comparison(parser, [TORCH])
     add_numbers(parser, "--ddp-batch", [16, 32, 128], "images of each rank of torch's DDP")
 
 
@@ -41,9 +45,14 @@ def run(options: argparse.Namespace) -> Report:
         optimizer = ("--optimizer", options.optimizer)
         contenders += torch_single(options, "train", *optimizer)
         contenders += torch_ddp(options, *optimizer)
+        if instructions := fast_bfloat16(options):
+            contenders += torch_bfloat16(options, *optimizer)
     comparison = compare(contenders, options)
     chart = Chart("Training", "images/s")
     text, results = comparison.report(chart)
+    if options.against:
+        results["bfloat16"] = instructions
+        text += f"\ntorch bfloat16: {f'by {instructions}' if instructions else NO_BFLOAT16}"
     text += "\n\n" + _shares(comparison, results)
     return Report(text, results, chart)
 

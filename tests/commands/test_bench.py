@@ -12,16 +12,20 @@ from typing import Any
 
 import pytest
 from launcher import OPEN_MPI, finish, start
+from sets import KERNELS
 
 from dist_vgg.base import table
 from dist_vgg.base.command_line import guarded
 from dist_vgg.base.errors import UserError
 from dist_vgg.bench import __main__ as bench
 from dist_vgg.bench import comparison, processes
+from dist_vgg.bench.against import RUNTIMES
 from dist_vgg.bench.chart import Chart, draw
 from dist_vgg.bench.flops import network_flops
 from dist_vgg.bench.layer_probes import errors
 from dist_vgg.bench.readings import Readings
+from dist_vgg.kernels import numpy_set, reference, sets
+from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.network.layers import Conv
 from dist_vgg.network.vgg import vgg16
 
@@ -33,6 +37,13 @@ QUICK = (*SMALL, "--seconds", "0.01")
 def open_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in OPEN_MPI.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """Compile what is to be, which says so, before a test looks at what a benchmark says."""
+    if sets.COMPILED in KERNELS:
+        sets.load(sets.COMPILED)
 
 
 def run_bench(argv: Sequence[str]) -> int:
@@ -91,34 +102,57 @@ def test_operations_of_the_convolutions_by_hand() -> None:
     assert network_flops(net) == (expected, 2 * expected - 2 * 64 * 64 * 9 * 64)
 
 
-def test_kernels(measured: Any) -> None:
-    output, found = measured("kernels", *SMALL, "--width", "0.25", "--micro-batch", "2")
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_kernels(kernels: str, measured: Any) -> None:
+    small = (*SMALL, "--width", "0.25", "--micro-batch", "2")
+    output, found = measured("kernels", *small, "--kernels", kernels)
     names = [name for layer in found["layers"] for name in layer["names"]]
     expected = [layer.name for layer in vgg16().layers if layer.name != "flatten"]
     assert sorted(names) == sorted(expected)
     for layer in found["layers"]:
-        assert set(layer["ms"]) <= {"winograd", "im2col", ""}
+        assert list(layer["ms"]) == [kernels, "reference"]
         assert all(len(one["values"]) == 2 for both in layer["ms"].values() for one in both)
-        assert bool(layer["errors"]) == ("winograd" in layer["ms"])
+        assert list(layer["errors"]) == [kernels, "reference"] * (
+            layer["kind"] in ("Conv", "Linear")
+        )
+    (header,) = (line for line in output.splitlines() if line.startswith("layer"))
+    assert f"{kernels}, ms" in header
+    assert "reference, ms" in header
     assert "conv3_2 x2" in output
     assert "conv5_1 x3" in output
-    assert found["ms_an_image"]["as trained"] > 0
+    assert found["ms_an_image"]["as trained"] == found["ms_an_image"][kernels]
+    inside = found.get("products", {})
+    assert bool(inside) == (kernels == "compiled")
+    assert ("of our own 64x64x64 product" in output) == bool(inside)
+    for step, large, share in zip(*(one["values"] for one in inside.values()), strict=True):
+        assert share == step / large
     assert "images/s a core" in output
+
+
+@pytest.mark.usefixtures("compiled")
+def test_all_kernels_side_by_side(measured: Any) -> None:
+    _, found = measured("kernels", *SMALL, "--micro-batch", "2")
+    installed = [name for name in sets.MODULES if not sets.why_missing(name)]
+    assert all(list(layer["ms"]) == installed for layer in found["layers"])
+    assert len(installed) > 1
 
 
 @pytest.mark.parametrize("option", ["--conv", "--kernels"])
 def test_kernels_of_the_direct_convolution(option: str, measured: Any) -> None:
     _, found = measured("kernels", *SMALL, "--micro-batch", "2", option, "reference")
-    assert not any("winograd" in layer["ms"] for layer in found["layers"])
+    assert all(list(layer["ms"]) == ["reference"] for layer in found["layers"])
     assert found["ms_an_image"]["as trained"] == found["ms_an_image"]["im2col alone"]
 
 
 def test_errors_are_those_of_single_precision() -> None:
-    found = errors((4, 4, 16), (3, 3, 16, 16))
-    assert set(found) == {"winograd", "im2col"}
-    for kernel in found.values():
-        assert set(kernel) == {"y", "dx", "dw"}
-        assert all(1e-8 < error < 1e-4 for error in kernel.values())
+    both: dict[str, Kernels] = dict(numpy=numpy_set, reference=reference)
+    for shape, weight in ((4, 4, 16), (3, 3, 16, 16)), ((16,), (16, 4)):
+        found = errors(shape, weight, both)
+        for kernel in found.values():
+            assert set(kernel) == {"y", "dx", "dw"}
+            assert all(1e-8 < error < 1e-4 for error in kernel.values())
+        assert (found["numpy"] == found["reference"]) == (len(shape) == 1)
 
 
 def test_step(measured: Any) -> None:
@@ -138,41 +172,77 @@ def test_step(measured: Any) -> None:
     assert found["flops_of_an_image"] == sum(network_flops(vgg16(width=0.05)))
 
 
-def test_step_against_torch(measured: Any, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def others(stub: Any) -> Any:
+    """A Python that stands for those of the others: its speed is the batch size in ms."""
+
+    def make(instructions: str = "") -> str:
+        parameters = vgg16(width=0.05).parameter_count
+        path: str = stub(
+            "if sys.argv[1] == '-c': print('9.9-its-build'); sys.exit()\n"
+            f"if 'bfloat16' in sys.argv: print('{{\"instructions\": \"{instructions}\"}}')\n"
+            "if 'bfloat16' in sys.argv: sys.exit()\n"
+            "batch = float(sys.argv[sys.argv.index('--batch') + 1])\n"
+            "factor = 2 if '--ranks' in sys.argv else 3 if '--bfloat16' in sys.argv else 1\n"
+            "memory = ', \"memory\": [1, 2]' if 'train' in sys.argv else ''\n"
+            f'print(\'{{"images_per_s": %g, "parameters": {parameters}, "first_step": %f%s}}\'\n'
+            "      % (batch / 1e3 * factor, time.time(), memory))"
+        )
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("instructions", ["AMX", ""])
+def test_step_against_torch(
+    instructions: str, measured: Any, others: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dist_vgg.bench.contenders.cores", lambda: 2)
-    parameters = vgg16(width=0.05).parameter_count
-    torch = stub(
-        "if sys.argv[1] == '-c': print('9.9'); sys.exit()\n"
-        "batch = float(sys.argv[sys.argv.index('--batch') + 1])\n"
-        "rate = batch / 1e3 * (2 if '--ranks' in sys.argv else 1)\n"
-        f'print(\'{{"images_per_s": %g, "parameters": {parameters}, "first_step": %f,\'\n'
-        "      ' \"memory\": [1, 2]}' % (rate, time.time()))"
-    )
-    options = ("--micro-batch", "2", "--against", "torch", "--torch-python", torch)
-    batches = ("--torch-batch", "4,8", "--ddp-batch", "2,4")
-    output, found = measured("step", *QUICK, *options, *batches)
+    torch = ("--against", "torch", "--torch-python", others(instructions))
+    options = ("--micro-batch", "2", *torch, "--torch-batch", "4,8", "--ddp-batch", "2,4")
+    output, found = measured("step", *QUICK, *options)
+    fast = [f"torch bfloat16, 2 threads, batch {batch}" for batch in (4, 8) if instructions]
     assert list(found["contenders"]) == [
         "dist_vgg, 2 ranks",
         "torch, 2 threads, batch 4",
         "torch, 2 threads, batch 8",
         "torch DDP, 2 ranks, batch 2 a rank",
         "torch DDP, 2 ranks, batch 4 a rank",
+        *fast,
     ]
     rates = {name: c["images_per_s"]["median"] for name, c in found["contenders"].items()}
-    for ratio, best in zip(found["ratios"], (2, 4), strict=True):
+    theirs = [(2, 0.008), (4, 0.008), *[(6, 0.024)] * bool(fast)]
+    for ratio, (best, rate) in zip(found["ratios"], theirs, strict=True):
         assert ratio["other"] == list(rates)[best]
-        assert ratio["ratio"] == rates["dist_vgg, 2 ranks"] / 0.008
-    assert "PyTorch 9.9" in output
+        assert ratio["ratio"] == rates["dist_vgg, 2 ranks"] / rate
+    assert "PyTorch 9.9\n" in output
+    assert found["bfloat16"] == instructions
+    assert f"torch bfloat16: {'by AMX' if instructions else 'left out: '}" in output
 
 
 def test_torch_itself(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed; it only serves to compare")
     script = [sys.executable, str(processes.PACKAGE / "against_torch.py")]
     small = ["--batch", "2", "--width", "0.05", "--seconds", "0.01"]
-    for options in (["train"], ["train", "--ranks", "2"], ["infer"]):
+    for options in (["train"], ["train", "--ranks", "2"], ["train", "--bfloat16"], ["infer"]):
         found = processes.result_of("torch", [*script, *options, *small])
         assert found["parameters"] == vgg16(width=0.05).parameter_count
         assert found["images_per_s"] > 0
+    found = processes.result_of("torch", [*script, "bfloat16"])
+    assert found["instructions"] in ("AMX", "AVX-512", "")
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_runtimes_themselves(runtime: str) -> None:
+    for module in ("onnx", runtime):
+        pytest.importorskip(
+            module, reason="the runtimes are not installed; they only serve to compare"
+        )
+    script = [sys.executable, str(processes.PACKAGE / "against_runtimes.py"), runtime]
+    small = ["--batch", "2", "--width", "0.05", "--seconds", "0.01"]
+    found = processes.result_of(runtime, [*script, *small])
+    assert found["parameters"] == vgg16(width=0.05).parameter_count
+    assert found["images_per_s"] > 0
 
 
 def test_evaluation(measured: Any) -> None:
@@ -182,6 +252,19 @@ def test_evaluation(measured: Any) -> None:
     assert list(found["contenders"]) == ["dist_vgg, 1 rank", "dist_vgg, 2 ranks"]
     assert found["flops_of_an_image"] == network_flops(vgg16(width=0.05))[0]
     assert "GiB" not in output.split("images/s")[1]  # a column without numbers is not shown
+
+
+def test_evaluation_against_all(
+    measured: Any, others: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dist_vgg.bench.contenders.cores", lambda: 2)
+    names = "openvino,torch,onnxruntime"
+    options = ("--repeat", "1", "--images", "2", "--torch-batch", "2,4", "--against", names)
+    output, found = measured("evaluation", *QUICK, *options, "--torch-python", others())
+    best = [f"{name}, 2 threads, batch 4" for name in names.split(",")]
+    assert [ratio["other"] for ratio in found["ratios"]] == best
+    assert len(found["contenders"]) == 7
+    assert "PyTorch 9.9, ONNX Runtime 9.9, OpenVINO 9.9\n" in output
 
 
 def test_exchange(measured: Any) -> None:
@@ -240,6 +323,7 @@ def test_memory(measured: Any) -> None:
         (("exchange", "--sizes", "1.5"), "1.5 is no whole number"),
         (("memory", "--ranks", "9"), "--ranks 9 is more than --shards 8"),
         (("step", "--against", "torch", "--torch-python", "/no/python"), "--torch-python"),
+        (("step", "--against", "openvino"), "'openvino' is not one of: torch"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -266,9 +350,14 @@ def test_missing_torch_says_how_to_get_it(stub: Any, capsys: pytest.CaptureFixtu
     without = stub("sys.exit(1)")
     assert run_bench(["evaluation", "--against", "torch", "--torch-python", without]) == 2
     line = one_error(capsys)
-    assert f"{without} has no PyTorch" in line
-    assert "pip install torch" in line
+    assert f"{without} has no PyTorch;" in line
+    assert "pip install torch)" in line
     assert "--torch-python" in line
+    both = ["--against", "openvino,torch", "--torch-python", without]
+    assert run_bench(["evaluation", *both]) == 2
+    line = one_error(capsys)
+    assert f"{without} has no OpenVINO or no onnx;" in line
+    assert "pip install openvino onnx torch)" in line
 
 
 def test_a_failing_contender_is_named_with_its_last_words(
