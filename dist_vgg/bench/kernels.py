@@ -137,7 +137,7 @@ def measure(
         probes.measure()
     found = dict(peaks=peaks, layers=probes.results(), products=[])
     if COMPILED in kernels:
-        from dist_vgg.bench.product_share import ProductShare  # which needs Numba
+        from dist_vgg.bench.product_share import ProductShare  # which needs llvmlite
 
         share = ProductShare(micro_batch, width, max(sizes))
         found["products"] = [share.measure() for _ in range(1 + repeat)][1:]

@@ -1,7 +1,7 @@
 """How near the products inside the compiled kernels come to one large product of the same kind.
 
 Both call kernels/passes/products.py and differ in their shapes alone: those of a step have tens to
-hundreds of rows, and the factors where the kernels have them. Importing this file needs Numba.
+hundreds of rows, and the factors where the kernels have them. Importing this file needs llvmlite.
 """
 
 import time
@@ -10,15 +10,22 @@ from collections import Counter
 import numpy as np
 
 from dist_vgg.base.random import generator
-from dist_vgg.bench import product_loops as loops
-from dist_vgg.kernels.compiled import FEWEST_CHANNELS, _Scratch, aligned
-from dist_vgg.kernels.passes.linear import ROWS
-from dist_vgg.kernels.passes.products import DEPTH, address, panel_width
-from dist_vgg.kernels.passes.winograd import CHAIN
+from dist_vgg.kernels.compiled import FEWEST_CHANNELS, product
+from dist_vgg.kernels.machine_code import Function
+from dist_vgg.kernels.passes.sizes import CHAIN, DEPTH, ROWS, panel_width
+from dist_vgg.kernels.scratch import Scratch, aligned
 from dist_vgg.network.layers import Conv, Linear, Shape
 from dist_vgg.network.vgg import vgg16
 
 FLOAT32 = np.dtype(np.float32)
+
+places, filters_gradient, matrix, matrix_input_gradient, matrix_gradient, square = (
+    Function(f"dist_vgg.bench.product_loops.{name}")
+    for name in (
+        "places", "filters_gradient", "matrix", "matrix_input_gradient", "matrix_gradient",
+        "square",
+    )
+)  # fmt: skip
 
 
 class ProductShare:
@@ -58,23 +65,23 @@ class _Conv:
         self.filters = weight[-1]
         self.rows, self.columns = images * -(-height // 4), -(-wide // 4)  # of tiles
         x = np.empty((images, *shape), FLOAT32)
-        self.forward, self.backward = _Scratch(x, self.filters), _Scratch(x, self.filters, ())
+        self.forward, self.backward = Scratch(x, self.filters), Scratch(x, self.filters, ())
         for s in self.forward, self.backward:
             for array in s.v, s.u, s.m:
                 array[:] = _random(array.size).reshape(array.shape)
         self.flops = 3 * 2 * 36 * self.rows * self.columns * self.channels * self.filters
 
     def __call__(self) -> None:
-        at, c, f = address(FLOAT32), self.channels, self.filters
+        at, c, f = product.address(FLOAT32), self.channels, self.filters
         s = self.forward
         for tiles in self._blocks(s):
-            loops.places(at, s.v, s.u, s.m, tiles, c, f, s.few, s.wc, s.wf)
+            places(at, s.v, s.u, s.m, tiles, c, f, s.few, s.wc, s.wf)
         s, chain = self.backward, max(1, CHAIN // self.columns) * self.columns
         for tiles in self._blocks(s):
-            loops.filters_gradient(at, s.v, s.m, s.du, tiles, c, f, chain, s.few, s.wc, s.wf)
-            loops.places(at, s.m, s.u, s.v, tiles, f, c, s.few, s.wf, s.wc)
+            filters_gradient(at, s.v, s.m, s.du, tiles, c, f, chain, s.few, s.wc, s.wf)
+            places(at, s.m, s.u, s.v, tiles, f, c, s.few, s.wf, s.wc)
 
-    def _blocks(self, s: _Scratch) -> list[int]:
+    def _blocks(self, s: Scratch) -> list[int]:
         """The tiles of each block."""
         firsts = range(0, self.rows, s.at_once)
         return [min(s.at_once, self.rows - first) * self.columns for first in firsts]
@@ -95,10 +102,10 @@ class _Linear:
         self.flops = 3 * 2 * images * self.inputs * self.outputs
 
     def __call__(self) -> None:
-        at, sizes = address(FLOAT32), (self.images, self.inputs, self.outputs)
-        loops.matrix(at, self.x, self.w, self.sums, *sizes, self.width)
-        loops.matrix_gradient(at, self.x, self.dy, self.sums, *sizes, self.width)
-        loops.matrix_input_gradient(at, self.w, self.turned, self.sums, *sizes, self.turned_width)
+        at, sizes = product.address(FLOAT32), (self.images, self.inputs, self.outputs)
+        matrix(at, self.x, self.w, self.sums, *sizes, self.width)
+        matrix_gradient(at, self.x, self.dy, self.sums, *sizes, self.width)
+        matrix_input_gradient(at, self.w, self.turned, self.sums, *sizes, self.turned_width)
 
 
 class _Square:
@@ -111,7 +118,7 @@ class _Square:
         self.flops = 2 * side**3
 
     def __call__(self) -> None:
-        loops.square(address(FLOAT32), *self.matrices, self.side, self.width)
+        square(product.address(FLOAT32), *self.matrices, self.side, self.width)
 
 
 def _random(numbers: int) -> np.ndarray:

@@ -46,10 +46,10 @@ def test_products_of_a_fully_connected_layer() -> None:
     images, inputs, outputs = 3, 600, 100
     layer = product_share._Linear(images, (inputs,), (inputs, outputs))
     sizes = images, inputs, outputs
-    at = product_share.address(product_share.FLOAT32)
+    at = product_share.product.address(product_share.FLOAT32)
     x = layer.x.reshape(images, inputs)
     w = layer.w[: inputs * outputs].reshape(inputs, outputs)
-    product_share.loops.matrix(at, layer.x, layer.w, layer.sums, *sizes, layer.width)
+    product_share.matrix(at, layer.x, layer.w, layer.sums, *sizes, layer.width)
     whole = outputs // layer.width * layer.width  # beyond lies what follows a row
     y = matrix(layer.sums, images, whole, layer.width)
     close(y, (x @ w)[:, :whole])

@@ -65,10 +65,10 @@ def test_killed_and_resumed_is_never_killed(
     assert average(tmp_path / "run") == average(reference)
 
 
-def test_the_average_is_that_of_the_parameters(reference: Path) -> None:
+def test_the_average_is_that_of_the_parameters(kernels: str, reference: Path) -> None:
     folder = reference / "checkpoints"
     assert len(checkpoints(folder)) == 6
-    net = vgg16(size=32, width=0.02)
+    net = vgg16(size=32, width=0.02, kernels=kernels)
     expected = np.zeros(net.parameter_count, np.float32)
     initialise(net, expected, seed=0)  # where training, and so the average, begins
     for step in range(1, 7):

@@ -77,7 +77,7 @@ def test_the_rate_is_scaled_and_warmed_up_by_epochs(data: Path, tmp_path: Path) 
 
 
 def test_it_learns(data: Path, tmp_path: Path) -> None:
-    options = ("--width", 0.1, "--micro-batch", 2, "--epochs", 20, "--optimizer", "adam")
+    options = ("--width", 0.1, "--micro-batch", 2, "--epochs", 30, "--optimizer", "adam")
     status, _, errors = train(
         2, "--data", data, "--out", tmp_path / "run", "--lr", 1e-3, "--progress", "none", *options
     )
