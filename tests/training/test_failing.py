@@ -10,7 +10,7 @@ import h5py
 import launcher
 import pytest
 from launcher import one_line, train
-from training import EPOCHS, INSIDE, SMALL, outcome
+from training import EPOCHS, INSIDE, SMALL, outcome, refused
 
 from dist_vgg.runs.log import read_metrics
 
@@ -86,14 +86,10 @@ def test_bad_starts_are_one_line(data: Path, tmp_path: Path, reference: Path) ->
         (("--resume", "--out", reference, "--width", 0.5), "--width 0.5 contradicts"),
         (("--resume", "--out", reference, "--epochs", 9), "cosine spreads its rates over"),
         (("--debug", "--data", data), "--debug is one process"),
-        (("--pdb", "--data", data), "--pdb goes with --debug"),
         (("--data", data, "--out", toml / "run"), "can't make the run's folder"),
     ]
-    for options, words in cases:
-        ranks = 1 if "--pdb" in options else 2
-        status, _, errors = train(ranks, *options)
-        assert status == 2, (options, errors)
-        assert words in one_line(errors)
+    refused(2, "dist_vgg.train", cases)
+    refused(1, "dist_vgg.train", [(("--pdb", "--data", data), "--pdb goes with --debug")])
     assert not nowhere.exists()
 
 
