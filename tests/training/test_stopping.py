@@ -10,16 +10,24 @@ from pathlib import Path
 import launcher
 import pytest
 from launcher import train
-from sets import each_set
+from sets import some_compiled
 from training import EPOCHS, INSIDE, SMALL, outcome, wait_for_step
 
 from dist_vgg.base.errors import signal_name
 from dist_vgg.runs.log import read_metrics
 
 
-@each_set
-@pytest.mark.parametrize(("ranks", "later"), [(3, 8), (1, 2)])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@some_compiled(
+    ("number", "ranks", "later"),
+    both=[(signal.SIGTERM, 3, 8)],
+    numpy=[
+        (signal.SIGINT, 3, 8),
+        (signal.SIGUSR1, 3, 8),
+        (signal.SIGINT, 1, 2),
+        (signal.SIGTERM, 1, 2),
+        (signal.SIGUSR1, 1, 2),
+    ],
+)
 def test_stopped_and_resumed_is_never_stopped(
     small: tuple[object, ...],
     ranks: int,
