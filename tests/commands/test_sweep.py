@@ -68,7 +68,9 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     status, _, errors = sweep(*other, "--", *SMALL, "--ema", 0.5)
     assert status == 2
     assert "holds other shards (limit 40)" in errors
-    status, _, errors = sweep(*options, "--", *SMALL, "--ema", 0.6)
+    status, _, errors = sweep(
+        *prepared, "--seeds", 0, "--vary", "optimizer=adam", "--", *SMALL, "--ema", 0.6
+    )
     assert status == 2
     assert "was trained with ema 0.5, not 0.6; choose another --out" in one_line(errors)
 
