@@ -16,6 +16,7 @@ OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
+FEW_DIGITS = ROOT / "tests" / "few_digits"  # has what stands for scikit-learn's
 numba_for = {"test": False}  # whether what the test starts is to have Numba
 
 
@@ -28,14 +29,17 @@ def command(ranks: int, *arguments: object) -> list[str]:
     return [*prefix, sys.executable, *map(str, arguments)]
 
 
-def start(ranks: int, *arguments: object, cwd: Path | None = None) -> "subprocess.Popen[str]":
+def start(
+    ranks: int, *arguments: object, cwd: Path | None = None, first: Sequence[Path] = ()
+) -> "subprocess.Popen[str]":
     """Start a command in a session of its own, so that it can be ended with all its ranks.
 
     It has Numba only where `numba_for` or the arguments say so: importing it takes half of the
-    time that a small run takes, and what most tests are about depends on no kernels.
+    time that a small run takes, and what most tests are about depends on no kernels. Python looks
+    for modules in `first` before it looks elsewhere.
     """
     wanted = numba_for["test"] or "compiled" in arguments
-    path = [] if wanted else [str(ROOT / "tests" / "without_numba")]
+    path = [*map(str, first), *([] if wanted else [str(ROOT / "tests" / "without_numba")])]
     return subprocess.Popen(
         command(ranks, *arguments),
         cwd=cwd or ROOT,
@@ -68,9 +72,11 @@ def finish(process: "subprocess.Popen[str]", timeout: float = 120) -> tuple[int,
     return process.returncode, output, errors
 
 
-def run(ranks: int, *arguments: object, cwd: Path | None = None) -> tuple[int, str, str]:
+def run(
+    ranks: int, *arguments: object, cwd: Path | None = None, first: Sequence[Path] = ()
+) -> tuple[int, str, str]:
     """Start a command and wait for its end: status, output and errors."""
-    return finish(start(ranks, *arguments, cwd=cwd))
+    return finish(start(ranks, *arguments, cwd=cwd, first=first))
 
 
 def train(ranks: int, *options: object) -> tuple[int, str, str]:
