@@ -12,7 +12,6 @@ from tqdm import tqdm
 from data_prep import sources
 from data_prep.raw import CLASSES, Arrays
 from data_prep.selection import Selection, select
-from data_prep.staging import staged
 from data_prep.zoom import ZOOM, enlarge
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import SCHEMA
@@ -21,6 +20,7 @@ from dist_vgg.data.deal import deal
 from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import HELD_OUT, SetInfo
 from dist_vgg.data.shards import MAX_BYTES, find_shards, write_shard
+from dist_vgg.data.staging import staged
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -103,7 +103,7 @@ def _check_memory(images: int, size: int) -> None:
 
 def _write(args: argparse.Namespace, request: str, selected: Selection) -> SetInfo:
     """Enlarge the images and write all shards."""
-    with staged(args.out) as stage:
+    with staged(args.out, f"--out {args.out}", "run again with --overwrite") as stage:
         splits = _enlarged(args, selected)
         mean, std = pixel_statistics(splits["train"].pixels)
         info = SetInfo(

@@ -9,22 +9,15 @@ signal, no end. Each failure is printed with the command that repeats it.
 """
 
 import argparse
-import contextlib
-import copy
-import gzip
-import io
-import json
 import mmap
 import os
 import random
 import resource
 import signal
-import struct
 import sys
 import tempfile
 import time
 import traceback
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +25,17 @@ from types import FunctionType
 from typing import Any
 from unittest import mock
 
-import h5py
-import lies
-import numpy as np
-from PIL import Image
+from fuzz_formats import (
+    idx_seeds,
+    image_seeds,
+    read_idx,
+    read_options,
+    toml_seeds,
+    write_idx,
+    write_image,
+    write_toml,
+)
+from fuzz_hdf5 import CHECKPOINT, INFO, SAMPLES, WEIGHTS, hdf5_seeds, write_hdf5
 
 from data_prep import idx
 from dist_vgg.base import bounds, files
@@ -44,15 +44,9 @@ from dist_vgg.data import digit, pictures, shards
 from dist_vgg.data.dataset import load_shard
 from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import light_on_dark, read_picture
-from dist_vgg.data.samples import Samples
-from dist_vgg.data.set_info import SetInfo
 from dist_vgg.runs import recipes
-from dist_vgg.runs.config import TrainConfig
-from dist_vgg.runs.recipes import read_toml
 from dist_vgg.state import checkpoint
 from dist_vgg.state.checkpoint import (
-    Checkpoint,
-    Weights,
     load_newest,
     load_weights,
     save_checkpoint,
@@ -61,38 +55,6 @@ from dist_vgg.state.checkpoint import (
 
 SECONDS = 10  # for one trial
 MEMORY = 1 << 30  # bytes above what the process had at its start
-
-NUMBERS = [0, 1, 2, 3, 8, 127, 128, 255, 256, 511, 512, 65535, 65536, 2**31 - 1, 2**31]
-NUMBERS += [2**32 - 1, 2**32, 2**48, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
-
-
-def mutate(data: bytes, seeds: list[bytes], rng: random.Random) -> bytes:
-    """Change a few bytes, numbers or pieces of a file."""
-    it = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 3, 6, 12))):
-        place = rng.randrange(len(it) + 1)
-        end = min(len(it), place + int(rng.expovariate(1 / 12)) + 1)
-        what = rng.randrange(10)
-        if what <= 1 and it:
-            it[place % len(it)] ^= 1 << rng.randrange(8)
-        elif what <= 3 and it:
-            it[place % len(it)] = rng.choice((0, 1, 2, 127, 128, 255, rng.randrange(256)))
-        elif what <= 6:
-            value, size = rng.choice([*NUMBERS, len(it), place]), rng.choice((2, 4, 8))
-            order = rng.choice(("<", ">"))
-            packed = struct.pack(order + "Q", value)
-            it[place : place + size] = packed[:size] if order == "<" else packed[-size:]
-        elif what == 7:
-            del it[place:end]
-        elif what == 8:
-            other = rng.choice([it, *seeds])
-            start = rng.randrange(len(other) + 1)
-            it[place:end] = other[start : start + end - place]
-        elif rng.randrange(4):
-            it[place:place] = it[place:end] * rng.choice((1, 1, 2, 1000))
-        else:
-            del it[place:]
-    return bytes(it)
 
 
 @dataclass(frozen=True)
@@ -103,309 +65,6 @@ class Reader:
     seeds: Callable[[Path], list[bytes]]
     write: Callable[[Path, list[bytes], random.Random], None]
     read: Callable[[Path], object]
-
-
-# HDF5
-
-NETWORK = dict(size=32, channels=1, classes=10, width=0.05)
-VECTOR = np.arange(40, dtype=np.float32)
-SAMPLES = Samples(
-    np.arange(3 * 32 * 32, dtype=np.uint8).reshape(3, 32, 32, 1), np.arange(3), np.arange(3)
-)
-INFO = SetInfo(
-    "mnist", "{}", 1, 32, 1, 10, 33.3, 78.5, "bicubic", 0, 3, 3, "ab" * 32
-)  # fmt: skip
-
-
-def hdf5_seeds(write: Callable[[Path], object], name: str) -> Callable[[Path], list[bytes]]:
-    """One file as it is written, and the same in HDF5's older and newer structures."""
-
-    def seeds(folder: Path) -> list[bytes]:
-        write(folder)
-        path = folder / name
-        found = [path.read_bytes()]
-        for version in ("earliest", "v110", "latest"):
-            again = folder / "again.h5"
-            options: dict[str, Any] = dict(libver=version, userblock_size=files.USER_BLOCK)
-            with h5py.File(path) as old, h5py.File(again, "w", **options) as new:
-                new.attrs.create("header", old.attrs["header"])
-                for member in old:
-                    old.copy(member, new)
-            files.seal(again)
-            found.append(again.read_bytes())
-            again.unlink()
-        return found
-
-    return seeds
-
-
-WEIRD = [None, True, -1, 0, 0.0, 1e308, float("nan"), float("inf"), 2**70, "", "x\n", [], {}, [[]]]
-WEIRD += [{"size": 2**40}, {**NETWORK, "width": 1e300}, {**NETWORK, "size": 33}, "a" * 50_000]
-
-
-def write_hdf5(path: Path, seeds: list[bytes], rng: random.Random) -> None:
-    """Change the structure, with checksums that fit or not; or what the file says or holds."""
-    data = rng.choice(seeds)
-    what = rng.randrange(20)
-    if what < 17:
-        block, rest = data[: files.USER_BLOCK], data[files.USER_BLOCK :]
-        rest = mutate(rest, [seed[files.USER_BLOCK :] for seed in seeds], rng)
-        if rng.randrange(3):
-            rest = with_checksums(rest)
-        path.write_bytes(block + rest)
-        if what:  # else with the digest that doesn't fit
-            files.seal(path)
-        return
-    path.write_bytes(data)
-    with lies.edited(path) as file:
-        if what == 17:
-            lie = rng.choice(lies.LIES)
-            lie(file, rng.choice([name for name in file if isinstance(file[name], h5py.Dataset)]))
-            return
-        header = json.loads(file.attrs["header"])
-        for _ in range(rng.choice((1, 1, 2, 5))):
-            table = rng.choice([it for it in (header, *header.values()) if type(it) is dict])
-            name = rng.choice([*table, "more"])
-            if rng.randrange(4):
-                table[name] = copy.deepcopy(rng.choice(WEIRD))
-            else:
-                table.pop(name, None)
-        text = json.dumps(header)
-        if what == 18:
-            text = mutate(text.encode(), [], rng).decode("ascii", "replace")
-        with contextlib.suppress(OSError, UnicodeEncodeError):  # too long, or no ASCII
-            lies.say_text(file, text)
-
-
-def with_checksums(data: bytes) -> bytes:
-    """HDF5's superblock and object headers (of version 2) with checksums that fit."""
-    it = bytearray(data)
-    if len(it) >= 48 and it[8] in (2, 3):
-        it[44:48] = lookup3(it[:44])
-    place = it.find(b"OHDR")
-    while place >= 0 and place + 6 < len(it):
-        flags = it[place + 5]
-        start = place + 6 + 16 * bool(flags & 0x20) + 4 * bool(flags & 0x10)
-        width = 1 << (flags & 3)
-        end = start + width + int.from_bytes(it[start : start + width], "little")
-        if end + 4 <= len(it):
-            it[end : end + 4] = lookup3(it[place:end])
-        place = it.find(b"OHDR", place + 4)
-    return bytes(it)
-
-
-def lookup3(data: bytes | bytearray) -> bytes:
-    """HDF5's checksum of its own structures, 4 bytes: B. Jenkins, lookup3.c, hashlittle()."""
-
-    def rot(x: int, k: int) -> int:
-        return (x << k | x >> (32 - k)) & m
-
-    m = 0xFFFFFFFF
-    a = b = c = (0xDEADBEEF + len(data)) & m
-    blocks = max(0, (len(data) - 1) // 12)
-    for i in range(blocks):
-        x, y, z = struct.unpack_from("<III", data, 12 * i)
-        a, b, c = (a + x) & m, (b + y) & m, (c + z) & m
-        a = (a - c & m) ^ rot(c, 4)
-        c = c + b & m
-        b = (b - a & m) ^ rot(a, 6)
-        a = a + c & m
-        c = (c - b & m) ^ rot(b, 8)
-        b = b + a & m
-        a = (a - c & m) ^ rot(c, 16)
-        c = c + b & m
-        b = (b - a & m) ^ rot(a, 19)
-        a = a + c & m
-        c = (c - b & m) ^ rot(b, 4)
-        b = b + a & m
-    if not data:
-        return struct.pack("<I", c)
-    x, y, z = struct.unpack("<III", bytes(data[12 * blocks :]).ljust(12, b"\0"))
-    a, b, c = (a + x) & m, (b + y) & m, (c + z) & m
-    c = (c ^ b) - rot(b, 14) & m
-    a = (a ^ c) - rot(c, 11) & m
-    b = (b ^ a) - rot(a, 25) & m
-    c = (c ^ b) - rot(b, 16) & m
-    a = (a ^ c) - rot(c, 4) & m
-    b = (b ^ a) - rot(a, 14) & m
-    c = (c ^ b) - rot(b, 24) & m
-    return struct.pack("<I", c)
-
-
-CHECKPOINT = Checkpoint(
-    step=7,
-    config=TrainConfig().as_dict(),
-    network=NETWORK,
-    dataset="ab" * 32,
-    request="{}",
-    shards=1,
-    epoch=dict(loss=0.5, correct=3, seen=8, seconds=1.5),
-    best=dict(accuracy=0.5, loss=1.5, step=7, since=0),
-    params=VECTOR,
-    state=dict(mean=VECTOR, square=VECTOR),
-)
-WEIGHTS = Weights(NETWORK, 33.3, 78.5, "mnist", "ab" * 32, 7, "cd" * 32, VECTOR)
-
-
-# IDX
-
-
-def idx_seeds(folder: Path) -> list[bytes]:
-    """Images and labels."""
-    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    return [idx.idx_bytes(images), idx.idx_bytes(images[:0]), idx.idx_bytes(images[0, 0])]
-
-
-def write_idx(path: Path, seeds: list[bytes], rng: random.Random) -> None:
-    """Change the content, the gzip around it, or both."""
-    data = rng.choice(seeds)
-    if rng.randrange(3):
-        data = mutate(data, seeds, rng)
-    if rng.randrange(3):
-        data += bytes(rng.choice((0, 1, 10_000, 10_000_000))) if rng.randrange(50) == 0 else b""
-        data = gzip.compress(data, 1) * rng.choice((1, 1, 1, 2, 500))
-        if rng.randrange(2):
-            data = mutate(data, seeds, rng)
-    path.write_bytes(data)
-
-
-def read_idx(path: Path) -> None:
-    """As images and as labels."""
-    try:
-        idx.read_idx(path, 3)
-    except UserError:
-        idx.read_idx(path, 1)
-
-
-# TOML
-
-
-WORDS = [
-    "lr",
-    "epochs",
-    "data",
-    "nesterov",
-    "=",
-    " ",
-    "\n",
-    ".",
-    "[",
-    "]",
-    "[[",
-    "{",
-    "}",
-    ",",
-    '"',
-]
-WORDS += [
-    "'",
-    '"""',
-    "1",
-    "0x",
-    "f" * 5000,
-    "9" * 5000,
-    "1e999",
-    "nan",
-    "inf",
-    "true",
-    "1979-05-27",
-]
-WORDS += [
-    "07:32:00",
-    "\\u0000",
-    "\\",
-    "\r",
-    "\0",
-    "\x1b[2J",
-    "é",
-    "#",
-    "-",
-    "_",
-    "a." * 500,
-    "[" * 3000,
-]
-WORDS += ["lr = 0.1\n", 'data = "x"\n', "[a]\n", "{a = " * 500]
-
-
-def toml_seeds(folder: Path) -> list[bytes]:
-    """All options, each with its default."""
-    lines = [f"{name} = {json.dumps(value)}" for name, value in TrainConfig().as_dict().items()]
-    return [
-        "\n".join(lines).encode(),
-        b"lr = 0.1\nout = 'runs/x'\n",
-        *(word.encode() for word in WORDS),
-    ]
-
-
-def write_toml(path: Path, seeds: list[bytes], rng: random.Random) -> None:
-    """Change the bytes of valid options, or string words of the language together."""
-    if rng.randrange(2):
-        data = mutate(rng.choice(seeds[:2]), seeds, rng)
-    else:
-        data = "".join(rng.choices(WORDS, k=rng.randrange(1, 12))).encode()
-        if rng.randrange(20) == 0:
-            data *= rng.choice((2, 10, 100, 10_000))
-            data = data[:4_000_000]
-    path.write_bytes(data)
-
-
-def read_options(path: Path) -> None:
-    """As the command line does."""
-    TrainConfig(**read_toml(str(path)))
-
-
-# Images
-
-
-def image_seeds(folder: Path) -> list[bytes]:
-    """Small pictures in each format and mode."""
-    pixels = np.add.outer(np.arange(20), np.arange(17)).astype(np.uint8) * 6
-    grey = Image.fromarray(pixels)
-    found = []
-    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr"):
-        picture = (
-            Image.fromarray(pixels.astype("u2") * 200) if mode == "I;16" else grey.convert(mode)
-        )
-        for form in ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP", "EPS", "ICO", "TGA"):
-            with contextlib.suppress(OSError, ValueError):
-                file = io.BytesIO()
-                picture.save(file, form)
-                found.append(file.getvalue())
-    for form, options in (
-        ("GIF", dict(save_all=True, append_images=[grey, grey])),
-        ("PNG", dict(save_all=True, append_images=[grey, grey])),
-        ("WEBP", dict(save_all=True, append_images=[grey, grey])),
-        ("TIFF", dict(save_all=True, append_images=[grey, grey], compression="tiff_lzw")),
-        ("TIFF", dict(compression="tiff_adobe_deflate")),
-        ("TIFF", dict(compression="jpeg")),
-        ("JPEG", dict(progressive=True)),
-    ):
-        file = io.BytesIO()
-        grey.save(file, form, **options)
-        found.append(file.getvalue())
-    found += [b"P2\n3 2\n255\n1 2 3\n4 5 6\n", b"P1\n3 2\n0 1 0 1 0 1\n"]
-    return found
-
-
-def write_image(path: Path, seeds: list[bytes], rng: random.Random) -> None:
-    """Change the bytes, and make the checksums of a PNG fit again, most of the time."""
-    data = rng.choice(seeds)
-    data = mutate(data, [data, rng.choice(seeds)], rng)
-    if data.startswith(b"\x89PNG") and rng.randrange(4):
-        data = with_crcs(data)
-    path.write_bytes(data)
-
-
-def with_crcs(data: bytes) -> bytes:
-    """A PNG whose chunks have the checksums that fit."""
-    it, place = bytearray(data), 8
-    while place + 12 <= len(it):
-        end = place + 8 + int.from_bytes(it[place : place + 4], "big")
-        if end + 4 > len(it):
-            break
-        it[end : end + 4] = struct.pack(">I", zlib.crc32(it[place + 4 : end]))
-        place = end + 4
-    return bytes(it)
 
 
 READERS = {

@@ -16,6 +16,7 @@ OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
+FEW_DIGITS = ROOT / "tests" / "few_digits"  # has what stands for scikit-learn's
 
 
 def command(ranks: int, *arguments: object) -> list[str]:
@@ -27,12 +28,17 @@ def command(ranks: int, *arguments: object) -> list[str]:
     return [*prefix, sys.executable, *map(str, arguments)]
 
 
-def start(ranks: int, *arguments: object, cwd: Path | None = None) -> "subprocess.Popen[str]":
-    """Start a command in a session of its own, so that it can be ended with all its ranks."""
+def start(
+    ranks: int, *arguments: object, cwd: Path | None = None, first: Sequence[Path] = ()
+) -> "subprocess.Popen[str]":
+    """Start a command in a session of its own, so that it can be ended with all its ranks.
+
+    Python looks for modules in `first` before it looks elsewhere.
+    """
     return subprocess.Popen(
         command(ranks, *arguments),
         cwd=cwd or ROOT,
-        env={**os.environ, **OPEN_MPI, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **OPEN_MPI, "PYTHONPATH": os.pathsep.join(map(str, [*first, ROOT]))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,9 +67,11 @@ def finish(process: "subprocess.Popen[str]", timeout: float = 120) -> tuple[int,
     return process.returncode, output, errors
 
 
-def run(ranks: int, *arguments: object, cwd: Path | None = None) -> tuple[int, str, str]:
+def run(
+    ranks: int, *arguments: object, cwd: Path | None = None, first: Sequence[Path] = ()
+) -> tuple[int, str, str]:
     """Start a command and wait for its end: status, output and errors."""
-    return finish(start(ranks, *arguments, cwd=cwd))
+    return finish(start(ranks, *arguments, cwd=cwd, first=first))
 
 
 def train(ranks: int, *options: object) -> tuple[int, str, str]:

@@ -1,8 +1,10 @@
 """The kernel sets that a run may train with here: what holds for one is tested for each."""
 
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,18 @@ from dist_vgg.kernels import reference, sets
 KERNELS = [name for name in (sets.NUMPY, sets.COMPILED) if not sets.why_missing(name)]
 # For a test whose fixtures `kernels`, `small` and `reference` are to be of each set in turn.
 each_set = pytest.mark.parametrize("kernels", KERNELS, indirect=True, scope="session")
+
+
+def some_compiled(
+    names: Sequence[str], both: Sequence[tuple[Any, ...]], numpy: Sequence[tuple[Any, ...]]
+) -> pytest.MarkDecorator:
+    """Cases for each set in turn, and cases of which NumPy's kernels alone tell enough.
+
+    Importing Numba takes as long as a small run, on each rank.
+    """
+    cases = {sets.NUMPY: [*both, *numpy], sets.COMPILED: both}
+    rows = [(kernels, *case) for kernels in KERNELS for case in cases[kernels]]
+    return pytest.mark.parametrize(("kernels", *names), rows, indirect=["kernels"], scope="session")
 
 
 def fake_compiled(monkeypatch: pytest.MonkeyPatch, version: int = 1) -> ModuleType:

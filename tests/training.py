@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,20 @@ def outcome(folder: Path) -> list[tuple[Any, ...]]:
 def struck(ranks: int, fault: str, *options: object) -> tuple[int, str, str]:
     """Train with one fault, see struck_train.py: status, output and errors."""
     return launcher.run(ranks, INSIDE / "struck_train.py", fault, *options)
+
+
+def refused(ranks: int, module: str, cases: Sequence[tuple[Sequence[object], str]]) -> None:
+    """Call a command on real ranks with wrong options, and see that each gets its one line.
+
+    All in one job, see mistaken.py: to start ranks takes longer than to refuse them.
+    """
+    lists = json.dumps([[str(word) for word in options] for options, _ in cases])
+    status, output, errors = launcher.run(ranks, INSIDE / "mistaken.py", module, lists)
+    assert status == 0, errors
+    lines = [line for line in output.splitlines() if line.startswith("[")]
+    for (options, words), line in zip(cases, lines, strict=True):
+        status, said = json.loads(line)
+        assert status == 2 and words in said and "\n" not in said, (options, status, said)
 
 
 def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:

@@ -19,6 +19,7 @@ from dist_vgg.data.deal import deal, shuffled
 from dist_vgg.data.samples import SPLITS, Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import HELD_OUT, SetInfo
 from dist_vgg.data.shards import find_shards, hosted, shard_limit, write_shard
+from dist_vgg.data.staging import staged
 from dist_vgg.network.vgg import STRIDE
 
 
@@ -125,7 +126,8 @@ class Dataset:
         """Write this set and its test images as a folder of shards, for the commands to train on.
 
         With `held_out` the test images are training images kept back, for `--validate`. Raises
-        UserError where the folder holds shards already or the two sets differ in kind.
+        UserError where the folder holds shards already or can't be written to, or the two sets
+        differ in kind. A save that fails or is interrupted leaves nothing.
         """
         folder = Path(folder)
         own, other = self.info, test.info
@@ -147,10 +149,10 @@ class Dataset:
             digest=set_digest(splits),
         )
         info = SetInfo(**{**vars(own), **made})
-        folder.mkdir(parents=True, exist_ok=True)
-        for split, part in zip(SPLITS, (self, test), strict=True):
-            for index in range(info.shards):
-                write_shard(folder, split, index, part.shard(index), info)
+        with staged(folder, str(folder), "remove those that are there, and save again") as stage:
+            for split, part in zip(SPLITS, (self, test), strict=True):
+                for index in range(info.shards):
+                    write_shard(stage, split, index, part.shard(index), info)
 
     def _whole(self) -> Samples:
         """All images of the set."""

@@ -115,7 +115,7 @@ def _train(
         if on_epoch:
             on_epoch(record, _model(trainer, trainer.route.params))
     progress.close()
-    checkpointing.check_all(trainer)
+    trainer.check_all()
     model = _model(trainer, trainer.route.params).copy()
     model.best = best
     if config.ema:

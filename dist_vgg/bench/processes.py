@@ -3,11 +3,9 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,12 +14,12 @@ from types import FrameType
 from typing import Any
 
 from dist_vgg.base.errors import UserError
+from dist_vgg.mpi.mpirun import INSTALL, find_mpirun
 
 GRACE = 3.0  # seconds that a command has to end its own children
 ENDING = (signal.SIGTERM, signal.SIGHUP)  # besides Ctrl-C, the signals that end us
 TAIL = 15  # lines of a failed command's output to show
 PACKAGE = Path(__file__).parent
-NO_MPI = "pip install 'dist_vgg[mpich]', or load your cluster's MPI module"
 
 
 class MeasurementFailed(UserError):
@@ -35,11 +33,7 @@ def worker_command(ranks: int, benchmark: str, **settings: Any) -> list[str]:
     python = [sys.executable, "-m", "dist_vgg.bench.worker", benchmark, json.dumps(settings)]
     if ranks == 1:
         return python
-    scripts = sysconfig.get_path("scripts")
-    mpirun = shutil.which("mpirun", path=f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}")
-    if mpirun is None:
-        raise UserError(f"no mpirun to start ranks with: {NO_MPI}")
-    return [mpirun, "-n", str(ranks), *python]
+    return [*find_mpirun(None, INSTALL), "-n", str(ranks), *python]
 
 
 def result_of(name: str, command: Sequence[str]) -> dict[str, Any]:
@@ -64,7 +58,7 @@ def result_of(name: str, command: Sequence[str]) -> dict[str, Any]:
     lines = [line for line in output.splitlines() if line.startswith("{")]
     if process.returncode or not lines:
         if "no MPI library found" in errors:
-            raise UserError(f"no MPI library found: {NO_MPI}")
+            raise UserError(f"no MPI library found: {INSTALL}")
         mistake = re.search(r"^dist_vgg\.bench\.worker: error: (.*)", errors, re.MULTILINE)
         if mistake:
             raise UserError(mistake[1])

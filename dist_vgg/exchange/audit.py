@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from mpi4py import MPI
 
 from dist_vgg.exchange.nodes import Nodes
 from dist_vgg.exchange.partition import Partition
 from dist_vgg.mpi.collectives import allreduce_sum
+from dist_vgg.mpi.host import where_is
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS, Audit, Cells
 from dist_vgg.state.replica import Replica
 
@@ -33,7 +33,7 @@ class ReplicaAudit(Audit):
     ) -> None:
         """`meet` waits for the node's ranks and has each see what the others have written."""
         names: Sequence[str] = (PARAMETERS, *replica.names, GRADIENT)
-        where = f"rank {nodes.comm.rank} on {MPI.Get_processor_name()}"
+        where = where_is(nodes.comm)
         super().__init__(cells, names, replica.tables, where, partition.buckets[0][1])
         self._replica, self._nodes, self._partition, self._meet = replica, nodes, partition, meet
         self._owned = partition.owned(nodes.comm.rank)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-from mpi4py import MPI
 
 from dist_vgg.base.errors import RankError
 from dist_vgg.exchange.audit import ReplicaAudit
 from dist_vgg.exchange.nodes import Nodes
 from dist_vgg.exchange.partition import Partition
 from dist_vgg.mpi.collectives import allgather_text, barrier, wait
+from dist_vgg.mpi.host import where_is
 from dist_vgg.state.checksums import PARAMETERS, parameter_digest
 from dist_vgg.state.replica import Replica
 
@@ -88,9 +88,9 @@ class Vectors:
             barrier(self._comm)  # a rank that has found what is wrong does not come here
         if mine and mine != digests[0]:
             raise RankError(
-                f"the replica of rank {self._comm.rank} on {MPI.Get_processor_name()} differs "
-                "from that of rank 0 (faulty memory, or machines that compute differently); "
-                "go on from the last good state with --resume",
+                f"the replica of {where_is(self._comm)} differs from that of rank 0 (faulty "
+                "memory, or machines that compute differently); go on from the last good state "
+                "with --resume",
                 RankError.CORRUPT,
             )
         return digests[0]

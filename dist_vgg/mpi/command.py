@@ -18,6 +18,7 @@ from dist_vgg.base.command_line import INFORMS, Parser, guarded, tell
 from dist_vgg.base.errors import KILLED_BY, RankError, UserError
 from dist_vgg.base.launcher import Launched, launched
 from dist_vgg.mpi.collectives import barrier, require_same
+from dist_vgg.mpi.host import where_is
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -128,8 +129,6 @@ def _unlink_shared_memory(comm: "MPI.Intracomm") -> None:
 
 def _end_job(name: str, comm: "MPI.Intracomm", error: BaseException) -> NoReturn:
     """End the job on all ranks, with this rank's traceback unless a person wished it to end."""
-    from mpi4py import MPI
-
     if isinstance(error, BrokenPipeError):
         # Whoever read our output has gone, as in `| head`; there is nobody to tell.
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
@@ -143,9 +142,8 @@ def _end_job(name: str, comm: "MPI.Intracomm", error: BaseException) -> NoReturn
         tell(f"{name}: error: {error}")
         status = error.status
     else:
-        where = f"rank {comm.rank} on {MPI.Get_processor_name()}"
         sys.stdout.flush()
-        tell(f"{where} failed:\n{''.join(traceback.format_exception(error))}")
+        tell(f"{where_is(comm)} failed:\n{''.join(traceback.format_exception(error))}")
         status = 1
     if comm.size > 1:
         time.sleep(LAST_WORDS)

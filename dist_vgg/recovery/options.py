@@ -1,10 +1,6 @@
 """The options of dist_vgg.elastic, and those of dist_vgg.train that it must know."""
 
 import argparse
-import os
-import shlex
-import shutil
-import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,19 +71,3 @@ def read_train_options(options: Sequence[str]) -> argparse.Namespace:
         raise UserError("name the run to resume with --out")
     known.folder = Path(folder) if folder else None
     return known
-
-
-def find_mpirun(wanted: str | None) -> list[str]:
-    """The command that starts ranks: --mpirun, or the one of this Python, or that on the path."""
-    try:
-        name, *options = shlex.split(wanted or "mpirun") or [""]
-    except ValueError as error:
-        raise UserError(f"--mpirun {wanted}: {error}") from error
-    scripts = "" if wanted else sysconfig.get_path("scripts") + os.pathsep
-    found = shutil.which(name, path=scripts + os.environ.get("PATH", os.defpath))
-    if not found:
-        raise UserError(
-            f"no {name} found; pip install 'dist_vgg[mpich]', load your cluster's MPI module, "
-            "or name it with --mpirun"
-        )
-    return [found, *options]

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from dist_vgg.base.command_line import tell
 from dist_vgg.base.errors import KILLED_BY, STOPS, Diverged, UserError, signal_name
+from dist_vgg.mpi.mpirun import find_mpirun
 from dist_vgg.recovery.ending import Ending, judge, last_record, last_step
 from dist_vgg.recovery.event_log import EventLog
 from dist_vgg.recovery.hosts import Hosts
 from dist_vgg.recovery.job import GRACE, Job, adopt_orphans, wait_until
 from dist_vgg.recovery.monitor import Monitor
-from dist_vgg.recovery.options import GAVE_UP, find_mpirun, read_train_options
+from dist_vgg.recovery.options import GAVE_UP, read_train_options
 from dist_vgg.runs.folder import has_finished, new_folder
 
 LONGEST_DELAY = 60  # seconds before a restart

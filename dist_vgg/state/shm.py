@@ -23,12 +23,14 @@ def folder() -> Path:
 def make_folder() -> Path:
     """Make the folder, for this user alone. Raises OSError where somebody else has made it."""
     path = folder()
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-    if not _is_ours(path):
-        raise PermissionError(errno.EACCES, "belongs to somebody else", str(path))
-    path.chmod(0o700)
-    return path
+    while True:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        with suppress(FileNotFoundError):  # another run has ended, and removed the empty folder
+            if not _is_ours(path):
+                raise PermissionError(errno.EACCES, "belongs to somebody else", str(path))
+            path.chmod(0o700)
+            return path
 
 
 def files(pattern: str = "*") -> list[Path]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dist_vgg.base.errors import Diverged, UserError
 from dist_vgg.data.dataset import open_set
-from dist_vgg.recovery.options import find_mpirun
+from dist_vgg.mpi.mpirun import find_mpirun
 from dist_vgg.sweep.plan import data_folder, held_out_folder
 from dist_vgg.sweep.processes import CommandRunner
 from dist_vgg.sweep.run import HELD_OUT_SCORE, TEST_SCORE, SweepRun

@@ -48,7 +48,7 @@ def save(trainer: "Trainer", folder: Path) -> None:
     """Check all vectors and write a checkpoint; UserError on every rank where that fails."""
     trainer.clock.listener("coming to save a checkpoint")
     trainer.saves.note_try()
-    check_all(trainer)
+    trainer.check_all()
     checkpoint = gather(trainer)
     with collective_errors(trainer.comm):
         if checkpoint:
@@ -108,16 +108,6 @@ def keep_standby(trainer: "Trainer", folder: Path) -> None:
     if trainer.route.audit and trainer.route.is_leader:
         trainer.route.audit.commit({**header(trainer), "folder": str(folder.resolve())})
     trainer.clock.mark("audit")
-
-
-def check_all(trainer: "Trainer") -> None:
-    """Raise RankError on a rank where the replica is no longer what the last step has left.
-
-    Every rank must call it; it returns on none where one has raised.
-    """
-    if trainer.route.audit:
-        trainer.route.audit.check_all()
-    barrier(trainer.comm)
 
 
 def check(trainer: "Trainer", name: str, vector: Any) -> None:

@@ -60,13 +60,6 @@ def shard_sizes(comm: "MPI.Intracomm", info: SetInfo, local: Mapping[int, Sample
     return allreduce_sum(comm, sizes)
 
 
-def where_is(comm: "MPI.Intracomm") -> str:
-    """This rank and its host, for a message."""
-    from mpi4py import MPI
-
-    return f"rank {comm.rank} on {MPI.Get_processor_name()}"
-
-
 def make_exchange(
     comm: "MPI.Intracomm",
     config: TrainConfig,

@@ -11,6 +11,7 @@ from dist_vgg.data.batches import Batches
 from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import barrier
+from dist_vgg.mpi.host import where_is
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.clock import Clock
 from dist_vgg.runs.config import TrainConfig
@@ -26,7 +27,6 @@ from dist_vgg.training.setup import (
     require_same_training,
     settle_kernels,
     shard_sizes,
-    where_is,
 )
 from dist_vgg.training.update import Update
 from dist_vgg.training.validation import Validation
@@ -85,9 +85,8 @@ class Trainer:
     @property
     def network(self) -> dict[str, Any]:
         """What the network's shape depends on."""
-        info = self.info
-        shape = dict(size=info.size, channels=info.channels, classes=info.classes)
-        return dict(**shape, width=self.config.width)
+        info, width = self.info, self.config.width
+        return dict(size=info.size, channels=info.channels, classes=info.classes, width=width)
 
     @property
     def planned(self) -> int:
@@ -164,30 +163,32 @@ class Trainer:
     def _agree(self, losses: np.ndarray, correct: np.ndarray) -> Agreement:
         """The step's sums over all shards, the same on every rank and at any rank count.
 
-        Raises Diverged on every rank, before the update, where a number is not finite or has
-        exploded.
+        Raises Diverged on every rank where a number is not finite or has exploded.
         """
         signal, route = signals.received[0] if signals.received else 0, self.route
         arithmetic, due = self.net.ops.ARITHMETIC, self.saves.due()
         squares = route.partition.squares(route.total, route.owned, arithmetic)
         agreed = agree(self.comm, losses, correct, squares, signal, due, arithmetic)
         if not agreed.is_finite():
-            self._check_all()
+            self.check_all(self.route.total)
             raise Diverged(self.micro_batches.first_nonfinite(self.step, route, self.comm))
         loss = agreed.loss / self.batches.global_size(self.step)
         if found := exploded(loss, agreed.norm, self.info.classes):
-            self._check_all()
+            self.check_all(self.route.total)
             raise Diverged(
                 f"step {self.step + 1}: training has diverged: {found}; lower --lr, or lengthen "
                 "--warmup"
             )
         return agreed
 
-    def _check_all(self) -> None:
-        """Raise RankError if it was a flipped bit that has made the numbers what they are."""
+    def check_all(self, total: np.ndarray | None = None) -> None:
+        """Raise RankError where the replica is no longer what the last step has left; collective.
+
+        With the `total` gradient, also where that is not what this rank has summed.
+        """
         if self.route.audit:
-            self.route.audit.check_all(self.route.total)
-        barrier(self.comm)
+            self.route.audit.check_all(total)
+        barrier(self.comm)  # no rank goes on where one has raised
 
     def _record(self, total: int) -> dict[str, Any]:
         """Count the step, of so many samples, as done; return its record."""

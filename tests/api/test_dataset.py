@@ -10,7 +10,9 @@ from idx import ArrayDict, write_files
 from data_prep import __main__ as data_prep
 from data_prep import zoom
 from dist_vgg import Dataset, UserError
+from dist_vgg.api import dataset
 from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.data.shards import write_shard
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
@@ -68,6 +70,32 @@ def test_what_is_saved_opens_as_the_same_set(tmp_path: Path) -> None:
     other = Dataset(images(9), LABELS[:9], shards=2)
     with pytest.raises(UserError, match="has shards 3 and the test set 2; make them alike"):
         train.save(tmp_path / "other", other)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, UserError])
+def test_a_save_that_ends_midway_leaves_nothing(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, written = Dataset(images(), LABELS, shards=3), []
+
+    def failing(*what: Any) -> None:
+        if len(written) == 4:
+            raise error
+        written.append(what)
+        write_shard(*what)
+
+    monkeypatch.setattr(dataset, "write_shard", failing)
+    with pytest.raises(error):
+        data.save(tmp_path / "new" / "data", data)
+    assert len(written) == 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cant_be_written_to_is_refused(tmp_path: Path) -> None:
+    data, file = Dataset(images(), LABELS), tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match=f"can't write to {file}: File exists; choose another"):
+        data.save(file, data)
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path, data: Path) -> None:

@@ -14,6 +14,7 @@ import h5py
 import lies
 import numpy as np
 import pytest
+from fuzz_hdf5 import CHECKPOINT, INFO, NETWORK, SAMPLES, WEIGHTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,11 +41,11 @@ def made(tmp_path: Path) -> Callable[[str], Path]:
 
     def make(kind: str) -> Path:
         if kind == "weights":
-            checkpoint.save_weights(tmp_path / "weights.h5", fuzz.WEIGHTS)
+            checkpoint.save_weights(tmp_path / "weights.h5", WEIGHTS)
         elif kind == "checkpoint":
-            checkpoint.save_checkpoint(tmp_path, fuzz.CHECKPOINT, 1)
+            checkpoint.save_checkpoint(tmp_path, CHECKPOINT, 1)
         else:
-            shards.write_shard(tmp_path, "train", 0, fuzz.SAMPLES, fuzz.INFO)
+            shards.write_shard(tmp_path, "train", 0, SAMPLES, INFO)
         return tmp_path / fuzz.READERS[kind].name
 
     return make
@@ -213,14 +214,11 @@ WRONG: dict[str, dict[str, list[Any]]] = {
             None,
             {},
             [],
-            *(
-                {**fuzz.NETWORK, "size": size}
-                for size in (0, -32, 33, 1056, 32.0, True, "32", 2**70)
-            ),
-            *({**fuzz.NETWORK, "channels": count} for count in (0, 17, 1.0)),
-            *({**fuzz.NETWORK, "classes": count} for count in (0, 257, None)),
-            *({**fuzz.NETWORK, "width": width} for width in (0, -1, 4.1, NAN, INF, "1", True)),
-            {**fuzz.NETWORK, "dropout": 0},
+            *({**NETWORK, "size": size} for size in (0, -32, 33, 1056, 32.0, True, "32", 2**70)),
+            *({**NETWORK, "channels": count} for count in (0, 17, 1.0)),
+            *({**NETWORK, "classes": count} for count in (0, 257, None)),
+            *({**NETWORK, "width": width} for width in (0, -1, 4.1, NAN, INF, "1", True)),
+            {**NETWORK, "dropout": 0},
         ],
         "mean": [NAN, INF, -1, 256, "33", None, True],
         "std": [NAN, INF, 0, 0.0, -1, 256, [1]],
@@ -236,7 +234,7 @@ WRONG: dict[str, dict[str, list[Any]]] = {
         "kind": ["weights"],
         "step": [-1, None],
         "config": [[], {"lr": NAN}, {"lr": [1]}, {"lr": {"x": 1}}, {"lr": None}],
-        "network": [{**fuzz.NETWORK, "size": 0}],
+        "network": [{**NETWORK, "size": 0}],
         "dataset": ["x"],
         "request": ["\n", 1],
         "shards": [0, 100_000, 8.0],
@@ -302,7 +300,11 @@ RULES = {"weights": checkpoint.WEIGHTS, "checkpoint": checkpoint.CHECKPOINT, "sh
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_rules_take_anything(kind: str, data: st.DataObject) -> None:
-    fields = {"weights": fuzz.WEIGHTS, "checkpoint": fuzz.CHECKPOINT, "shard": fuzz.INFO}[kind]
+    fields = {
+        "weights": WEIGHTS,
+        "checkpoint": CHECKPOINT,
+        "shard": INFO,
+    }[kind]
     header = {**copy.deepcopy(vars(fields)), "split": "train", "index": 0}
     header = {name: header[name] for name in RULES[kind]}
     assert not bounds.wrong(header, RULES[kind])

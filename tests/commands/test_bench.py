@@ -26,6 +26,7 @@ from dist_vgg.bench.layer_probes import errors
 from dist_vgg.bench.readings import Readings
 from dist_vgg.kernels import numpy_set, reference, sets
 from dist_vgg.kernels.protocol import Kernels
+from dist_vgg.mpi import mpirun
 from dist_vgg.network.layers import Conv
 from dist_vgg.network.vgg import vgg16
 
@@ -389,8 +390,8 @@ def test_missing_matplotlib_and_mpirun(
     monkeypatch.setattr(table.importlib.util, "find_spec", lambda name: None)
     assert run_bench(["kernels", "--plot", "x.png"]) == 2
     assert "pip install matplotlib" in one_error(capsys)
-    monkeypatch.setattr(processes.shutil, "which", lambda *args, **kwargs: None)
-    with pytest.raises(UserError, match=r"no mpirun .* pip install"):
+    monkeypatch.setattr(mpirun.shutil, "which", lambda *args, **kwargs: None)
+    with pytest.raises(UserError, match=r"^no mpirun found; pip install .* MPI module$"):
         processes.worker_command(2, "step")
 
 

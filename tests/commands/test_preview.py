@@ -7,12 +7,13 @@ import pytest
 from launcher import one_line, run
 from PIL import Image
 
+from dist_vgg.base.errors import UserError
 from dist_vgg.data.augment import Augment
 from dist_vgg.data.dataset import load_shard, open_set
 from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import write_shard
-from dist_vgg.preview import COLUMN, GAP, HEAD, draw
+from dist_vgg.preview import COLUMN, GAP, HEAD, draw, main
 
 
 def preview(*options: object, ranks: int = 1) -> tuple[int, str, str]:
@@ -112,9 +113,10 @@ def test_bad_input_is_one_line(data: Path, tmp_path: Path) -> None:
         ((tmp_path / "x.png", "--data", data, "--rotat", 9), "did you mean --rotate?"),
         ((tmp_path / "x.png", "--config", tmp_path / "no.toml"), "can't read --config"),
     ]:
-        status, _, errors = preview(*options)
-        assert status == 2, options
-        assert words in one_line(errors)
+        with pytest.raises(UserError) as found:
+            main([str(word) for word in options])
+        assert words in str(found.value)
+        assert "\n" not in str(found.value)
     status, _, errors = preview(tmp_path / "x.png", "--data", data, ranks=2)
     assert status == 2
     assert "without mpirun" in one_line(errors)

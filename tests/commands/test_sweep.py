@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launcher import finish, one_line, run, start, train
+from launcher import FEW_DIGITS, finish, one_line, run, start, train
 
 from dist_vgg.base.command_line import guarded
 from dist_vgg.sweep.__main__ import main
@@ -17,7 +17,7 @@ SMALL = ("--width", 0.02, "--micro-batch", 8, "--epochs", 2, "--progress", "plai
 
 
 def sweep(*options: object) -> tuple[int, str, str]:
-    return run(1, "-m", "dist_vgg.sweep", *options)
+    return run(1, "-m", "dist_vgg.sweep", *options, first=[FEW_DIGITS])
 
 
 def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
@@ -68,7 +68,9 @@ def test_a_sweep_from_digits_to_its_tables(tmp_path: Path) -> None:
     status, _, errors = sweep(*other, "--", *SMALL, "--ema", 0.5)
     assert status == 2
     assert "holds other shards (limit 40)" in errors
-    status, _, errors = sweep(*options, "--", *SMALL, "--ema", 0.6)
+    status, _, errors = sweep(
+        *prepared, "--seeds", 0, "--vary", "optimizer=adam", "--", *SMALL, "--ema", 0.6
+    )
     assert status == 2
     assert "was trained with ema 0.5, not 0.6; choose another --out" in one_line(errors)
 
@@ -161,11 +163,11 @@ def test_bad_input_is_one_line(
 
 
 def test_held_out_images_are_not_trained_on(tmp_path: Path) -> None:
-    prepare = "--source digits --size 32 --limit 1400 --shards 2"
+    prepare = "--source digits --size 32 --limit 200 --shards 2"
     status, _, errors = sweep("--out", tmp_path, "--prepare", prepare, "--held-out", 100)
     assert status == 2
-    assert "--held-out 100 leaves 1,337 of the 1,437 training images, too few" in one_line(errors)
-    assert "for --limit 1400; hold out fewer, or set a lower --limit" in errors
+    assert "--held-out 100 leaves 140 of the 240 training images, too few" in one_line(errors)
+    assert "for --limit 200; hold out fewer, or set a lower --limit" in errors
     assert not list(tmp_path.iterdir())  # so that a mended command works
 
 

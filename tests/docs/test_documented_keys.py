@@ -43,8 +43,8 @@ def struck(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             samples = load_shard(data, split, index, info)
             write_shard(folder, split, index, samples, held_out)
     run = folder / "run"
-    options = ["--data", folder, "--out", run, *SMALL, "--epochs", 40]
-    scored = ["--validate", 1, "--ema", 0.9, "--patience", 1000]
+    options = ["--data", folder, "--out", run, *SMALL, "--epochs", 20]
+    scored = ["--validate", 4, "--ema", 0.9, "--patience", 1000]
     process = launcher.start(1, "-m", "dist_vgg.elastic", "-n", 2, "--", *options, *scored)
     wait_for_step(run, 4)
     os.kill(json.loads((run / "config.json").read_text())["pid"], signal.SIGKILL)

@@ -1,66 +1,22 @@
-"""The command python -m data_prep: what it writes, and what it says to mistakes."""
+"""data_prep from raw files to shards: what it writes, over what is there, and how it verifies."""
 
 import json
-import os
-import resource
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from idx import ArrayDict, write_files
+from preparing import Run, content, everything, start
 
 from data_prep import mnist, prepare, zoom
 from data_prep.__main__ import main
 from data_prep.idx import idx_sha256
-from dist_vgg.base.command_line import guarded
 from dist_vgg.data import deal, shards
 from dist_vgg.data.dataset import check_set, load_shard, open_set
-from dist_vgg.data.samples import SPLITS, Samples, pixel_statistics
+from dist_vgg.data.samples import pixel_statistics
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
-ROOT = Path(__file__).parents[2]
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process: exit status, output, error output."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        status = guarded("data_prep", lambda: main([str(word) for word in words]))
-        return status, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def raw(tmp_path: Path, tiny: ArrayDict) -> Path:
-    return write_files(tmp_path / "raw", tiny)
-
-
-def everything(folder: Path) -> dict[str, Samples]:
-    """All samples of a prepared folder, in order of id."""
-    info = open_set(folder)
-    splits = {}
-    for split in SPLITS:
-        parts = [load_shard(folder, split, i, info) for i in range(info.shards)]
-        joined = [
-            np.concatenate([getattr(p, name) for p in parts])
-            for name in ("pixels", "labels", "ids")
-        ]
-        splits[split] = Samples(*joined)[np.argsort(joined[2])]
-    return splits
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 # What it writes
@@ -236,104 +192,6 @@ def test_an_incomplete_set_is_not_taken_for_whole(run: Run, raw: Path, tmp_path:
     list(check_set(out))
 
 
-# Failing in the middle
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-@pytest.mark.parametrize("first", [True, False])
-def test_an_error_in_the_middle_leaves_what_was_there(
-    run: Run,
-    raw: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    error: type[BaseException],
-    first: bool,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    out = tmp_path / "new" / "out"
-    if not first:
-        run("--raw", raw, "--out", out)
-    before = content(tmp_path)
-    real, calls = prepare.write_shard, []
-
-    def failing(*args: object) -> None:
-        calls.append(args)
-        if len(calls) == 5:
-            raise error
-        real(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(prepare, "write_shard", failing)
-    words = ("--raw", raw, "--out", out, "--seed", 1, "--overwrite")
-    if error is KeyboardInterrupt:
-        status, _, lines = run(*words)
-        assert status == 130
-        assert lines.splitlines()[-1].startswith("data_prep: interrupted")
-        assert "Traceback" not in lines
-    else:
-        with pytest.raises(error):  # a fault of the program keeps its traceback
-            run(*words)
-    assert len(calls) == 5
-    assert content(tmp_path) == before
-    assert (tmp_path / "new").exists() is not first
-
-
-def test_what_killed_runs_have_left_is_removed(run: Run, raw: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    host = socket.gethostname()
-    stale = out / f".partial-{host}-{gone.pid}"
-    living = out / f".partial-{host}-{os.getppid()}"
-    elsewhere = out / f".partial-other{host}-{gone.pid}"
-    for folder in (stale, living, elsewhere):
-        folder.mkdir(parents=True)
-        (folder / "train-00000-of-00008.h5").write_text("half")
-    assert run("--raw", raw, "--out", out)[0] == 0
-    assert sorted(out.glob(".partial*")) == sorted([living, elsewhere])
-
-
-def start(*words: object, **options: object) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "data_prep", *map(str, words)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,  # type: ignore[call-overload]
-    )
-
-
-def test_ctrl_c_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
-    out = tmp_path / "out"
-
-    # Large images: there is time to interrupt.
-    process = start("--source", "digits", "--out", out, "--size", 512)
-    while not out.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
-    assert error.splitlines()[-1].startswith("data_prep: interrupted")
-    assert "Traceback" not in error
-    assert not out.exists()
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
-    limit = (100_000, 100_000)  # bytes in a file: fails like a full disk, in the middle of writing
-    process = start(
-        *("--source", "digits", "--out", tmp_path / "out"),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
-    )
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 2, error
-    assert error.splitlines()[-1].startswith("data_prep: error: can't write a shard to ")
-    assert "free space or choose another folder" in error
-    assert "Traceback" not in error
-    assert not (tmp_path / "out").exists()
-
-
 # Verifying
 
 
@@ -351,80 +209,6 @@ def test_check_verifies_and_changes_nothing(run: Run, raw: Path, tmp_path: Path)
     assert status == 2
     assert error.startswith("data_prep: error: ")
     assert error.count("\n") == 1
-
-
-# Mistakes
-
-
-def test_too_large_shards_are_refused_before_the_work(
-    run: Run, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("data_prep.prepare.MAX_BYTES", 40 * 32 * 32)
-    options = ("--raw", raw, "--out", tmp_path / "out", "--size", 32)
-    status, output, error = run(*options, "--shards", 1)
-    assert (status, output) == (2, "")
-    assert "--size 32 needs at least --shards 2 for 60 images" in error
-    assert run(*options, "--shards", 2)[0] == 0
-
-
-MISTAKES = {
-    "--shard 4": "unknown option --shard; did you mean --shards?",
-    "--limits=4": "unknown option --limits; did you mean --limit?",
-    "--ovrwrite": "unknown option --ovrwrite; did you mean --overwrite?",
-    "--colour": "unknown option --colour; see",
-    "--ranks 4": "unknown option --ranks; did you mean --shards?",
-    "extra --shrads 4": "unknown option --shrads; did you mean --shards?",
-    "--xyzzy": "unknown option --xyzzy; see",
-    "data": "unexpected argument data",
-    "--shards": "argument --shards: expected one argument",
-    "--shards 0": "argument --shards: must be an integer from 1 up, not 0",
-    "--shards -3": "argument --shards: must be an integer from 1 up, not -3",
-    "--shards two": "argument --shards: must be an integer from 1 up, not two",
-    "--shards 21": "--shards 21 is more than the 20 test images",
-    "--shards 61": "--shards 61 is more than the 60 train images",
-    "--limit 0": "argument --limit: must be an integer from 1 up, not 0",
-    "--limit 7": "--limit 7 leaves some of --shards 8 empty",
-    "--size 0": "argument --size: must be a multiple of 32 from 32 to 1024, not 0",
-    "--size 50": "argument --size: must be a multiple of 32 from 32 to 1024, not 50",
-    "--size 2048": "argument --size: must be a multiple of 32 from 32 to 1024, not 2048",
-    "--size 6.4": "argument --size: must be a multiple of 32 from 32 to 1024, not 6.4",
-    "--seed -1": "argument --seed: must be an integer from 0 to",
-    "--source cifar": "argument --source: invalid choice: 'cifar'",
-    "--check x --shards 4": "--check verifies a folder and takes no other option",
-    "--check gone": "no data folder gone; make one with",
-    "--raw gone": "--raw gone is not a folder",
-    "--source digits": "--raw has MNIST's files; leave it out, or leave out --source digits",
-    "--out file": "--out file is a file, not a folder",
-    "--out file/below": "can't write to --out file/below: Not a directory",
-    f"--out {'x' * 300}": "File name too long",
-}
-
-
-@pytest.mark.parametrize("words", MISTAKES)
-def test_a_mistake_is_one_line(
-    run: Run, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("file").write_text("")
-    before = sorted(tmp_path.iterdir())
-    where = () if "--check" in words else ("--raw", raw)
-    status, out, error = run(*where, *words.split())
-    assert status == 2
-    assert not out
-    assert error.startswith("data_prep: error: ")
-    assert error.count("\n") == 1
-    assert MISTAKES[words] in error
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_too_little_memory_is_said_before_it_is_taken(
-    run: Run, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "sysconf", lambda name: 500)  # bytes in a page, and pages
-    status, _, error = run("--raw", raw, "--out", tmp_path / "out")
-    assert status == 2
-    assert "choose a smaller --size or --limit" in error
-    assert not (tmp_path / "out").exists()
 
 
 def test_help_shows_groups_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,18 @@ def test_it_belongs_to_the_user_alone(shm_folder: Path, monkeypatch: pytest.Monk
         shm.make_folder()
 
 
+def test_the_folder_may_go_as_it_is_made(shm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_ours = shm._is_ours
+
+    def slow(path: Path) -> bool:
+        path.rmdir()  # by another run that ends
+        monkeypatch.setattr(shm, "_is_ours", is_ours)
+        return is_ours(path)
+
+    monkeypatch.setattr(shm, "_is_ours", slow)
+    assert shm.make_folder().is_dir()
+
+
 def test_the_folder_may_go_while_a_file_is_made(
     shm_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

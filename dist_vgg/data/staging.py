@@ -13,10 +13,11 @@ from dist_vgg.data.shards import find_shards
 
 
 @contextmanager
-def staged(out: Path) -> Iterator[Path]:
+def staged(out: Path, called: str, again: str) -> Iterator[Path]:
     """Yield a folder to write shards to; when all went well they replace those in `out`.
 
-    If anything goes wrong before, `out` stays as it was, or away if it was not there.
+    If anything goes wrong before, `out` stays as it was, or away if it was not there. `called` is
+    what a UserError calls the folder, and `again` what then has all shards written again.
     """
     made: list[Path] = []
     stage = out / f"{_stage_prefix()}{os.getpid()}"
@@ -28,7 +29,7 @@ def staged(out: Path) -> Iterator[Path]:
             stage.mkdir()
         except OSError as error:
             raise UserError(
-                f"can't write to --out {out}: {error.strerror}; choose another folder"
+                f"can't write to {called}: {error.strerror}; choose another folder"
             ) from error
         yield stage
         try:
@@ -39,7 +40,7 @@ def staged(out: Path) -> Iterator[Path]:
             fsync(out)
         except OSError as error:
             raise UserError(
-                f"can't replace the shards in {out}: {error.strerror}; run again with --overwrite"
+                f"can't replace the shards in {out}: {error.strerror}; {again}"
             ) from error
         made = []
     finally:

@@ -1,0 +1,43 @@
+"""What the tests of data_prep share: how it is called, and what a folder holds."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from launcher import ROOT
+
+from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.data.samples import SPLITS, Samples
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def everything(folder: Path) -> dict[str, Samples]:
+    """All samples of a prepared folder, in order of id."""
+    info = open_set(folder)
+    splits = {}
+    for split in SPLITS:
+        parts = [load_shard(folder, split, i, info) for i in range(info.shards)]
+        joined = [
+            np.concatenate([getattr(p, name) for p in parts])
+            for name in ("pixels", "labels", "ids")
+        ]
+        splits[split] = Samples(*joined)[np.argsort(joined[2])]
+    return splits
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def start(*words: object, **options: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "data_prep", *map(str, words)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,  # type: ignore[call-overload]
+    )
