@@ -18,10 +18,7 @@ each_set = pytest.mark.parametrize("kernels", KERNELS, indirect=True, scope="ses
 def some_compiled(
     names: Sequence[str], both: Sequence[tuple[Any, ...]], numpy: Sequence[tuple[Any, ...]]
 ) -> pytest.MarkDecorator:
-    """Cases for each set in turn, and cases of which NumPy's kernels alone tell enough.
-
-    Importing Numba takes as long as a small run, on each rank.
-    """
+    """Cases for each set in turn, and cases of which NumPy's kernels alone tell enough."""
     cases = {sets.NUMPY: [*both, *numpy], sets.COMPILED: both}
     rows = [(kernels, *case) for kernels in KERNELS for case in cases[kernels]]
     return pytest.mark.parametrize(("kernels", *names), rows, indirect=["kernels"], scope="session")

@@ -24,7 +24,7 @@ one, two, four = types.float32[::1], types.float32[:, ::1], types.float32[:, :, 
 whole_numbers, marks = types.int64[::1], types.uint8[:, :, :, ::1]
 # For functions that only compiled ones call; they are compiled within each of these.
 inline = numba.njit(**OPTIONS)
-I32 = ir.IntType(32)
+I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
 class Lanes(types.Type):
@@ -127,6 +127,43 @@ def load_6(array, place, step):
         load(array, place + 2 * step, LANES), load(array, place + 3 * step, LANES),
         load(array, place + 4 * step, LANES), load(array, place + 5 * step, LANES),
     )  # fmt: skip
+
+
+@intrinsic
+def stream(typingctx: Any, array: Any, offset: Any, count: Any, value: Any) -> Any:
+    """`store`, but past the caches where whole lines of them are written; see `streamed`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector = context.get_value_type(value)
+        place = place_of(context, builder, array, arguments[0], arguments[1], vector)
+        size = LANES * array.dtype.bitwidth // 8
+        last = builder.and_(builder.ptrtoint(place, I64), I64(size - 1))
+        whole = builder.icmp_signed(">=", arguments[2], I64(LANES))
+        whole = builder.and_(whole, builder.icmp_signed("==", last, I64(0)))
+        with builder.if_else(whole) as (line, part):
+            with line:
+                stored = builder.store(arguments[3], place)
+                stored.align = size
+                stored.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
+            with part:
+                mask = first_lanes(builder, arguments[2])
+                name = f"llvm.masked.store.{suffix(array.dtype)}.p0"
+                align = I32(array.dtype.bitwidth // 8)
+                call(builder, name, ir.VoidType(), arguments[3], place, align, mask)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, value), generate
+
+
+@intrinsic
+def streamed(typingctx: Any) -> Any:
+    """Have all other processes see what `stream` has written."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 @intrinsic

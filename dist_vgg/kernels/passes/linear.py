@@ -4,7 +4,7 @@ from numba.types import int64
 
 from dist_vgg.kernels.jit import jit
 from dist_vgg.kernels.passes.direct import into_panels
-from dist_vgg.kernels.passes.lanes import load, one, store, two, whole_numbers
+from dist_vgg.kernels.passes.lanes import load, one, store, stream, streamed, two, whole_numbers
 from dist_vgg.kernels.passes.products import multiply
 from dist_vgg.kernels.passes.sizes import BACKWARD, FORWARD, LANES, ROWS
 from dist_vgg.kernels.passes.tiles import bias_gradient, fold
@@ -86,5 +86,6 @@ def backward_weights(at, dy, x, bounds, dw, db, edge, parts, stack, width):
             for r in range(rows):
                 for g in range(0, min(width, outputs - f), LANES):
                     value = load(parts, r * width + g, LANES)
-                    store(dw, (c + r) * outputs + f + g, outputs - f - g, value)
+                    stream(dw, (c + r) * outputs + f + g, outputs - f - g, value)
+    streamed()
     bias_gradient(dy, bounds, stack, db)

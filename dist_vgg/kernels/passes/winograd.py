@@ -14,7 +14,8 @@ from dist_vgg.kernels.passes.lanes import (
     load,
     marks,
     one,
-    store,
+    stream,
+    streamed,
     two,
     whole_numbers,
 )
@@ -140,8 +141,9 @@ def backward_at_once(
                 for k in range(few):
                     for g in range(0, min(wf, filters - f), LANES):
                         value = load(parts, (place * wc + k) * wf + g, LANES)
-                        store(dw, ((place * channels + c + k) * filters) + f + g, filters - f - g,
-                              value)  # fmt: skip
+                        stream(dw, ((place * channels + c + k) * filters) + f + g, filters - f - g,
+                               value)  # fmt: skip
+    streamed()
     if need_dx:
         _input_products(at, v, m, u, w, tiles, True, False, wc, wf, sheet, turned)
         input_gradient(v, 0, n * rows, lines, dx, wc)
