@@ -27,7 +27,7 @@ mnist-60000) limit=60000 seeds=0 held_out=0 ;;
 "") refuse "name a recipe: mnist-100, mnist-1000 or mnist-60000; see launch/recipe.sh --help" ;;
 *) refuse "unknown recipe '$name'; choose mnist-100, mnist-1000 or mnist-60000" ;;
 esac
-make_environment mpich "${@:2}"
+make_environment mpich,fast "${@:2}"
 
 quoted=$(python -c 'import shlex, sys; print(shlex.join(sys.argv[1:]))' ${words+"${words[@]}"})
 # The data have two shards: on two cores that is the fastest way to small batches.

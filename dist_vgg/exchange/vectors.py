@@ -41,6 +41,17 @@ class Vectors:
         """Bring rank 0's parameters to every replica."""
         self._to_all_nodes(self._replica.params)
 
+    def fill(self, write: Callable[[int, int], object]) -> None:
+        """Have the ranks of rank 0's replica write it together, and bring it to every replica.
+
+        Each calls `write(part, parts)`.
+        """
+        home = self._nodes.home
+        if home[0] == 0:
+            write(home.index(self._comm.rank), len(home))
+            self._meet()
+        self.broadcast()
+
     def gather(self, vector: np.ndarray) -> np.ndarray | None:
         """A whole vector on rank 0, of which each rank has the slices that it owns."""
         if not self._nodes.elsewhere:

@@ -60,15 +60,24 @@ def vgg16(
     return Sequential(layers, (size, size, channels), ops)
 
 
-def initialise(net: Sequential, params: np.ndarray, seed: int) -> None:
+def initialise(
+    net: Sequential, params: np.ndarray, seed: int, part: int = 0, parts: int = 1
+) -> None:
     """Fill the flat vector with normal weights and zero biases; each array has a random stream.
+
+    Where several share the work, each fills the arrays of its `part`.
 
     A standard deviation of sqrt(2/fan_in) keeps the variance through rectifiers (He et al.,
     "Delving deep into rectifiers", ICCV 2015). That of the last layer is 0.01, as in the VGG paper,
     so that the first predictions are nearly uniform and the first gradients small.
     """
     last, arithmetic = net.slots[-2].name, net.ops.ARITHMETIC
-    for slot in net.slots:
+    loads = [0] * parts
+    for slot in sorted(net.slots, key=lambda slot: slot.lo - slot.hi):  # the largest first
+        taker = loads.index(min(loads))
+        loads[taker] += slot.hi - slot.lo
+        if taker != part:
+            continue
         view = params[slot.lo : slot.hi]
         if slot.is_bias:
             view[:] = 0

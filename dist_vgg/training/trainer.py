@@ -101,9 +101,9 @@ class Trainer:
     def start(self) -> None:
         """Begin with fresh weights."""
         route = self.route
-        if self.comm.rank == 0:
-            initialise(self.net, route.params, self.config.seed)
-        route.vectors.broadcast()
+        route.vectors.fill(
+            lambda *part: initialise(self.net, route.params, self.config.seed, *part)
+        )
         if self.config.ema:
             for lo, hi in route.owned:
                 route.state[AVERAGE][lo:hi] = route.params[lo:hi]

@@ -148,3 +148,12 @@ def test_other_images(size: int, channels: int, classes: int) -> None:
     net.backward(np.ones_like(logits))
     for slot in net.slots:
         assert grads[slot.lo : slot.hi].any(), slot.name
+
+
+def test_parts_of_a_start_make_the_whole() -> None:
+    net = vgg16(width=0.05)
+    whole, shared = np.full((2, net.parameter_count), np.nan, np.float32)
+    initialise(net, whole, 3)
+    for part in range(3):
+        initialise(net, shared, 3, part, 3)
+    np.testing.assert_array_equal(shared, whole)
