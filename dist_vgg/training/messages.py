@@ -170,12 +170,13 @@ def _best(trainer: Trainer) -> str:
 
 
 def _time_table(seconds: Mapping[str, float]) -> dict[str, str]:
-    """Where the time of the steps went: seconds and their share, in three rows."""
+    """Where the time of the steps went: seconds and their share of what took any, in three rows."""
     rows: dict[str, list[str]] = {"forward": [], "backward": [], "between": []}
     total = sum(seconds.values()) or 1  # nothing where a run had no step left to do
     for name, value in seconds.items():
         row, _, kind = name.rpartition(" ")
-        rows[row or "between"].append(f"{kind} {value:.1f} s ({value / total:.1%})")
+        if value:
+            rows[row or "between"].append(f"{kind} {value:.1f} s ({value / total:.1%})")
     return {row: ", ".join(parts) for row, parts in rows.items()}
 
 
