@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from dist_vgg.kernels import elementary, exact_loss, ordered
+from dist_vgg.kernels import elementary, exact_loss, ordered, rules
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Functions that processors or versions of libraries may round differently, and sums."""
+    """Functions that processors or libraries may round differently, and passes over vectors."""
 
     cos: Callable[[float], float]
     sin: Callable[[float], float]
@@ -31,6 +31,11 @@ class Arithmetic:
     log_sum_exp: Callable[[np.ndarray, int], np.ndarray]  # (x, axis), which stays with length 1
     # (arrays, folds): see `ordered.add_up`
     add_up: Callable[[Sequence[np.ndarray], Sequence[int]], None] = ordered.add_up
+    # The update rules of optimizers, with the arguments of those in rules.py.
+    sgd: Callable[..., None] = rules.sgd
+    adam: Callable[..., None] = rules.adam
+    adagrad: Callable[..., None] = rules.adagrad
+    move_average: Callable[..., None] = rules.move_average
 
 
 def _normal(streams: Sequence[np.random.Generator], out: np.ndarray) -> None:

@@ -6,16 +6,28 @@ samples that run together.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from dist_vgg.kernels import compiled_sums, exact_loss, reference
+from dist_vgg.kernels import compiled_rules, compiled_sums, exact_loss, reference
+from dist_vgg.kernels.arithmetic import EXACT
 from dist_vgg.kernels.machine_code import Function
 from dist_vgg.kernels.parts import bounds, tree_sum
 from dist_vgg.kernels.passes.sizes import FORWARD, LANES, ROWS, panel_width
 from dist_vgg.kernels.scratch import Scratch, aligned, padded_to, tree_levels
 
-NAME, VERSION, ARITHMETIC, TOGETHER = "compiled", 1, compiled_sums.ARITHMETIC, 64
+NAME, VERSION, TOGETHER = "compiled", 1, 64
+# The exact one, in passes where it goes over whole vectors.
+ARITHMETIC = replace(
+    EXACT,
+    squares=compiled_sums.squares,
+    add_up=compiled_sums.add_up,
+    sgd=compiled_rules.sgd,
+    adam=compiled_rules.adam,
+    adagrad=compiled_rules.adagrad,
+    move_average=compiled_rules.move_average,
+)
 
 relu_forward, relu_backward = reference.relu_forward, reference.relu_backward
 dropout_forward = reference.dropout_forward

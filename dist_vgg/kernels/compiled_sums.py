@@ -1,11 +1,9 @@
 """Sums over whole vectors by compiled passes: as fast as memory gives and takes the numbers."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from dist_vgg.kernels.arithmetic import EXACT
 from dist_vgg.kernels.machine_code import Function
 from dist_vgg.kernels.passes.sizes import AT_A_TIME, SQUARES
 from dist_vgg.kernels.scratch import aligned
@@ -28,6 +26,3 @@ def add_up(arrays: Sequence[np.ndarray], folds: Sequence[int]) -> None:
     places = np.array([array.ctypes.data for array in arrays])
     stack = aligned((len(arrays) * AT_A_TIME,), arrays[0].dtype)
     sum_arrays(places, np.array(folds), len(arrays[0]), stack)
-
-
-ARITHMETIC = replace(EXACT, squares=squares, add_up=add_up)

@@ -1,7 +1,8 @@
 """Optimizers: SGD with momentum, Adam, AdaGrad, and the moving average of the parameters.
 
-Each updates a slice of the flat vector of parameters. Every operation works element by element, so
-the result does not depend on how the vector is cut, or on which rank updates which slice.
+Each updates a slice of the flat vector of parameters, by kernels/rules.py. Every operation works
+element by element, so the result does not depend on how the vector is cut, or on which rank updates
+which slice.
 
 In the formulas w are the parameters, g their gradient, and t the step, counted from 1.
 """
@@ -32,7 +33,7 @@ class Optimizer(Protocol):
         step: int,
         decay: float,
     ) -> None:
-        """Take one step on a slice; g is overwritten.
+        """Take one step on a slice.
 
         `decay` is the factor of the L2 penalty: decay * w is added to the gradient.
         """
@@ -53,6 +54,7 @@ class SGD:
 
     momentum: float = 0.9
     nesterov: bool = False
+    arithmetic: Arithmetic = NUMPY
     state_names: ClassVar[tuple[str, ...]] = ("momentum",)
 
     def update(
@@ -65,15 +67,7 @@ class SGD:
         decay: float,
     ) -> None:
         (v,) = state
-        if decay:
-            g += decay * w
-        v *= self.momentum
-        v += g
-        if self.nesterov:
-            g += self.momentum * v
-            w -= lr * g
-        else:
-            w -= lr * v
+        self.arithmetic.sgd(w, g, v, lr, self.momentum, decay, self.nesterov)
 
 
 @dataclass(frozen=True)
@@ -103,18 +97,9 @@ class Adam:
         decay: float,
     ) -> None:
         m, v = state
-        if decay:
-            g += decay * w
-        m *= self.beta1
-        m += (1 - self.beta1) * g
-        v *= self.beta2
-        g *= g
-        v += (1 - self.beta2) * g
-        scale = np.sqrt(v)
         mean_left, square_left = self._left(step)
-        scale *= 1 / math.sqrt(1 - square_left)
-        scale += self.eps
-        w -= (lr / (1 - mean_left)) * (m / scale)
+        rate, scale = lr / (1 - mean_left), 1 / math.sqrt(1 - square_left)
+        self.arithmetic.adam(w, g, m, v, rate, self.beta1, self.beta2, scale, self.eps, decay)
 
     # A step updates hundreds of slices, and all of them ask.
     @lru_cache(maxsize=1)  # noqa: B019
@@ -135,6 +120,7 @@ class AdaGrad:
     """
 
     eps: float = 1e-10
+    arithmetic: Arithmetic = NUMPY
     state_names: ClassVar[tuple[str, ...]] = ("square",)
 
     def update(
@@ -147,13 +133,12 @@ class AdaGrad:
         decay: float,
     ) -> None:
         (v,) = state
-        if decay:
-            g += decay * w
-        v += g * g
-        w -= lr * (g / (np.sqrt(v) + self.eps))
+        self.arithmetic.adagrad(w, g, v, lr, self.eps, decay)
 
 
-def update_average(average: np.ndarray, w: np.ndarray, decay: float, step: int) -> None:
+def update_average(
+    average: np.ndarray, w: np.ndarray, decay: float, step: int, arithmetic: Arithmetic = NUMPY
+) -> None:
     """Move an exponential moving average (EMA) of the parameters towards them, in place.
 
         average = d average + (1 - d) w         with d = min(decay, (1 + t) / (10 + t)),
@@ -163,4 +148,4 @@ def update_average(average: np.ndarray, w: np.ndarray, decay: float, step: int) 
     Optim. 30 (1992).
     """
     # average and w are (n,)
-    average += np.float32(1 - min(decay, (1 + step) / (10 + step))) * (w - average)
+    arithmetic.move_average(average, w, 1 - min(decay, (1 + step) / (10 + step)))

@@ -25,8 +25,8 @@ def make_optimizer(config: TrainConfig, arithmetic: Arithmetic = NUMPY) -> Optim
     if config.optimizer == "adam":
         return optim.Adam(beta1=config.momentum, arithmetic=arithmetic)
     if config.optimizer == "adagrad":
-        return optim.AdaGrad()
-    return optim.SGD(config.momentum, config.nesterov)
+        return optim.AdaGrad(arithmetic=arithmetic)
+    return optim.SGD(config.momentum, config.nesterov, arithmetic)
 
 
 class Update:
@@ -42,7 +42,7 @@ class Update:
         self.optimizer = make_optimizer(config, arithmetic)
         self.state_names = (*self.optimizer.state_names, *([AVERAGE] if config.ema else []))
         self.before_update: Callable[[np.ndarray], object] = lambda params: None
-        self._config, self._slots = config, slots
+        self._config, self._slots, self._arithmetic = config, slots, arithmetic
         self._blocks: list[Block] | None = None
 
     def __call__(self, route: "Exchange", lr: float, norm: float, step: int) -> None:
@@ -69,8 +69,7 @@ class Update:
             if audit:
                 audit.check(GRADIENT, route.total, lo, hi)
             for where, decay in parts:
-                # The optimizer uses its gradient up, and debug mode still wants to see it.
-                g = route.total[where].copy() if scale is None else route.total[where] * scale
+                g = route.total[where] if scale is None else route.total[where] * scale
                 w, *state = (vector[where] for vector in after.values())
                 self._step(w, g, state, lr, step, decay)
             if audit:
@@ -84,7 +83,7 @@ class Update:
         average = state.pop() if self._config.ema else None
         self.optimizer.update(w, g, tuple(state), lr, step, decay)
         if average is not None:
-            optim.update_average(average, w, self._config.ema, step)
+            optim.update_average(average, w, self._config.ema, step, self._arithmetic)
 
     def _cut(self, route: "Exchange") -> list[Block]:
         """All that this rank owns, a block at a time; cut where layers begin, for weight decay."""

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed")
 
-from dist_vgg.kernels import compiled, ordered, reference, scratch
+from dist_vgg.kernels import compiled, ordered, reference, rules, scratch
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 4e-6  # of the largest number
@@ -221,6 +221,29 @@ def test_squares_are_added_as_numpy_adds_them(count: int) -> None:
     found = compiled.ARITHMETIC.squares(x, 512)
     np.testing.assert_array_equal(found, ordered.squares(x, 512))
     np.testing.assert_allclose(found.sum(), (x.astype(float) ** 2).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-3])
+@pytest.mark.parametrize(
+    ("rule", "vectors", "numbers"),
+    [
+        ("sgd", 3, (0.1, 0.9, "decay", False)),
+        ("sgd", 3, (0.1, 0.9, "decay", True)),
+        ("adam", 4, (0.1, 0.9, 0.999, 1.5, 1e-8, "decay")),
+        ("adagrad", 3, (0.1, 1e-10, "decay")),
+        ("move_average", 2, (0.3,)),
+    ],
+)
+def test_updates_have_numpys_bits(
+    rule: str, vectors: int, numbers: tuple[Any, ...], decay: float
+) -> None:
+    found = draw(*[(1003,)] * vectors)
+    found[-1][:] = abs(found[-1])  # of which a root is taken
+    expected = [array.copy() for array in found]
+    numbers = tuple(decay if number == "decay" else number for number in numbers)
+    getattr(compiled.ARITHMETIC, rule)(*found, *numbers)
+    getattr(rules, rule)(*expected, *numbers)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_sum_is_a_chain_of_fused_multiply_adds() -> None:

@@ -1,6 +1,6 @@
 """Vectors of 16 numbers: what a pass over memory works on at a time.
 
-+, - and * work lane by lane, and `fma(a, b, c)` is a * b + c, rounded once. LLVM turns 16 lanes
++, -, * and / work lane by lane, and `fma(a, b, c)` is a * b + c, rounded once. LLVM turns 16 lanes
 into the vectors that the processor has; each lane rounds by itself, so the bits are the same on
 all of them.
 
@@ -220,6 +220,16 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     return a(a, b, c), generate
 
 
+@intrinsic
+def root(typingctx: Any, a: Any) -> Any:
+    """The square root."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return call(builder, f"llvm.sqrt.{suffix(a.dtype)}", arguments[0].type, *arguments)
+
+    return a(a), generate
+
+
 def _operator(symbol: Any, instruction: str) -> None:
     """Teach Numba an operator between lanes."""
 
@@ -240,44 +250,7 @@ def _operator(symbol: Any, instruction: str) -> None:
 _operator(operator.add, "fadd")
 _operator(operator.sub, "fsub")
 _operator(operator.mul, "fmul")
-
-
-@intrinsic
-def transpose_16(
-    typingctx: Any, source: Any, start: Any, step: Any, out: Any, out_start: Any, out_step: Any
-) -> Any:
-    """out[j, i] = source[i, j] for 16x16 numbers; the steps go from line to line.
-
-    Four rounds exchange ever larger squares between lines: of 1, 2, 4 and 8 numbers.
-    """
-    i64 = types.int64
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source_, start_, step_, out_, out_start_, out_step_ = arguments
-        vector = ir.VectorType(context.get_value_type(source.dtype), LANES)
-
-        def line(kind: Any, array: Any, first: Any, step: Any, number: int) -> Any:
-            offset = builder.add(first, builder.mul(step, ir.Constant(step.type, number)))
-            return place_of(context, builder, kind, array, offset, vector)
-
-        lines = []
-        for i in range(LANES):
-            lines.append(builder.load(line(source, source_, start_, step_, i)))
-            lines[i].align = source.dtype.bitwidth // 8
-        for size in (1, 2, 4, 8):
-            first = [j if not j & size else LANES + (j ^ size) for j in range(LANES)]
-            second = [j | size if not j & size else LANES + j for j in range(LANES)]
-            masks = [ir.Constant(ir.VectorType(I32, LANES), picks) for picks in (first, second)]
-            for i in range(LANES):
-                if not i & size:
-                    pair = lines[i], lines[i | size]
-                    lines[i], lines[i | size] = (builder.shuffle_vector(*pair, m) for m in masks)
-        for i in range(LANES):
-            stored = builder.store(lines[i], line(out, out_, out_start_, out_step_, i))
-            stored.align = source.dtype.bitwidth // 8
-        return context.get_dummy_value()
-
-    return types.void(source, i64, i64, out, i64, i64), generate
+_operator(operator.truediv, "fdiv")
 
 
 @intrinsic

@@ -15,11 +15,9 @@ from dist_vgg.kernels.passes.lanes import (
     load,
     load_6,
     rectified,
-    repeat,
     splat,
     store,
     store_6,
-    transpose_16,
     where_positive,
 )
 from dist_vgg.kernels.passes.pooled import pooled_gradient, pooled_output
@@ -241,19 +239,6 @@ def filter_gradient(du, rows, columns, limit, sheet, dw, start, place_step, row_
                 three = t.gt(k, *load_6(sheet, j * LANES, 3 * LANES))
                 for i in range(3):
                     store(dw, place + (3 * i + j) * place_step, left, three[i])
-
-
-@inline
-def transpose(w, start, row_step, rows, columns, out, out_start, out_step):
-    """out[j, i] = w[i, j]; the rows of out are `out_step` apart."""
-    whole_rows, whole_columns = rows // LANES * LANES, columns // LANES * LANES
-    for i in range(0, whole_rows, LANES):
-        for j in range(0, whole_columns, LANES):
-            transpose_16(w, start + i * row_step + j, row_step,
-                         out, out_start + j * out_step + i, out_step)  # fmt: skip
-    for i in range(rows):
-        for j in range(0 if i >= whole_rows else whole_columns, columns):
-            store(out, out_start + j * out_step + i, 1, repeat(w, start + i * row_step + j))
 
 
 @inline

@@ -30,8 +30,8 @@ from dist_vgg.kernels.passes.tiles import (
     input_tiles,
     output_gradient_tiles,
     output_tiles,
-    transpose,
 )
+from dist_vgg.kernels.passes.transpose import transpose
 
 
 @jit(
