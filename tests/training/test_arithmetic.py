@@ -66,7 +66,8 @@ USES = {
     "network.vgg": {"normal", "power"},
     "training.agree": {"total", "power"},
     "training.micro_batches": {"total"},
-    "training.optim": {"power"},
+    "exchange.tree": {"add_up"},
+    "training.optim": {"power", "adam"},
     "training.schedules": {"cos"},
     "training.scoring": {"total"},
 }
