@@ -45,7 +45,7 @@ def test_one_process_computes_what_the_command_does(data: Path, reference: Path)
             on_step=lambda record, _: steps.append(record),
             on_epoch=lambda record, _: epochs.append(record),
         )
-        assert machine.blas_threads() == [2]
+        assert max(machine.blas_threads()) == 2  # another test may have loaded another BLAS
     assert model.sha256 == load_weights(reference).sha256
     for kind, records in (("step", steps), ("epoch", epochs)):
         for ours, theirs in zip(records, read_metrics(reference, kind), strict=True):

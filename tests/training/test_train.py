@@ -103,8 +103,8 @@ def test_seconds_of_each_step_are_its_own(reference: Path) -> None:
     for record in read_metrics(reference, "step"):
         seconds = record["seconds"]
         assert list(seconds) == list(SPANS)
-        # Every part of a step takes some time, and together they are the step.
-        assert all(seconds[name] > 0 for name in SPANS)
+        # Every part of a step takes some time, but for pooling, which is within a convolution.
+        assert {name for name in SPANS if not seconds[name]} == {"forward pool", "backward pool"}
         images = record["images_per_s"] * sum(seconds.values())
         assert images == pytest.approx(round(images), rel=1e-3)
 
