@@ -19,17 +19,8 @@ from dist_vgg.exchange.nodes import Nodes
 from dist_vgg.exchange.overlap import OverlapThread
 from dist_vgg.exchange.partition import Partition, Slice
 from dist_vgg.exchange.transport import Transport
-from dist_vgg.exchange.tree import (
-    LocalTree,
-    branches,
-    fold,
-    in_order,
-    plan,
-    remaining,
-    sum_along_tree,
-)
+from dist_vgg.exchange.tree import LocalTree, branches, first, fold, plan, remaining, sum_along_tree
 from dist_vgg.exchange.vectors import Vectors
-from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.state.checksums import GRADIENT, Cells
 
@@ -58,13 +49,12 @@ class Route:
         *,
         kind: str = "flat",
         together: int = 1,
-        arithmetic: Arithmetic = NUMPY,
     ) -> None:
         """`kind` is "flat" or "node", see `placement.choose`; the rest as in `MakeExchange`.
 
         A branch has at most the shards that run `together`.
         """
-        self.comm, self.kind, self._arithmetic = comm, kind, arithmetic
+        self.comm, self.kind = comm, kind
         self.shards = sum(map(len, shards_of_rank))
         self.local_shards = shards_of_rank[comm.rank]
         self.partition = Partition(count, comm.size)
@@ -103,7 +93,7 @@ class Route:
         }
         # ... and what remains of them, and where, when the node has added those.
         self._sums = fold(dict(self._parts), self.shards, lambda left, right: None)
-        self.total = self._sums[in_order(self._sums)[0]]
+        self.total = self._sums[first(self._sums)]
         self._tree: LocalTree = trees[self.comm.rank]
         self._tree.clear()
         blocks_of = {
@@ -177,12 +167,11 @@ class Route:
         lo, hi = self.partition.piece(bucket, self.comm.rank)
         for rank in (self.comm.rank, *self.nodes.partners):
             piece = slice(*self.partition.piece(bucket, rank))
-            parts = {b: v[piece] for b, v in self._parts.items()}
-            sum_along_tree(parts, self.shards, self._arithmetic)
+            sum_along_tree({b: v[piece] for b, v in self._parts.items()}, self.shards)
         if self._transport:
             sums = {b: v[lo:hi] for b, v in self._sums.items()}
             sums |= self._transport.trade(bucket, self._sums)
-            self.total[lo:hi] = sum_along_tree(sums, self.shards, self._arithmetic)
+            self.total[lo:hi] = sum_along_tree(sums, self.shards)
         if self.audit:
             self.audit.note(GRADIENT, self.total, lo, hi)
 

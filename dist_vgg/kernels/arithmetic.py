@@ -29,8 +29,6 @@ class Arithmetic:
     # (x, grain): the sum of squares of each so many float32 numbers, in float64
     squares: Callable[[np.ndarray, int], np.ndarray]
     log_sum_exp: Callable[[np.ndarray, int], np.ndarray]  # (x, axis), which stays with length 1
-    # (arrays, folds): see `ordered.add_up`
-    add_up: Callable[[Sequence[np.ndarray], Sequence[int]], None] = ordered.add_up
     # The update rules of optimizers, with the arguments of those in rules.py.
     sgd: Callable[..., None] = rules.sgd
     adam: Callable[..., None] = rules.adam

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dist_vgg.kernels import compiled_rules, compiled_sums, exact_loss, reference
+from dist_vgg.kernels import compiled_vectors, exact_loss, reference
 from dist_vgg.kernels.arithmetic import EXACT
 from dist_vgg.kernels.machine_code import Function
 from dist_vgg.kernels.parts import bounds, tree_sum
@@ -21,12 +21,11 @@ NAME, VERSION, TOGETHER = "compiled", 1, 64
 # The exact one, in passes where it goes over whole vectors.
 ARITHMETIC = replace(
     EXACT,
-    squares=compiled_sums.squares,
-    add_up=compiled_sums.add_up,
-    sgd=compiled_rules.sgd,
-    adam=compiled_rules.adam,
-    adagrad=compiled_rules.adagrad,
-    move_average=compiled_rules.move_average,
+    squares=compiled_vectors.squares,
+    sgd=compiled_vectors.sgd,
+    adam=compiled_vectors.adam,
+    adagrad=compiled_vectors.adagrad,
+    move_average=compiled_vectors.move_average,
 )
 
 relu_forward, relu_backward = reference.relu_forward, reference.relu_backward

@@ -3,11 +3,8 @@
 BLAS and NumPy's own sums add in an order that suits the processor, or the version.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 
-TILE_FLOATS = 1 << 15  # numbers to add at a time: eight such slices fit a core's L2 cache
 LANES = 128  # sums side by side in `squares`
 FIXED_POINT = 1.5 * 2.0**32  # adding and subtracting it rounds to multiples of 2**-20
 
@@ -36,21 +33,6 @@ def _squares(x: np.ndarray) -> float:
     numbers *= numbers
     # NumPy adds row after row here, since its inner loop runs along what is contiguous.
     return float(total(np.add.reduce(numbers.reshape(-1, LANES), axis=0)))
-
-
-def add_up(arrays: Sequence[np.ndarray], folds: Sequence[int]) -> None:
-    """Add arrays as a stack does: after array i, add the last two sums into one, folds[i] times.
-
-    Each sum that is left lies in the first of its arrays; what the others have does not matter.
-    """
-    # arrays are all (n,)
-    for lo in range(0, len(arrays[0]), TILE_FLOATS):
-        stack: list[np.ndarray] = []
-        for array, count in zip(arrays, folds, strict=True):
-            stack.append(array[lo : lo + TILE_FLOATS])
-            for _ in range(count):
-                right = stack.pop()
-                np.add(stack[-1], right, out=stack[-1])
 
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -92,9 +92,8 @@ def make_exchange(
     missing = standby and why_no_standby(comm, kind, *hosts)
     kept = "" if missing else standby
     route = Route(
-        comm, count, shards_of_rank, state_names, kept, cells,
-        kind=kind, together=together, arithmetic=net.ops.ARITHMETIC,
-    )  # fmt: skip
+        comm, count, shards_of_rank, state_names, kept, cells, kind=kind, together=together
+    )
     route.no_standby = missing or route.no_standby
     return route
 

@@ -7,15 +7,15 @@ from hypothesis import strategies as st
 
 from dist_vgg.data.shards import hosted
 from dist_vgg.exchange.tree import (
+    TILE_FLOATS,
     LocalTree,
     branches,
+    first,
     fold,
-    in_order,
     plan,
     remaining,
     sum_along_tree,
 )
-from dist_vgg.kernels.ordered import TILE_FLOATS
 
 COUNTS = st.integers(1, 40)
 
@@ -84,7 +84,7 @@ def test_a_plan_has_what_remains_of_a_ranks_shards(shards: int, data: st.DataObj
         assert tree.vectors <= 2 * len(mine).bit_length() - 1  # 2 log2(n) + 1
     everything = [block for tree in trees for block in tree.blocks]
     assert remaining(everything, shards) == [((shards - 1).bit_length(), 0)]
-    assert in_order(everything)[0][1] == 0
+    assert first(everything)[1] == 0
 
 
 @pytest.mark.parametrize("count", [1, TILE_FLOATS, 2 * TILE_FLOATS + 7])

@@ -201,20 +201,6 @@ def test_gradients_of_micro_batches_are_those_of_each_alone_along_the_tree(
         np.testing.assert_array_equal(array, along_the_tree(list(parts)))
 
 
-@pytest.mark.parametrize("count", [5, 1024, 3001])
-@pytest.mark.parametrize("folds", [(0,), (0, 1), (0, 1, 0, 2), (0, 0, 0, 1, 1), (0, 1, 0, 0, 1, 0)])
-def test_arrays_are_added_as_numpy_adds_them(folds: tuple[int, ...], count: int) -> None:
-    arrays = draw(*[(count,) for _ in folds])
-    expected = [array.copy() for array in arrays]
-    compiled.ARITHMETIC.add_up(arrays, folds)
-    ordered.add_up(expected, folds)
-    left: list[int] = []  # the first array of each sum
-    for i, times in enumerate(folds):
-        left = [*left, i][: len(left) + 1 - times]
-    for i in left:
-        np.testing.assert_array_equal(arrays[i], expected[i])
-
-
 @pytest.mark.parametrize("count", [7, 256, 1000, 2049])
 def test_squares_are_added_as_numpy_adds_them(count: int) -> None:
     (x,) = draw((count,))

@@ -66,7 +66,6 @@ USES = {
     "network.vgg": {"normal", "power"},
     "training.agree": {"total", "power"},
     "training.micro_batches": {"total"},
-    "exchange.tree": {"add_up"},
     "training.optim": {"power", "adam"},
     "training.schedules": {"cos"},
     "training.scoring": {"total"},

@@ -167,17 +167,6 @@ def streamed(typingctx: Any) -> Any:
 
 
 @intrinsic
-def pointer(typingctx: Any, address: Any, array: Any) -> Any:
-    """The array, of numbers like another's, that begins at an address."""
-    kind = types.CPointer(array.dtype)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(kind))
-
-    return kind(types.int64, array), generate
-
-
-@intrinsic
 def widened(typingctx: Any, a: Any) -> Any:
     """The numbers in float64."""
     kind = Lanes(types.float64)

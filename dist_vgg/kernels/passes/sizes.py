@@ -4,6 +4,7 @@ They are here, without Numba, for those who make the arrays.
 """
 
 import os
+from contextlib import suppress
 
 from llvmlite import binding
 
@@ -12,7 +13,6 @@ PLACES = 36  # of a tile of Winograd's convolution
 DEPTH = 128  # of a product's k at a time: that much of a panel stays in the first cache
 CHAIN = 64  # about so many tiles make one chain of additions in a filter's gradient
 FORWARD, BACKWARD = 32, 512  # terms of a chain in fully connected layers
-AT_A_TIME = 1024  # numbers of each vector in a sum of vectors: all sums stay in the first cache
 SQUARES = 128  # lanes of a sum of squares
 ROWS = 48  # of a fully connected layer's matrix at a time, in backward
 
@@ -20,9 +20,10 @@ ROWS = 48  # of a fully connected layer's matrix at a time, in backward
 def processor() -> tuple[str, str, str]:
     """What Numba compiles for: LLVM's triple, and names of the processor and its features."""
     name, features = map(os.environ.get, ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"))
-    if features is None:
-        features = "" if name == "generic" else binding.get_host_cpu_features().flatten()
-    return binding.get_process_triple(), name or binding.get_host_cpu_name(), features
+    if features is None and name != "generic":
+        with suppress(RuntimeError):  # LLVM doesn't know this machine
+            features = binding.get_host_cpu_features().flatten()
+    return binding.get_process_triple(), name or binding.get_host_cpu_name(), features or ""
 
 
 # AVX-512 has 32 registers of 16 numbers; AVX2 has 16 of 8, and NEON 32 of 4. There, one vector of

@@ -1,13 +1,23 @@
-"""The update rules of rules.py by compiled passes, with the same bits."""
+"""Passes over whole vectors: `ordered.squares` and rules.py, compiled, with their bits."""
 
 import numpy as np
 
 from dist_vgg.kernels.machine_code import Function
+from dist_vgg.kernels.passes.sizes import SQUARES
 
 sgd_pass, adam_pass, adagrad_pass, average_pass = (
     Function(f"dist_vgg.kernels.passes.rules.{name}")
     for name in ("sgd", "adam", "adagrad", "move_average")
 )
+squares_pass = Function("dist_vgg.kernels.passes.sums.squares")
+
+
+def squares(x: np.ndarray, grain: int) -> np.ndarray:
+    """The sum of squares of each `grain` numbers, in float64."""
+    # x is (n,), the result (grains,)
+    found = np.empty(-(-len(x) // grain))
+    squares_pass(x, grain, np.empty(SQUARES), found)
+    return found
 
 
 def sgd(
