@@ -15,12 +15,15 @@ KERNELS = [name for name in (sets.NUMPY, sets.COMPILED) if not sets.why_missing(
 each_set = pytest.mark.parametrize("kernels", KERNELS, indirect=True, scope="session")
 
 
-def some_compiled(
-    names: Sequence[str], both: Sequence[tuple[Any, ...]], numpy: Sequence[tuple[Any, ...]]
+def in_some_cases(
+    names: Sequence[str], each: Sequence[tuple[Any, ...]], usual: Sequence[tuple[Any, ...]]
 ) -> pytest.MarkDecorator:
-    """Cases for each set in turn, and cases of which NumPy's kernels alone tell enough."""
-    cases = {sets.NUMPY: [*both, *numpy], sets.COMPILED: both}
-    rows = [(kernels, *case) for kernels in KERNELS for case in cases[kernels]]
+    """Cases for each set in turn, and cases for the one that a user has by default."""
+    rows = [
+        (kernels, *case)
+        for kernels in KERNELS
+        for case in (*each, *(usual if kernels == KERNELS[-1] else ()))
+    ]
     return pytest.mark.parametrize(("kernels", *names), rows, indirect=["kernels"], scope="session")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from launcher import one_line, train
-from sets import each_set, some_compiled
+from sets import each_set, in_some_cases
 
 from dist_vgg.kernels import winograd
 from dist_vgg.network.layers import Conv
@@ -46,10 +46,10 @@ def test_these_runs_use_it() -> None:
         assert len(found) == expected, found
 
 
-@some_compiled(
+@in_some_cases(
     ("ranks", "route"),
-    both=[(2, "node"), (3, "flat"), (5, "node")],
-    numpy=[(2, "flat"), (3, "node"), (5, "flat")],
+    each=[(2, "node"), (3, "flat"), (5, "node")],
+    usual=[(2, "flat"), (3, "node"), (5, "flat")],
 )
 def test_same_bits_at_any_ranks_and_route(
     ranks: int, route: str, kernels: str, data: Path, alone: Path, tmp_path: Path

@@ -8,7 +8,7 @@ from typing import Any
 
 import launcher
 from launcher import one_line, train
-from sets import each_set, some_compiled
+from sets import each_set, in_some_cases
 from training import EPOCHS, INSIDE, SHM, SMALL, memory_of, outcome, struck, wait_for_step
 
 
@@ -31,16 +31,16 @@ def test_killed_rank_ends_the_job_and_resume_works(
 
 
 # What strikes, and when; after it the first start goes on by itself. Steps count from 0.
-@some_compiled(
+@in_some_cases(
     ("ranks", "later", "options", "fault", "resumed"),
-    both=[
+    each=[
         (3, 8, (), "1 4 forward kill", "step 4 of 6"),
         (8, 7, (), "7 4 update kill", "step 4 of 6"),
         # It is noticed in the update, which has begun to go over the step before.
         (3, 3, ("--route", "flat"), "2 4 update flip parameters", "step 3 of 6"),
         (3, 3, (), "0 4 update flip gradient", "step 4 of 6"),
     ],
-    numpy=[
+    usual=[
         (3, 2, ("--route", "flat"), "2 4 reduce kill", "step 4 of 6"),
         (2, 1, (), "0 0 share kill", "step 0 of 6"),
         (1, 3, (), "0 4 share kill", "step 4 of 6"),

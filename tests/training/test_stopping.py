@@ -10,17 +10,17 @@ from pathlib import Path
 import launcher
 import pytest
 from launcher import train
-from sets import some_compiled
+from sets import in_some_cases
 from training import EPOCHS, INSIDE, SMALL, outcome, wait_for_step
 
 from dist_vgg.base.errors import signal_name
 from dist_vgg.runs.log import read_metrics
 
 
-@some_compiled(
+@in_some_cases(
     ("number", "ranks", "later"),
-    both=[(signal.SIGTERM, 3, 8)],
-    numpy=[
+    each=[(signal.SIGTERM, 3, 8)],
+    usual=[
         (signal.SIGINT, 3, 8),
         (signal.SIGUSR1, 3, 8),
         (signal.SIGINT, 1, 2),

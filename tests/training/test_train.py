@@ -10,7 +10,7 @@ from typing import Any
 import launcher
 import pytest
 from launcher import field, train
-from sets import each_set, some_compiled
+from sets import each_set, in_some_cases
 from threadpoolctl import threadpool_info
 from training import EPOCHS, SMALL, outcome
 
@@ -18,10 +18,10 @@ from dist_vgg.runs.clock import SPANS
 from dist_vgg.runs.log import read_metrics
 
 
-@some_compiled(
+@in_some_cases(
     ("ranks", "route"),
-    both=[(-1, "flat"), (2, "node"), (3, "flat"), (8, "node")],
-    numpy=[(2, "flat"), (3, "node"), (4, "auto"), (8, "flat")],
+    each=[(-1, "flat"), (2, "node"), (3, "flat"), (8, "node")],
+    usual=[(2, "flat"), (3, "node"), (4, "auto"), (8, "flat")],
 )
 def test_same_bits_at_any_ranks_and_route(
     small: tuple[object, ...], ranks: int, route: str, data: Path, reference: Path, tmp_path: Path
