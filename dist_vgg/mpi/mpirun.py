@@ -8,11 +8,10 @@ import sysconfig
 from dist_vgg.base.errors import UserError
 
 INSTALL = "pip install 'dist_vgg[mpich]', or load your cluster's MPI module"
+MEND = f"{INSTALL}, or name it with --mpirun"
 
 
-def find_mpirun(
-    wanted: str | None, mend: str = f"{INSTALL}, or name it with --mpirun"
-) -> list[str]:
+def find_mpirun(wanted: str | None, mend: str = MEND) -> list[str]:
     """The command that starts ranks: --mpirun, or the one of this Python, or that on the path.
 
     Raises UserError where there is none; `mend` says what then helps.
