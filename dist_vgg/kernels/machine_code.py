@@ -117,7 +117,7 @@ class Function:
 
 
 class _Loaded:
-    """Machine code in memory, and how it is called: see `pack`."""
+    """Machine code in memory, and how it is called."""
 
     def __init__(self, name: str, code: bytes) -> None:
         head, _, machine_code = code.partition(b"\n")
