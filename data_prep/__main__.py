@@ -1,8 +1,9 @@
-"""Prepare MNIST for training: find or download it, enlarge it, write it as HDF5 shards.
+"""Prepare images for training: MNIST or your own, resized and written as HDF5 shards.
 
     python -m data_prep                        all of MNIST, 8 shards, in ./data
     python -m data_prep --limit 1000           a small set, to try things
     python -m data_prep --raw mnist            from MNIST's own files, already in ./mnist
+    python -m data_prep --source images --raw photos --test-share 0.2    your own pictures
     python -m data_prep --check data           verify a prepared folder
 
 Equal options give equal data, whatever the number of shards.

@@ -5,7 +5,7 @@ E. Alpaydin and C. Kaynak, "Optical recognition of handwritten digits", UCI, 199
 
 import numpy as np
 
-from data_prep.raw import Raw
+from data_prep.raw import ArrayPictures, Raw
 from dist_vgg.base.errors import UserError
 
 
@@ -25,7 +25,7 @@ def load() -> Raw:
     ids = {"train": every[every % 5 != 0], "test": every[every % 5 == 0]}
     return Raw(
         "digits",
-        {split: images[rows] for split, rows in ids.items()},
+        {split: ArrayPictures(images[rows]) for split, rows in ids.items()},
         {split: labels[rows] for split, rows in ids.items()},
         ids,
     )

@@ -11,18 +11,20 @@ import numpy as np
 from dist_vgg.base.errors import UserError
 
 MAX_BYTES = 64 << 20  # the largest of MNIST's four files has 47 million bytes
+MAX_SWELLING = 200  # times its size: what a file with more than MAX_BYTES may unzip to
 
 
-def read_idx(path: Path, ndim: int, called: str | None = None) -> np.ndarray:
-    """Read an IDX file of bytes with `ndim` dimensions, gzipped or not.
+def read_idx(path: Path, ndim: int, called: str | None = None, most: int = MAX_BYTES) -> np.ndarray:
+    """Read an IDX file of `most` bytes with `ndim` dimensions, gzipped or not.
 
     Big-endian: 0, 0, 8 for unsigned bytes, ndim; then a uint32 for each dimension; then the
     data. Raises a UserError that names the file, as `called` if given.
     """
     called = called or str(path)
+    too_much = "not of MNIST" if most == MAX_BYTES else "too large"
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{called} is not of MNIST: it has more than {MAX_BYTES:,} bytes")
+        if path.stat().st_size > most:
+            raise UserError(f"{called} is {too_much}: it has more than {most:,} bytes")
         stored = path.read_bytes()
     except OSError as error:
         raise UserError(f"can't read {called}: {error.strerror or error}") from error
@@ -40,11 +42,12 @@ def read_idx(path: Path, ndim: int, called: str | None = None) -> np.ndarray:
             raise UserError(f"{called} is cut short: it ends within its header")
         shape = struct.unpack(f">{ndim}I", header[4:])
         size = math.prod(shape)
-        if max(size, *shape) > MAX_BYTES:  # a side may be huge beside one of 0
+        if max(size, *shape) > most:  # a side may be huge beside one of 0
             raise UserError(
-                f"{called} is not of MNIST: its header announces {' x '.join(map(str, shape))} "
-                f"bytes, more than {MAX_BYTES:,}"
+                f"{called} is {too_much}: its header announces {' x '.join(map(str, shape))} "
+                f"bytes, more than {most:,}"
             )
+        check_swelling(called, len(stored), size)
         # One byte more than announced is enough to notice a longer file, however far it swells.
         data = unzip.decompress(unzip.unconsumed_tail, size + 1)
     except zlib.error as error:
@@ -82,3 +85,20 @@ def idx_bytes(array: np.ndarray) -> bytes:
 def idx_sha256(array: np.ndarray) -> str:
     """SHA-256 of the uncompressed IDX file that holds an array."""
     return hashlib.sha256(idx_bytes(array)).hexdigest()
+
+
+def check_swelling(called: str, stored: int, size: int) -> None:
+    """Raise UserError where a file announces so much more than it holds that it must be a lie."""
+    if size > max(MAX_BYTES, MAX_SWELLING * stored):
+        raise UserError(
+            f"{called} would unzip from {stored:,} to {size:,} bytes, which no images do"
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file as it is stored."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -13,13 +13,17 @@ from dist_vgg.data import deal
 class Selection:
     """The images to prepare."""
 
-    raw: Raw  # where images are held out they are its split "test"
-    rows: Arrays  # by split: the rows of `raw` that are used, in order
+    rows: Arrays  # by split: the rows of its origin that are used, in order
     limit: int | None  # number of training images; None for all of them
 
 
+def origin(split: str) -> str:
+    """The split of the source that the images of a split come from."""
+    return "train" if split == "held-out" else split
+
+
 def select(raw: Raw, limit: int | None, held_out: int | None, seed: int) -> Selection:
-    """Choose `limit` training images, and `held_out` others to take the place of the test set.
+    """Choose `limit` training images, and `held_out` others to be a split of their own.
 
     Both numbers may be None. Raises UserError where there are too few images for them.
     """
@@ -29,15 +33,14 @@ def select(raw: Raw, limit: int | None, held_out: int | None, seed: int) -> Sele
     if limit is None or limit >= len(order):
         limit = left
     if limit is None:
-        return Selection(raw, rows, None)
+        return Selection(rows, None)
     labels = raw.labels["train"][order]
     chosen = deal.choose(labels, limit)
     rows["train"] = order[chosen]
     if held_out:
         more = deal.choose(labels, limit + held_out)
-        raw = raw.hold_out(order[np.setdiff1d(more, chosen)])
-        rows["test"] = np.arange(held_out)
-    return Selection(raw, rows, limit)
+        rows["held-out"] = order[np.setdiff1d(more, chosen)]
+    return Selection(rows, limit)
 
 
 def _left(images: int, held_out: int, limit: int | None) -> int:

@@ -6,37 +6,62 @@ Such a module has one function that returns a `Raw`, and raises UserError where 
 from collections.abc import Callable
 from pathlib import Path
 
-from data_prep import digits, download, mnist
+from data_prep import cifar10, digits, download, fashion_mnist, folder, idx_files, mnist, npz
+from data_prep.known import KnownSet
 from data_prep.raw import Raw
-from dist_vgg.base.cache import cache_folder
 from dist_vgg.base.errors import UserError
 
-SOURCES = ("auto", "mnist", "digits")
+# What a report calls the source.
+TITLES = {
+    "mnist": "MNIST",
+    "digits": "scikit-learn's digits, NOT MNIST",
+    "fashion-mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "idx": "IDX files",
+    "images": "a folder of pictures",
+    "npz": "arrays of an npz file",
+}
+SOURCES = ("auto", *TITLES)
+KNOWN: dict[str, KnownSet] = {
+    known.source: known for known in (mnist.MNIST, fashion_mnist.FASHION_MNIST, cifar10.CIFAR10)
+}
+Say = Callable[[str], None]
 
 
-def load(source: str, folder: Path | None, say: Callable[[str], None]) -> Raw:
+def load(
+    source: str, raw: Path | None, say: Say, test_share: float | None = None, seed: int = 0
+) -> Raw:
     """The data set of a source; "auto" is MNIST, or the digits where MNIST cannot be had.
 
-    `folder` holds MNIST's IDX files; without one they come from the cache or a mirror. `say`
-    prints a line for the user.
+    `raw` has the source's files; without it, known ones come from the cache or a mirror. `say`
+    prints a line for the user. `test_share` and `seed` choose test images among the pictures of a
+    folder.
     """
     if source == "digits":
-        if folder:
+        if raw:
             raise UserError("--raw has MNIST's files; leave it out, or leave out --source digits")
         return digits.load()
-    if folder:
-        return mnist.to_raw(mnist.read_folder(folder))
+    if source in ("idx", "images", "npz"):
+        if raw is None:
+            wanted = "FILE.npz" if source == "npz" else "DIR"
+            raise UserError(f"--source {source} needs --raw {wanted}, which has the images")
+        if source == "images":
+            return folder.load(raw, test_share, seed)
+        return npz.load(raw) if source == "npz" else idx_files.load(raw)
+    known = KNOWN.get(source, mnist.MNIST)
+    if raw:
+        return known.to_raw(known.read_folder(raw, say))
     try:
-        return mnist.to_raw(download.fetch(cache_folder(), download.mirrors(), say))
+        return known.to_raw(download.fetch(download.cache(known), known, say))
     except download.Unavailable as error:
-        if source == "mnist":
+        if source != "auto":
             raise
-        raw = digits.load()
-        _warn(error, sum(map(len, raw.labels.values())), say)
-        return raw
+        stand_in = digits.load()
+        _warn(error, sum(map(len, stand_in.labels.values())), say)
+        return stand_in
 
 
-def _warn(error: Exception, images: int, say: Callable[[str], None]) -> None:
+def _warn(error: Exception, images: int, say: Say) -> None:
     """Say loudly that the digits stand in for MNIST."""
     stars = "*" * 88
     say(stars)

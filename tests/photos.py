@@ -214,7 +214,7 @@ def main() -> int:
     given = parser.parse_args()
     weights = load_weights(given.weights)
     net = load_network(weights)
-    arrays = mnist.read_folder(given.raw)
+    arrays = mnist.MNIST.read_folder(given.raw)
     images, labels = (arrays[name] for name in mnist.FILES["test"])
     right, predicted, failed = 0, 0, Counter()
     with tempfile.TemporaryDirectory() as temporary:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from launcher import ROOT
 
+from data_prep.raw import ArrayPictures
 from dist_vgg.data.dataset import load_shard, open_set
 from dist_vgg.data.samples import Samples
 
@@ -26,6 +27,12 @@ def everything(folder: Path) -> dict[str, Samples]:
         ]
         splits[split] = Samples(*joined)[np.argsort(joined[2])]
     return splits
+
+
+def enlarged(images: np.ndarray, size: int) -> np.ndarray:
+    """Grey images as data_prep makes them: (n, size, size, 1)."""
+    pictures = ArrayPictures(images)
+    return np.stack([pictures.pixels(row, size, 1, "stretch") for row in range(len(images))])
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -4,9 +4,10 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -18,31 +19,60 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 MAX_BYTES, MAX_PIXELS = 128 << 20, 1 << 25
 
 
+class BadPicture(UserError):
+    """An image file that can't be used; `why` says the reason without the file's name."""
+
+    def __init__(self, words: str, why: str) -> None:
+        super().__init__(words)
+        self.why = why
+
+
 def read_picture(path: Path) -> Image.Image:
     """Read an image file in RGB as a person sees it, with paper behind what is transparent.
 
-    Raises UserError for a file that is no image, or is too large; memory stays below 1 GB.
+    Raises BadPicture for a file that is no image, or is too large; memory stays below 1 GB.
     """
-    try:
-        if not path.is_dir() and not path.is_file() and path.exists():
-            raise UserError(f"can't read the image {path}: it is no file")
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(
-                f"the image {path} is larger than {MAX_BYTES >> 20} MiB; make it smaller"
-            )
-        with _silent():
-            rgba = _decoded(path.read_bytes())
-    except UserError:
-        raise
-    except UnidentifiedImageError as error:
-        raise UserError(
-            f"{path} is no image that Pillow can read; name a PNG or JPEG file"
-        ) from error
-    except Exception as error:  # whatever a decoder stumbles over
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or "damaged"
-        raise UserError(f"can't read the image {path}: {reason}") from error
-    paper = Image.new("RGBA", rgba.size, _paper(rgba))
-    return Image.alpha_composite(paper, rgba).convert("RGB")
+
+    def on_paper(image: Image.Image) -> Image.Image:
+        rgba = _stretched(image).convert("RGBA")
+        paper = Image.new("RGBA", rgba.size, _paper(rgba))
+        return Image.alpha_composite(paper, rgba).convert("RGB")
+
+    with silent():
+        return _read(path, on_paper)
+
+
+def read_image(path: Path) -> Image.Image:
+    """Read an image file as training sets take it: grey or RGB, white where it is transparent.
+
+    Levels of 16 bits become 8 bits alike in all images. Decoders may print: call it in `silent`.
+    Raises BadPicture as `read_picture` does.
+    """
+    return _read(path, _plain)
+
+
+def network_pixels(image: Image.Image, size: int, channels: int, fit: str) -> np.ndarray:
+    """The pixels that a network sees of a grey or RGB image: (size, size, channels) uint8.
+
+    `channels` is 1 or 3. The fit "crop" scales the shorter side and cuts out the middle, "pad"
+    scales the longer side and puts black around, and "stretch" scales each side by itself.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    image = image if image.mode == mode else image.convert(mode)
+    if fit == "crop":
+        side = min(image.size)
+        left, top = ((extent - side) / 2 for extent in image.size)
+        box = (left, top, left + side, top + side)
+        fitted = image.resize((size, size), Image.Resampling.BICUBIC, box)
+    elif fit == "pad" and image.width != image.height:
+        scale = size / max(image.size)
+        width, height = (max(1, round(extent * scale)) for extent in image.size)
+        fitted = Image.new(mode, (size, size))
+        inner = image.resize((width, height), Image.Resampling.BICUBIC)
+        fitted.paste(inner, ((size - width) // 2, (size - height) // 2))
+    else:
+        fitted = image.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(fitted).reshape(size, size, channels)
 
 
 def light_on_dark(picture: Image.Image) -> Image.Image:
@@ -61,34 +91,56 @@ def _paper(rgba: Image.Image) -> str:
     return "black" if sparse and not any(levels[:128]) else "white"
 
 
-def _decoded(data: bytes) -> Image.Image:
-    """The first picture in an image file's bytes, upright, with transparency."""
-    # Decode from memory: given a file, decoders request as many bytes as it claims to have.
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(
-                f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}; "
-                "make it smaller"
-            )
-        return _eight_bits(ImageOps.exif_transpose(image)).convert("RGBA")
+def _read(path: Path, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The first picture in an image file, upright and converted; BadPicture where that fails."""
+    try:
+        if not path.is_dir() and not path.is_file() and path.exists():
+            raise BadPicture(f"can't read the image {path}: it is no file", "it is no file")
+        if path.stat().st_size > MAX_BYTES:
+            why = f"larger than {MAX_BYTES >> 20} MiB"
+            raise BadPicture(f"the image {path} is {why}; make it smaller", why)
+        data = path.read_bytes()
+        # Decode from memory: given a file, decoders request as many bytes as it claims to have.
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(
+                    f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}; "
+                    "make it smaller"
+                )
+            return convert(ImageOps.exif_transpose(image))
+    except BadPicture:
+        raise
+    except UnidentifiedImageError as error:
+        why = "no image that Pillow can read"
+        raise BadPicture(f"{path} is {why}; name a PNG or JPEG file", why) from error
+    except Exception as error:  # whatever a decoder stumbles over
+        why = getattr(error, "strerror", None) or " ".join(str(error).split()) or "damaged"
+        raise BadPicture(f"can't read the image {path}: {why}", why) from error
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Keep decoders from printing: Pillow warns and logs, libtiff writes to the error output."""
+def silent() -> Iterator[TextIO]:
+    """Keep decoders from printing: Pillow warns and logs, libtiff writes to the error output.
+
+    Yields the error output, for those who have something to say meanwhile.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
-    with warnings.catch_warnings(), Path(os.devnull).open("wb") as nothing:
+    with (
+        warnings.catch_warnings(),
+        Path(os.devnull).open("wb") as nothing,
+        os.fdopen(kept, "w") as errors,
+    ):
         warnings.simplefilter("ignore")
         os.dup2(nothing.fileno(), 2)
         try:
-            yield
+            yield errors
         finally:
+            errors.flush()
             os.dup2(kept, 2)
-            os.close(kept)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _stretched(image: Image.Image) -> Image.Image:
     """Stretch grey levels of 16 or more bits to 0..255; Pillow would cut them off at 255."""
     if not image.mode.startswith(("I", "F")):
         return image
@@ -99,3 +151,20 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     levels -= levels.min()
     levels *= 255 / span if span else 0
     return Image.fromarray(np.rint(levels, out=levels).astype(np.uint8))
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """An image of any mode in grey or RGB, with levels that neighbours can be compared by."""
+    if image.mode.startswith("I"):  # Pillow's way to hold levels of 16 bits
+        levels = np.array(image, np.int64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise ValueError("its grey levels are not of 16 bits")
+        return Image.fromarray(np.rint(levels / 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its grey levels are fractions without a known white")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")  # also palettes, CMYK, YCbCr

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from idx import ArrayDict, write_files
+from preparing import enlarged
 
 from data_prep import __main__ as data_prep
-from data_prep import zoom
 from dist_vgg import Dataset, UserError
 from dist_vgg.api import dataset
 from dist_vgg.data.dataset import check_set, load_shard, open_set
@@ -29,7 +29,7 @@ def test_arrays_are_dealt_as_data_prep_deals_them(tmp_path: Path, tiny: ArrayDic
     raw, out = write_files(tmp_path / "raw", tiny), tmp_path / "out"
     words = ("--raw", raw, "--out", out, "--shards", 7, "--size", 32, "--seed", 3)
     assert data_prep.main([str(word) for word in words]) == 0
-    large = zoom.enlarge(tiny["train-images-idx3-ubyte"], 32)
+    large = enlarged(tiny["train-images-idx3-ubyte"], 32)
     arrays = Dataset(large, tiny["train-labels-idx1-ubyte"], shards=7, seed=3)
     info = open_set(out)
     assert (arrays.info.mean, arrays.info.std) == (info.mean, info.std)

@@ -9,8 +9,8 @@ import pytest
 from drawings import alike, seven, uneven
 from PIL import Image, ImageOps
 
-from data_prep import mnist
 from data_prep.idx import read_idx
+from data_prep.idx_set import FILES, find_file
 from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import light_on_dark, read_picture
 
@@ -111,7 +111,7 @@ def test_a_digit_in_its_place_stays_there() -> None:
 
 
 def test_real_digits_stay_where_they_are(real_mnist: Path) -> None:
-    path = mnist.find_file(real_mnist, "t10k-images-idx3-ubyte")
+    path = find_file(real_mnist, "t10k-images-idx3-ubyte")
     assert path is not None
     shifts = [shift(pixels) for pixels in read_idx(path, 3)[:300]]
     assert max(shifts) <= 1
@@ -121,7 +121,7 @@ def test_real_digits_stay_where_they_are(real_mnist: Path) -> None:
 def test_photos_come_out_as_the_digits_they_were_made_from(
     real_mnist: Path, tmp_path: Path
 ) -> None:
-    paths = [mnist.find_file(real_mnist, name) for name in mnist.FILES["test"]]
+    paths = [find_file(real_mnist, name) for name in FILES["test"]]
     images, labels = (read_idx(path, ndim) for path, ndim in zip(paths, (3, 1), strict=True))
     cosines = []
     for photo in photos.photos(images, labels, seed=1, every=10):
@@ -154,7 +154,7 @@ def test_parts_of_a_digit_stay_and_specks_go() -> None:
 
 
 def test_a_digit_that_fills_its_picture(real_mnist: Path) -> None:
-    path = mnist.find_file(real_mnist, "t10k-images-idx3-ubyte")
+    path = find_file(real_mnist, "t10k-images-idx3-ubyte")
     assert path is not None
     cosines = []
     for pixels in read_idx(path, 3)[:100]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from idx import ArrayDict, write_files
-from preparing import Run, content, everything, start
+from preparing import Run, content, enlarged, everything, start
 
-from data_prep import mnist, prepare, zoom
+from data_prep import mnist, prepare
 from data_prep.__main__ import main
 from data_prep.idx import idx_sha256
 from dist_vgg.data import deal, shards
@@ -31,7 +31,7 @@ def test_every_image_is_there_once_enlarged_with_its_label(
     for split, (images, labels) in mnist.FILES.items():
         assert splits[split].ids.tolist() == list(range(len(tiny[labels])))
         np.testing.assert_array_equal(splits[split].labels, tiny[labels])
-        np.testing.assert_array_equal(splits[split].pixels, zoom.enlarge(tiny[images], 32))
+        np.testing.assert_array_equal(splits[split].pixels, enlarged(tiny[images], 32))
     info = open_set(tmp_path / "out")
     assert (info.source, info.shards, info.size, info.zoom) == ("mnist", 7, 32, "bicubic")
     assert (info.train_count, info.test_count) == (60, 20)
@@ -136,7 +136,7 @@ def test_again_does_nothing(
 ) -> None:
     run("--raw", raw, "--out", tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
-    monkeypatch.setattr(prepare, "enlarge", lambda *_: pytest.fail("enlarged again"))
+    monkeypatch.setattr(prepare, "spooled", lambda *_: pytest.fail("enlarged again"))
     status, out, _ = run("--raw", raw, "--out", tmp_path / "out")
     assert status == 0
     assert "holds this data set already" in out
@@ -253,24 +253,27 @@ def test_held_out_images_are_training_images_that_are_not_used(
     status, output, errors = run(*options, "--out", tmp_path / "x", "--held-out", held)
     assert status == 0
     assert f"enlarging {held} held-out images" in errors
-    assert "writing 3 train and 3 held-out shards" in errors
+    assert "writing 3 train, 3 test and 3 held-out shards" in errors
     splits = everything(tmp_path / "x")
     count = limit or 60 - held
-    assert f"{count} train, {held} held-out training" in output
+    assert f"{count} train, 20 test, {held} held-out" in output
     assert len(splits["train"]) == count
-    assert len(splits["test"]) == held
-    assert not set(splits["train"].ids) & set(splits["test"].ids)
+    assert len(splits["held-out"]) == held
+    assert not set(splits["train"].ids) & set(splits["held-out"].ids)
+    test = splits.pop("test")
     for split in splits.values():
         assert np.ptp(np.bincount(split.labels, minlength=10)) <= 1
     # They are what a larger limit would have trained on, and the images are those of their ids.
     assert run(*options[:6], "--limit", count + held, "--out", tmp_path / "all")[0] == 0
-    both = everything(tmp_path / "all")["train"]
-    assert set(both.ids) == set(splits["train"].ids) | set(splits["test"].ids)
+    together = everything(tmp_path / "all")
+    both = together["train"]
+    np.testing.assert_array_equal(test.pixels, together["test"].pixels)
+    assert set(both.ids) == set(splits["train"].ids) | set(splits["held-out"].ids)
     for split in splits.values():
         rows = np.searchsorted(both.ids, split.ids)
         np.testing.assert_array_equal(both.pixels[rows], split.pixels)
         np.testing.assert_array_equal(both.labels[rows], split.labels)
     info = open_set(tmp_path / "x")
-    assert info.held_out
+    assert info.held_out == "held-out"
     assert not open_set(tmp_path / "all").held_out
     assert (info.mean, info.std) == pixel_statistics(splits["train"].pixels)

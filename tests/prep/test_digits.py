@@ -19,8 +19,10 @@ def test_digits_are_split_by_their_index() -> None:
     assert not set(raw.ids["train"]) & set(raw.ids["test"])
     for split, rows in raw.ids.items():
         np.testing.assert_array_equal(raw.labels[split], everything.target[rows])
-        np.testing.assert_allclose(raw.images[split], everything.images[rows] * 255 / 16, atol=0.5)
-    assert raw.images["train"].max() == 255
+        np.testing.assert_allclose(
+            raw.pictures[split].array, everything.images[rows] * 255 / 16, atol=0.5
+        )
+    assert raw.pictures["train"].array.max() == 255
 
 
 def test_digits_have_no_folder(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from idx import ArrayDict, write_files
 
-from data_prep import download, mnist
+from data_prep import download, idx_set, mnist
 from data_prep.idx import idx_bytes
 from data_prep.sources import load
 from dist_vgg.base.cache import cache_folder
@@ -70,6 +70,13 @@ def serving(folder: Path, kind: type[Mirror] = Mirror) -> Iterator[tuple[str, li
         server.shutdown()
 
 
+def fetch(cache: Path, urls: list[str], say: Callable[[str], None]) -> ArrayDict:
+    """MNIST's files, from the cache or these mirrors."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIST_VGG_MIRRORS", " ".join(urls))
+        return download.fetch(cache, mnist.MNIST, say)
+
+
 @pytest.fixture
 def closed() -> str:
     """URL of a mirror that nobody runs."""
@@ -92,7 +99,7 @@ def test_download_and_then_the_cache(tmp_path: Path, tiny: ArrayDict) -> None:
     cache = tmp_path / "deep" / "cache"
     with serving(tmp_path / "web") as (url, asked):
         for _ in range(2):
-            arrays = download.fetch(cache, [url], print)
+            arrays = fetch(cache, [url], print)
             for name, array in tiny.items():
                 np.testing.assert_array_equal(arrays[name], array)
     assert asked == gz(mnist.NAMES)  # each once: the second time nothing was downloaded
@@ -107,11 +114,11 @@ def test_a_run_again_downloads_only_what_is_missing(tmp_path: Path, tiny: ArrayD
     lines: list[str] = []
     with serving(web) as (url, asked):
         with pytest.raises(download.Unavailable, match=f"no mirror gave {TEST_LABELS};"):
-            download.fetch(tmp_path / "cache", [url], lines.append)
+            fetch(tmp_path / "cache", [url], lines.append)
         assert lines[-1] == f"{url} has no {last.name}: 404 Client Error: File not found"
         held.rename(last)
         asked.clear()
-        download.fetch(tmp_path / "cache", [url], print)
+        fetch(tmp_path / "cache", [url], print)
     assert asked == [last.name]
 
 
@@ -119,7 +126,7 @@ def test_a_closed_mirror_is_asked_once(tmp_path: Path, tiny: ArrayDict, closed: 
     write_files(tmp_path / "web", tiny)
     lines: list[str] = []
     with serving(tmp_path / "web") as (url, asked):
-        download.fetch(tmp_path / "cache", [closed, url], lines.append)
+        fetch(tmp_path / "cache", [closed, url], lines.append)
     assert asked == gz(mnist.NAMES)
     assert [line for line in lines if line.startswith(closed)] == [
         f"{closed} can't be reached; not tried again"
@@ -136,7 +143,7 @@ def test_a_silent_mirror_is_asked_once(
         serving(write_files(tmp_path / "web", tiny)) as (url, _),
         serving(tmp_path, SilentMirror) as (silent, asked),
     ):
-        download.fetch(tmp_path / "cache", [silent, url], lines.append)
+        fetch(tmp_path / "cache", [silent, url], lines.append)
     assert len(asked) == 1
     assert f"{silent} does not answer; not tried again" in lines
 
@@ -167,12 +174,12 @@ def test_a_bad_file_is_not_kept_and_the_next_mirror_is_asked(
         serving(web) as (url, good_asked),
     ):
         with pytest.raises(download.Unavailable):
-            download.fetch(tmp_path / "cache", [bad], lines.append)
+            fetch(tmp_path / "cache", [bad], lines.append)
         assert not list((tmp_path / "cache").iterdir())
         assert len(lines) == 2  # trying it, and what was wrong: one line
         assert lines[1].startswith(f"{bad}{TRAIN_IMAGES}.gz ")
         assert "\n" not in lines[1]
-        arrays = download.fetch(tmp_path / "cache", [bad, url], print)
+        arrays = fetch(tmp_path / "cache", [bad, url], print)
     np.testing.assert_array_equal(arrays[TRAIN_IMAGES], tiny[TRAIN_IMAGES])
     assert f"{TRAIN_IMAGES}.gz" in good_asked
     assert len(asked) >= 2
@@ -188,7 +195,7 @@ def test_a_bad_file_in_the_cache_is_downloaded_again(
     bad.write_bytes(bad.read_bytes()[:-5] if what == "cut" else gzip.compress(GOOD))
     lines: list[str] = []
     with serving(web) as (url, asked):
-        download.fetch(cache, [url], lines.append)
+        fetch(cache, [url], lines.append)
     assert asked == [bad.name]
     assert bad.read_bytes() == (web / bad.name).read_bytes()
     assert str(bad) in lines[0]
@@ -227,7 +234,7 @@ def test_without_a_cache_mnist_comes_all_the_same(
         monkeypatch.setenv("DIST_VGG_MIRRORS", url)
         raw = load(source, None, lines.append)
     assert raw.source == "mnist"
-    np.testing.assert_array_equal(raw.images["test"], tiny[TEST_IMAGES])
+    np.testing.assert_array_equal(raw.pictures["test"].array, tiny[TEST_IMAGES])
     assert asked == gz(mnist.NAMES)
     why = {
         "no folder": f"can't use the cache {cache}: Not a directory",
@@ -278,10 +285,10 @@ def test_a_cache_that_fails_later(
     elif what == "a folder to read":  # pooch would tell it in three sentences
         monkeypatch.setattr(os, "open", failing(os.open, errno.EACCES))
     else:  # so says is_file() of what is in it, up to Python 3.13
-        monkeypatch.setattr(download, "find_file", failing(download.find_file, errno.EACCES))
+        monkeypatch.setattr(idx_set, "find_file", failing(idx_set.find_file, errno.EACCES))
     lines: list[str] = []
     with serving(write_files(tmp_path / "web", tiny)) as (url, asked):
-        arrays = download.fetch(cache, [url], lines.append)
+        arrays = fetch(cache, [url], lines.append)
     for name, array in tiny.items():
         np.testing.assert_array_equal(arrays[name], array)
     (line,) = [line for line in lines if line.endswith(NOT_KEPT)]
@@ -310,7 +317,7 @@ def test_a_cache_that_can_only_be_read_is_enough(
     cache = write_files(tmp_path / "cache", tiny)
     monkeypatch.setattr(download, "TemporaryFile", lambda **_: pytest.fail("written to"))
     lines: list[str] = []
-    assert download.fetch(cache, [], lines.append).keys() == tiny.keys()
+    assert fetch(cache, [], lines.append).keys() == tiny.keys()
     assert not lines
 
 
@@ -319,13 +326,13 @@ def test_cache_and_mirrors_are_the_environments(
 ) -> None:
     monkeypatch.delenv("DIST_VGG_CACHE", raising=False)
     monkeypatch.delenv("DIST_VGG_MIRRORS", raising=False)
-    assert download.mirrors() == list(mnist.MIRRORS)
+    assert download.mirrors(mnist.MNIST) == list(mnist.MIRRORS)
     folder = cache_folder()
     assert folder is not None
     assert folder.name == "dist_vgg"
     monkeypatch.setenv("DIST_VGG_CACHE", str(tmp_path))
     monkeypatch.setenv("DIST_VGG_MIRRORS", "http://a/x  http://b/")
-    assert download.mirrors() == ["http://a/x/", "http://b/"]
+    assert download.mirrors(mnist.MNIST) == ["http://a/x/", "http://b/"]
     assert cache_folder() == tmp_path
 
 

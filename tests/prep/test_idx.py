@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from idx import tiny_arrays, write_files
 
-from data_prep import mnist
 from data_prep.idx import MAX_BYTES, idx_bytes, read_idx
+from data_prep.idx_set import find_file
 from dist_vgg.base.errors import UserError
 
 
@@ -17,7 +17,7 @@ def test_read_idx_gives_back_what_was_written(tmp_path: Path, zipped: bool) -> N
     arrays = tiny_arrays()
     write_files(tmp_path, arrays, zipped)
     for name, array in arrays.items():
-        path = mnist.find_file(tmp_path, name)
+        path = find_file(tmp_path, name)
         assert path
         read = read_idx(path, array.ndim)
         assert read.dtype == np.uint8

@@ -21,7 +21,7 @@ def test_a_folder_gives_images_labels_and_ids(
 ) -> None:
     raw = load("mnist", write_files(tmp_path, tiny, zipped), print)
     assert raw.source == "mnist"
-    np.testing.assert_array_equal(raw.images["train"], tiny[TRAIN_IMAGES])
+    np.testing.assert_array_equal(raw.pictures["train"].array, tiny[TRAIN_IMAGES])
     np.testing.assert_array_equal(raw.labels["test"], tiny[TEST_LABELS])
     np.testing.assert_array_equal(raw.ids["train"], np.arange(60))
     np.testing.assert_array_equal(raw.ids["test"], np.arange(20))
@@ -31,7 +31,7 @@ def test_a_folder_with_the_names_of_some_archives(tmp_path: Path, tiny: ArrayDic
     write_files(tmp_path, tiny, zipped=False)
     for name in tiny:
         (tmp_path / name).rename(tmp_path / name.replace("-idx", ".idx"))
-    assert mnist.read_folder(tmp_path).keys() == tiny.keys()
+    assert mnist.MNIST.read_folder(tmp_path).keys() == tiny.keys()
 
 
 @pytest.mark.parametrize("source", ["auto", "mnist"])
@@ -51,31 +51,31 @@ def test_no_folder_at_all(tmp_path: Path) -> None:
 def test_other_content_is_refused(tmp_path: Path, tiny: ArrayDict) -> None:
     tiny[TEST_IMAGES] = tiny[TEST_IMAGES] ^ 1
     with pytest.raises(UserError, match=f"{TEST_IMAGES}.gz is not MNIST's .* another SHA-256"):
-        mnist.read_folder(write_files(tmp_path, tiny))
+        mnist.MNIST.read_folder(write_files(tmp_path, tiny))
 
 
 def test_images_and_labels_of_different_counts(tmp_path: Path, tiny: ArrayDict) -> None:
     tiny[TEST_LABELS] = tiny[TEST_LABELS][:-1]
     with pytest.raises(UserError, match=f"has 20 images, but {TEST_LABELS}.gz has 19 labels"):
-        mnist.read_folder(write_files(tmp_path, tiny))
+        mnist.MNIST.read_folder(write_files(tmp_path, tiny))
 
 
 def test_a_label_that_is_no_digit(tmp_path: Path, tiny: ArrayDict) -> None:
     tiny[TRAIN_LABELS][7] = 10
     with pytest.raises(UserError, match=r"has the label 10 at 7, outside 0\.\.9"):
-        mnist.read_folder(write_files(tmp_path, tiny))
+        mnist.MNIST.read_folder(write_files(tmp_path, tiny))
 
 
 def test_the_real_mnist_has_the_hashes_written_here(real_mnist: Path) -> None:
     raw = load("mnist", real_mnist, print)
-    assert raw.images["train"].shape == (60000, 28, 28)
-    assert raw.images["test"].shape == (10000, 28, 28)
+    assert raw.pictures["train"].array.shape == (60000, 28, 28)
+    assert raw.pictures["test"].array.shape == (10000, 28, 28)
     assert raw.labels["train"][:5].tolist() == [5, 0, 4, 1, 9]
 
 
 def test_digest_depends_on_every_array() -> None:
     def raw(arrays: ArrayDict) -> Raw:
-        return mnist.to_raw(arrays)
+        return mnist.MNIST.to_raw(arrays)
 
     first = raw(tiny_arrays()).digest()
     assert raw(tiny_arrays()).digest() == first

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from preparing import Run, content, start
 
-from data_prep import prepare
+from data_prep import writing
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
@@ -32,7 +32,7 @@ def test_an_error_in_the_middle_leaves_what_was_there(
     if not first:
         run("--raw", raw, "--out", out)
     before = content(tmp_path)
-    real, calls = prepare.write_shard, []
+    real, calls = writing.write_shard, []
 
     def failing(*args: object) -> None:
         calls.append(args)
@@ -40,7 +40,7 @@ def test_an_error_in_the_middle_leaves_what_was_there(
             raise error
         real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(prepare, "write_shard", failing)
+    monkeypatch.setattr(writing, "write_shard", failing)
     words = ("--raw", raw, "--out", out, "--seed", 1, "--overwrite")
     if error is KeyboardInterrupt:
         status, _, lines = run(*words)
@@ -95,7 +95,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     )
     _, error = process.communicate(timeout=60)
     assert process.returncode == 2, error
-    assert error.splitlines()[-1].startswith("data_prep: error: can't write a shard to ")
+    assert error.splitlines()[-1].startswith("data_prep: error: can't write pixels to ")
     assert "free space or choose another folder" in error
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists()

@@ -1,7 +1,8 @@
 """Mistakes in the options of data_prep are one line, before the work."""
 
-import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from preparing import Run
@@ -24,7 +25,7 @@ MISTAKES = {
     "--shard 4": "unknown option --shard; did you mean --shards?",
     "--limits=4": "unknown option --limits; did you mean --limit?",
     "--ovrwrite": "unknown option --ovrwrite; did you mean --overwrite?",
-    "--colour": "unknown option --colour; see",
+    "--colour": "unknown option --colour; did you mean --channels?",
     "--ranks 4": "unknown option --ranks; did you mean --shards?",
     "extra --shrads 4": "unknown option --shrads; did you mean --shards?",
     "--xyzzy": "unknown option --xyzzy; see",
@@ -70,11 +71,12 @@ def test_a_mistake_is_one_line(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_too_little_memory_is_said_before_it_is_taken(
+def test_too_little_disk_is_said_before_it_is_taken(
     run: Run, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sysconf", lambda name: 500)  # bytes in a page, and pages
+    # 80 images of 64x64, and a quarter for what is written of them.
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=80 * 5 * 1024 - 1))
     status, _, error = run("--raw", raw, "--out", tmp_path / "out")
     assert status == 2
-    assert "choose a smaller --size or --limit" in error
+    assert "80 images of 64x64 need 1 MiB of disk while they are prepared, and" in error
     assert not (tmp_path / "out").exists()
