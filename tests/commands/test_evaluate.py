@@ -120,10 +120,13 @@ def test_other_classes_or_splits_are_refused(
     other = tmp_path / "weights.h5"
     shutil.copy(weights, other)
     say(other, class_names=["zero", *"123456789"])
-    refused(2, "dist_vgg.evaluate", [
-        ((weights, "--data", data, "--split", "held-out"), "has no held-out images, only train and"),
-        ((other, "--data", folder), f"the weights know a class zero where {folder} has nought; pre"),
-    ])  # fmt: skip
+    lacks = "has no held-out images, only train and test; prepare it with"
+    differs = f"the weights know a class zero where {folder} has nought; prepare or name"
+    mistakes = [
+        ((weights, "--data", data, "--split", "held-out"), lacks),
+        ((other, "--data", folder), differs),
+    ]
+    refused(2, "dist_vgg.evaluate", mistakes)
 
 
 def test_of_many_classes_the_worst_confusions_are_shown() -> None:
