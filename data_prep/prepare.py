@@ -107,13 +107,19 @@ def _write(args: argparse.Namespace, request: str, raw: Raw, rows: Arrays, shape
             channels=shape.channels,
             classes=raw.classes,
             class_names=raw.class_names,
-            preparation=args.fit or raw.preparation,
+            preparation=_preparation(args, raw, shape),
             zoom=ZOOM,
             seed=args.seed,
             **facts(parts),
         )
         write_shards(stage, parts, info, _say)
     return info
+
+
+def _preparation(args: argparse.Namespace, raw: Raw, shape: Shape) -> str:
+    """How predict is to make such an image of a picture; it finds digits in grey only."""
+    plain = raw.preparation != "digit" or shape.channels == 1
+    return args.fit or (raw.preparation if plain else shape.fit)
 
 
 def _report(out: Path, info: SetInfo) -> None:

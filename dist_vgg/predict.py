@@ -20,7 +20,13 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import check_writable, write_bytes
 from dist_vgg.data.contact_sheet import Panel, contact_sheet, fit
 from dist_vgg.data.digit import like_mnist
-from dist_vgg.data.pictures import light_on_dark, read_picture
+from dist_vgg.data.pictures import (
+    light_on_dark,
+    network_pixels,
+    read_image,
+    read_picture,
+    silent,
+)
 from dist_vgg.data.samples import normalise
 from dist_vgg.kernels.sets import AUTO, CHOICES, HELP
 from dist_vgg.network.sequential import Sequential
@@ -34,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     options = own_parser().parse_args(argv)
     check_show(options.show)
-    weights = load_grey(options.weights)
+    weights = load_known(options.weights)
     net = load_network(weights, options.kernels)
     coming = (answer(net, weights, path, options.as_is) for path in options.images)
     answers = report(coming, options.json)
@@ -51,11 +57,13 @@ def own_parser() -> Parser:
     )
     parser.add_argument(
         "images", metavar="IMAGE", type=Path, nargs="+",
-        help="one digit in each; a file that can't be read is reported, the others are predicted, "
-        "and the exit status is 2",
+        help="one digit in each, or whatever the network was trained on; a file that can't be read "
+        "is reported, the others are predicted, and the exit status is 2",
     )  # fmt: skip
     parser.add_argument(
-        "--as-is", action="store_true", help="only resize; don't look for a digit as MNIST has it"
+        "--as-is",
+        action="store_true",
+        help="only resize; don't look for a digit as MNIST has it, nor cut or pad to a square",
     )
     parser.add_argument(
         "--show", type=Path, metavar="FILE.png",
@@ -64,8 +72,8 @@ def own_parser() -> Parser:
     parser.add_argument(
         "--json", action="store_true",
         help="print a JSON array with an object for each image: image (the path), prediction and "
-        "probabilities (one for each class), both null where no digit was found or "
-        "the file can't be read, and then error says why",
+        "probabilities (one for each class), class (the name, where classes have names), all null "
+        "where no digit was found or the file can't be read, and then error says why",
     )  # fmt: skip
     parser.add_argument("--kernels", choices=CHOICES, default=AUTO, help=f"{HELP} (default: auto)")
     return parser
@@ -79,11 +87,15 @@ def check_show(path: Path | None) -> None:
         check_writable("--show", path)
 
 
-def load_grey(path: Path) -> Weights:
-    """Read weights; UserError where they are not for grey images."""
+def load_known(path: Path) -> Weights:
+    """Read weights; UserError where predict can't make their images of a picture."""
     weights = load_weights(path)
-    if weights.network["channels"] != 1:
-        raise UserError(f"{path} is for images of several channels; predict takes grey")
+    channels = weights.network["channels"]
+    if channels not in (1, 3) or (channels == 3 and weights.preparation == "digit"):
+        raise UserError(
+            f"{path} is for images of several channels and doesn't tell how they are made of a "
+            "picture; predict takes what data_prep has prepared"
+        )
     return weights
 
 
@@ -96,46 +108,60 @@ class Answer:
     frame: Image.Image | None = None  # the network's input; None where there is no digit
     probabilities: np.ndarray | None = None  # (classes,), where the network got a frame
     error: str = ""  # why the file could not be read
+    names: tuple[str, ...] = ()  # of the classes; none where they are numbers only
 
     def __str__(self) -> str:
         """The words that follow the path."""
         if self.error or self.probabilities is None:
             return self.error or NO_DIGIT
         ranking = np.argsort(-self.probabilities)
-        shown = ", ".join(f"{k} {self.probabilities[k]:.1%}" for k in ranking[:3])
-        return f"{ranking[0]}   ({shown})"
+        names = self.names or range(len(ranking))
+        shown = ", ".join(f"{names[k]} {self.probabilities[k]:.1%}" for k in ranking[:3])
+        return f"{names[ranking[0]]}   ({shown})"
 
     def fields(self) -> dict[str, Any]:
         """What --json prints."""
         p = self.probabilities
+        best = None if p is None else int(p.argmax())
         return {
             "image": str(self.path),
-            "prediction": None if p is None else int(p.argmax()),
+            "prediction": best,
+            **({"class": None if best is None else self.names[best]} if self.names else {}),
             "probabilities": None if p is None else p.tolist(),
             **({"error": self.error} if self.error else {}),
         }
 
 
 def answer(net: Sequential, weights: Weights, path: Path, as_is: bool) -> Answer:
-    """Read an image file, find its digit and let the network name it.
+    """Read an image file, make of it what the network was trained on, and let that name it.
 
     One image at a time, so that its probabilities do not depend on the others.
     """
+    names, side = weights.class_names, weights.network["size"]
     try:
-        picture = read_picture(path)
+        picture, image, fit_to = _prepared(path, weights.preparation, as_is)
     except UserError as error:
-        return Answer(path, error=str(error))
-    grey = light_on_dark(picture)
-    small = fit(picture)
-    digit = grey if as_is else like_mnist(grey)
-    if digit is None:
-        return Answer(path, small)
-    side = weights.network["size"]
-    # The filter with which data_prep enlarged the training images.
-    frame = digit.resize((side, side), Image.Resampling.BICUBIC)
-    x = normalise(np.asarray(frame)[None, :, :, None], weights.mean, weights.std)
+        return Answer(path, error=str(error), names=names)
+    if image is None:
+        return Answer(path, fit(picture), names=names)
+    pixels = network_pixels(image, side, weights.network["channels"], fit_to)
+    x = normalise(pixels[None], weights.mean, weights.std)
     (p,) = net.ops.softmax(net.forward(x))
-    return Answer(path, small, frame, p)
+    frame = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return Answer(path, fit(picture), frame, p, names=names)
+
+
+def _prepared(
+    path: Path, preparation: str, as_is: bool
+) -> tuple[Image.Image, Image.Image | None, str]:
+    """The picture in a file; what of it is resized, None where there is no digit; and how."""
+    if preparation == "digit":
+        picture = read_picture(path)
+        grey = light_on_dark(picture)
+        return picture, grey if as_is else like_mnist(grey), "stretch"
+    with silent():
+        image = read_image(path)
+    return image, image, "stretch" if as_is else preparation
 
 
 def report(answers: Iterable[Answer], as_json: bool) -> list[Answer]:
