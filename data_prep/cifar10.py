@@ -54,7 +54,7 @@ class Cifar10:
         """All records, of the training set and then of the test: (60000, 3073) uint8."""
         if file_sha256(path) != SHA256:
             raise UserError(f"{called} is not CIFAR-10's {name}: it has another SHA-256")
-        return read_archive(path, called)
+        return read_archive(path, called, IMAGES)
 
     def read_folder(self, folder: Path, say: Callable[[str], None]) -> Arrays:
         """Read the archive in the folder of --raw."""
@@ -87,7 +87,7 @@ class Cifar10:
 CIFAR10 = Cifar10()
 
 
-def read_archive(path: Path, called: str, images: int = IMAGES) -> np.ndarray:
+def read_archive(path: Path, called: str, images: int) -> np.ndarray:
     """All records of the archive's members, of so many images each: (n, 3073) uint8.
 
     Only the members of the set are read, by name, and no more is unzipped than they can take.

@@ -6,6 +6,7 @@ ends, however it ends.
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -57,8 +58,8 @@ class Spool:
         wanted = np.arange(self._rows)[rows]
         found = np.empty((len(wanted), *self._row_shape), np.uint8)
         # Neighbours in the file are read at once.
-        starts = np.flatnonzero(np.diff(wanted, prepend=-2) != 1)
-        for start, end in zip(starts, [*starts[1:], len(wanted)], strict=True):
+        edges = [*np.flatnonzero(np.diff(wanted, prepend=-2) != 1), len(wanted)]
+        for start, end in pairwise(edges):
             into = memoryview(found[start:end].data).cast("B")
             place = int(wanted[start]) * self._row_bytes
             while into:
