@@ -36,14 +36,16 @@ from fuzz_formats import (
     write_toml,
 )
 from fuzz_hdf5 import CHECKPOINT, INFO, SAMPLES, WEIGHTS, hdf5_seeds, write_hdf5
+from fuzz_sets import IMAGES, cifar_seeds, npz_seeds, write_cifar, write_npz
 
-from data_prep import idx
+from data_prep import cifar10, idx, npz
+from data_prep.folder import FilePictures
 from dist_vgg.base import bounds, files
 from dist_vgg.base.errors import UserError
 from dist_vgg.data import digit, pictures, shards
 from dist_vgg.data.dataset import load_shard
 from dist_vgg.data.digit import like_mnist
-from dist_vgg.data.pictures import light_on_dark, read_picture
+from dist_vgg.data.pictures import light_on_dark, read_picture, silent
 from dist_vgg.runs import recipes
 from dist_vgg.state import checkpoint
 from dist_vgg.state.checkpoint import (
@@ -65,6 +67,12 @@ class Reader:
     seeds: Callable[[Path], list[bytes]]
     write: Callable[[Path, list[bytes], random.Random], None]
     read: Callable[[Path], object]
+
+
+def read_small(path: Path) -> None:
+    """As data_prep reads the pictures of a folder."""
+    with silent():
+        FilePictures(path.parent, (path.name,)).pixels(0, 32, 3, "pad")
 
 
 READERS = {
@@ -96,6 +104,19 @@ READERS = {
         image_seeds,
         write_image,
         lambda path: like_mnist(light_on_dark(read_picture(path))),
+    ),
+    "picture": Reader(
+        "image",
+        image_seeds,
+        write_image,
+        read_small,
+    ),
+    "npz": Reader("arrays.npz", npz_seeds, write_npz, npz.load),
+    "cifar10": Reader(
+        cifar10.NAME,
+        cifar_seeds,
+        write_cifar,
+        lambda path: cifar10.read_archive(path, str(path), IMAGES),
     ),
 }
 TRIAL, ACCEPTED, REFUSED, FAILED = range(4)  # what worker and parent share
@@ -221,6 +242,8 @@ def cover(name: str, trials: int, seed: int) -> None:
         for module in (
             bounds,
             checkpoint,
+            cifar10,
+            npz,
             recipes,
             digit,
             files,

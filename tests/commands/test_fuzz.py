@@ -106,7 +106,7 @@ def seeds(name: str) -> list[bytes]:
     return fuzz.READERS[name].seeds(Path())
 
 
-@pytest.mark.parametrize("name", ["idx", "toml", "image"])
+@pytest.mark.parametrize("name", ["idx", "toml", "image", "picture", "npz", "cifar10"])
 @given(more=st.binary(max_size=300), which=st.integers(0, 50), place=st.integers(0, 3000))
 @settings(max_examples=100, deadline=None)
 def test_readers_take_anything(
