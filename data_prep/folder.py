@@ -52,8 +52,8 @@ class FilePictures:
         digest = hashlib.sha256()
         for name in self.files:
             content = b""
+            path = self.root / name
             with suppress(OSError):  # a picture that can't be read is told when its turn comes
-                path = self.root / name
                 content = file_sha256(path).encode() if path.is_file() else b""
             digest.update(os.fsencode(name) + b"\0" + content)
         return digest.hexdigest()

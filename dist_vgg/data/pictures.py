@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -94,9 +95,10 @@ def _paper(rgba: Image.Image) -> str:
 def _read(path: Path, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """The first picture in an image file, upright and converted; BadPicture where that fails."""
     try:
-        if not path.is_dir() and not path.is_file() and path.exists():
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             raise BadPicture(f"can't read the image {path}: it is no file", "it is no file")
-        if path.stat().st_size > MAX_BYTES:
+        if status.st_size > MAX_BYTES:
             why = f"larger than {MAX_BYTES >> 20} MiB"
             raise BadPicture(f"the image {path} is {why}; make it smaller", why)
         data = path.read_bytes()
