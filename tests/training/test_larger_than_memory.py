@@ -1,4 +1,4 @@
-"""Images that exceed their share of memory are read from the shards: the same bits, and verified."""
+"""Images beyond their share of memory are read from the shards: the same bits, and verified."""
 
 import shutil
 import time
