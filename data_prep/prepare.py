@@ -153,7 +153,8 @@ def _report(out: Path, info: SetInfo) -> None:
     print(f"source   {name}, {info.size}x{info.size} pixels ({info.zoom})")
     print(f"samples  {info.train_count:,} train, {info.test_count:,} {info.test_name}")
     print(f"shards   {info.shards} for each")
-    print(f"pixels   mean {info.mean:.4f}, standard deviation {info.std:.4f}")
+    mean, std = (", ".join(f"{x:.4f}" for x in values) for values in (info.mean, info.std))
+    print(f"pixels   mean {mean}, standard deviation {std}")
     print(f"SHA-256  {info.digest}")
     print(f"next     mpirun -n {info.shards} python -m dist_vgg.train{folder}")
 

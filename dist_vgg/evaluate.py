@@ -21,7 +21,7 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import check_writable, write_text
 from dist_vgg.base.progress import Progress
 from dist_vgg.data.batches import load_local
-from dist_vgg.data.dataset import open_set
+from dist_vgg.data.dataset import check_split, open_set
 from dist_vgg.data.samples import SPLITS, Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels.sets import AUTO, CHOICES, HELP, load
@@ -117,6 +117,7 @@ def check(options: argparse.Namespace, models: Mapping[str, LoadedModel], info: 
                     f"the weights are for {name} {wanted} and {options.data} has {name} {found}; "
                     "prepare or name another folder with --data"
                 )
+    check_split(info, options.split, options.data)
     for name, most in (("limit", LARGEST), ("shifts", info.size - 1)):
         value = getattr(options, name)
         if not 0 <= value <= most:

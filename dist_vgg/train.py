@@ -134,7 +134,7 @@ def read_data(
     if config.validate:
         with collective_errors(comm):
             check_held_out(info, config.data)
-            held_out = load_local(folder, info, "test", 0, comm.size, comm.rank)
+            held_out = load_local(folder, info, info.held_out, 0, comm.size, comm.rank)
     beat("reading the shards", 0)
     return info, shards, held_out
 

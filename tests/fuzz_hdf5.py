@@ -29,7 +29,7 @@ SAMPLES = Samples(
     np.arange(3 * 32 * 32, dtype=np.uint8).reshape(3, 32, 32, 1), np.arange(3), np.arange(3)
 )
 INFO = SetInfo(
-    "mnist", "{}", 1, 32, 1, 10, 33.3, 78.5, "bicubic", 0, 3, 3, "ab" * 32
+    "mnist", "{}", 1, 32, 1, 10, (33.3,), (78.5,), "bicubic", 0, 3, 3, "ab" * 32
 )  # fmt: skip
 
 
@@ -160,4 +160,4 @@ CHECKPOINT = Checkpoint(
     params=VECTOR,
     state=dict(mean=VECTOR, square=VECTOR),
 )
-WEIGHTS = Weights(NETWORK, 33.3, 78.5, "mnist", "ab" * 32, 7, "cd" * 32, VECTOR)
+WEIGHTS = Weights(NETWORK, (33.3,), (78.5,), "mnist", "ab" * 32, 7, "cd" * 32, VECTOR)

@@ -27,8 +27,8 @@ def some_weights(**network: Any) -> Weights:
     params[last.lo : last.hi] *= 10  # such that its answers differ from image to image
     return Weights(
         network={**NETWORK, **network},
-        mean=33.3,
-        std=78.5,
+        mean=(33.3,),
+        std=(78.5,),
         source="mnist",
         dataset="ab" * 32,
         step=1,

@@ -9,7 +9,7 @@ import numpy as np
 from launcher import ROOT
 
 from dist_vgg.data.dataset import load_shard, open_set
-from dist_vgg.data.samples import SPLITS, Samples
+from dist_vgg.data.samples import Samples
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -18,7 +18,7 @@ def everything(folder: Path) -> dict[str, Samples]:
     """All samples of a prepared folder, in order of id."""
     info = open_set(folder)
     splits = {}
-    for split in SPLITS:
+    for split in info.splits:
         parts = [load_shard(folder, split, i, info) for i in range(info.shards)]
         joined = [
             np.concatenate([getattr(p, name) for p in parts])

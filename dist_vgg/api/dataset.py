@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike
 from dist_vgg.base.bounds import MAX_CHANNELS, MAX_CLASSES, MAX_SHARDS, MAX_SIZE
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import UserError
-from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.data.dataset import check_split, load_shard, open_set
 from dist_vgg.data.deal import deal, shuffled
-from dist_vgg.data.samples import SPLITS, Samples, pixel_statistics, set_digest
+from dist_vgg.data.samples import SPLITS, Samples, label_type, pixel_statistics, set_digest
 from dist_vgg.data.set_info import HELD_OUT, SetInfo
 from dist_vgg.data.shards import find_shards, hosted, shard_limit, write_shard
 from dist_vgg.data.staging import staged
@@ -65,7 +65,7 @@ class Dataset:
         order = shuffled(len(pixels), seed, "train")
         self._rows = [order[rows] for rows in deal(marks[order], shards)]
         mean, std = pixel_statistics(pixels)
-        if not std:
+        if pixels.min() == pixels.max():
             raise UserError("all pixels of the images have one value: there is nothing to learn")
         self.info = SetInfo(
             source=source,
@@ -139,7 +139,7 @@ class Dataset:
                 )
         if find_shards(folder):
             raise UserError(f"{folder} holds shards already; name another folder")
-        splits = dict(zip(SPLITS, (self._whole(), test._whole()), strict=True))
+        splits = {"train": self._whole(), "test": test._whole()}
         request = json.loads(own.request) | ({HELD_OUT: len(test)} if held_out else {})
         made: dict[str, Any] = dict(
             request=json.dumps(request),
@@ -150,7 +150,7 @@ class Dataset:
         )
         info = SetInfo(**{**vars(own), **made})
         with staged(folder, str(folder), "remove those that are there, and save again") as stage:
-            for split, part in zip(SPLITS, (self, test), strict=True):
+            for split, part in (("train", self), ("test", test)):
                 for index in range(info.shards):
                     write_shard(stage, split, index, part.shard(index), info)
 
@@ -170,6 +170,7 @@ class _ShardFolder(Dataset):
         if split not in SPLITS:
             raise UserError(f"no split {split}; choose one of {', '.join(SPLITS)}")
         self._folder, self.split, self.info = folder, split, open_set(folder)
+        check_split(self.info, split, folder)
 
     def shard(self, index: int) -> Samples:
         return load_shard(self._folder, self.split, index, self.info)
@@ -209,7 +210,7 @@ def _check_shape(pixels: np.ndarray) -> None:
 
 
 def _as_labels(labels: ArrayLike, count: int, classes: int | None) -> np.ndarray:
-    """Labels as (N,) uint8, checked against the number of images and of classes."""
+    """Labels as (N,) integers, checked against the number of images and of classes."""
     marks = np.asarray(labels)
     if marks.shape != (count,):
         raise UserError(
@@ -224,7 +225,7 @@ def _as_labels(labels: ArrayLike, count: int, classes: int | None) -> np.ndarray
     if least < 0 or most >= limit:
         wrong = least if least < 0 else most
         raise UserError(f"label {wrong} is outside the classes 0 to {limit - 1}")
-    return marks.astype(np.uint8)
+    return marks.astype(label_type(limit if classes else most + 1))
 
 
 def _as_ids(ids: ArrayLike | None, count: int) -> np.ndarray:

@@ -140,6 +140,8 @@ def _model(trainer: Trainer, params: np.ndarray) -> Model:
             params=params,
             kernels=ops.NAME,
             kernels_version=ops.VERSION,
+            class_names=info.class_names,
+            preparation=info.preparation,
         ),
         ops,
     )

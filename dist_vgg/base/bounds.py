@@ -22,7 +22,11 @@ Rule = Callable[[Any], bool]
 EMPTY: Mapping[str, Any] = {}
 MAX_HEADER = 60_000  # bytes; an attribute of HDF5 has at most 65,536
 MAX_MEMBERS = 10  # datasets or groups in a group
-MAX_SIZE, MAX_CHANNELS, MAX_CLASSES = 1024, 16, 256  # of images; a label is one byte
+MAX_SIZE, MAX_CHANNELS, MAX_CLASSES = 1024, 16, 1000  # of images
+MAX_NAME = 255  # characters of a class's name, as many as a folder's may have
+# How an image becomes the network's input: a digit is cut out, scaled and centred as MNIST's are;
+# another is scaled so that it fills the square, lies within it, or is stretched to it.
+PREPARATIONS = ("digit", "crop", "pad", "stretch")
 MAX_SHARDS = 99_999  # the digits in a shard's name
 
 
@@ -48,6 +52,11 @@ def number(low: float, high: float, open_low: bool = False) -> Rule:
     )
 
 
+def several(rule: Rule, most: int) -> Rule:
+    """A list of at most so many values that all keep a rule."""
+    return lambda value: type(value) is tuple and len(value) <= most and all(map(rule, value))
+
+
 def mapping(rule: Rule) -> Rule:
     """A JSON object whose values all keep a rule."""
     return lambda value: (
@@ -68,6 +77,34 @@ def wrong(fields: Mapping[str, Any], rules: Mapping[str, Rule]) -> str:
         if not rule(fields[name]):
             return f"its {name} is out of bounds"
     return "" if len(fields) == len(rules) else "its header has an unknown field"
+
+
+def _one_or_several(rule: Rule, most: int) -> Rule:
+    return lambda value: rule(value) or several(rule, most)(value)
+
+
+# What shards and weights say of images, and its values in files of earlier versions.
+IMAGES: dict[str, Rule] = dict(
+    mean=_one_or_several(number(0, 255), MAX_CHANNELS),
+    std=_one_or_several(number(0, 255, open_low=True), MAX_CHANNELS),
+    class_names=several(lambda name: text(name) and 0 < len(name) <= MAX_NAME, MAX_CLASSES),
+    preparation=lambda value: value in PREPARATIONS,
+)
+ABSENT_IMAGES: dict[str, Any] = dict(class_names=(), preparation="digit")
+
+
+def check_images(fields: dict[str, Any], channels: int, classes: int) -> None:
+    """Bring what a header says of images into one form.
+
+    Raises NotWhole where it is not for so many channels and classes.
+    """
+    for name in ("mean", "std"):
+        if type(fields[name]) is not tuple:  # of an earlier version: one for all channels
+            fields[name] = (fields[name],)
+        if len(fields[name]) not in (1, channels):
+            raise NotWhole(f"its {name} is not of {channels} channels")
+    if len(fields["class_names"]) not in (0, classes):
+        raise NotWhole(f"its class_names are not those of {classes} classes")
 
 
 def write_header(file: h5py.File, kind: str, fields: Mapping[str, Any]) -> None:
@@ -103,7 +140,8 @@ def read_header(
     if type(fields) is not dict or fields.get("kind") != kind:
         raise NotWhole(f"it holds no {kind}")
     del fields["kind"]
-    fields = {**defaults, **fields}
+    found = {name: tuple(v) if type(v) is list else v for name, v in fields.items()}
+    fields = {**defaults, **found}
     if reason := wrong(fields, rules):
         raise NotWhole(reason)
     return fields

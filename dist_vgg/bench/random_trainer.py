@@ -22,7 +22,7 @@ from dist_vgg.training.trainer import Trainer
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-MEAN, STD = 127.5, 73.9  # of pixels that are uniformly random
+MEAN, STD = (127.5,), (73.9,)  # of pixels that are uniformly random
 
 
 def random_trainer(

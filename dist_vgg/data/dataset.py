@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.data.samples import SPLITS, Samples, pixel_statistics, set_digest
+from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import find_shards, how_to_mend, read_shard, shard_path
 
@@ -28,12 +28,21 @@ def open_set(folder: str | Path) -> SetInfo:
             raise UserError(
                 f"{path} belongs to another data set than {first.name}; {how_to_mend(folder)}"
             )
-    for split in SPLITS:
+    for split in info.splits:
         for index in range(info.shards):
             path = shard_path(folder, split, index, info.shards)
             if path not in infos:
                 raise UserError(f"shard {path} is missing; {how_to_mend(folder)}")
     return info
+
+
+def check_split(info: SetInfo, split: str, folder: str | Path) -> None:
+    """Raise UserError where a set lacks a split."""
+    if split not in info.splits:
+        raise UserError(
+            f"{folder} has no {split} images, only {' and '.join(info.splits)}; prepare it with: "
+            "python -m data_prep --held-out N"
+        )
 
 
 def _shards_in(folder: Path) -> list[Path]:
@@ -84,7 +93,7 @@ def check_set(folder: Path) -> Iterator[str]:
     """
     info = open_set(folder)
     splits = {}
-    for split in SPLITS:
+    for split in info.splits:
         parts = []
         for index in range(info.shards):
             parts.append(load_shard(folder, split, index, info))
@@ -100,7 +109,8 @@ def check_set(folder: Path) -> Iterator[str]:
                 f"distinct, instead of {info.count(split)}; {how_to_mend(folder)}"
             )
         splits[split] = samples
-    statistics = pixel_statistics(splits["train"].pixels)
+    together = len(info.mean) == 1
+    statistics = pixel_statistics(splits["train"].pixels, together)
     if set_digest(splits) != info.digest or statistics != (info.mean, info.std):
         raise UserError(
             f"the content of {folder} is not what its shards were written with; "

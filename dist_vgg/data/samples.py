@@ -2,12 +2,12 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "held-out")  # a set may do without the last
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Samples:
     """Labelled images; a slice or an array of rows selects some of them."""
 
     pixels: np.ndarray  # (n, size, size, channels) uint8
-    labels: np.ndarray  # (n,) uint8
+    labels: np.ndarray  # (n,) uint8, or uint16 for more than 256 classes
     ids: np.ndarray  # (n,) int64
 
     def __len__(self) -> int:
@@ -33,39 +33,67 @@ def joined(parts: Sequence[Samples]) -> Samples:
     return Samples(*map(np.concatenate, arrays))
 
 
-def normalise(pixels: np.ndarray, mean: float, std: float) -> np.ndarray:
+def label_type(classes: int) -> type[np.unsignedinteger]:
+    """The type of the labels of so many classes."""
+    return np.uint8 if classes <= 256 else np.uint16
+
+
+def normalise(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """Turn uint8 pixels into float32 of mean 0 and standard deviation 1.
 
-    `mean` and `std` are those of the training set (`SetInfo` and `Weights` have them), for test
-    images too.
+    `pixels` are (n, height, width, channels). `mean` and `std` are those of the training set
+    (`SetInfo` and `Weights` have them), for test images too: one for each channel, or one for all.
     """
     x = pixels.astype(np.float32)
-    x -= np.float32(mean)
-    x *= np.float32(1 / std)
+    x -= np.array(mean, np.float32)
+    x *= (1 / np.array(std, np.float64)).astype(np.float32)
     return x
 
 
-def pixel_statistics(pixels: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of all uint8 pixels, from exact integer sums."""
-    counts = np.zeros(256, np.int64)
-    for start in range(0, len(pixels), 1024):  # bincount makes int64 of what it counts
-        counts += np.bincount(pixels[start : start + 1024].reshape(-1), minlength=256)
-    total = sum(int(n) for n in counts)
-    first = sum(value * int(n) for value, n in enumerate(counts))
-    second = sum(value * value * int(n) for value, n in enumerate(counts))
-    variance = (total * second - first * first) / (total * total)
-    return first / total, math.sqrt(variance)
+def pixel_statistics(
+    pixels: np.ndarray, together: bool = False
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Means and standard deviations of uint8 pixels, (n, h, w, channels), from exact integer sums.
+
+    There is one of each for every channel, or one for all `together`. A channel whose pixels are
+    all alike counts as of deviation 1.
+    """
+    channels = 1 if together else pixels.shape[3]
+    counts = np.zeros((channels, 256), np.int64)
+    for rows in blocks(pixels, 1 << 20):  # bincount makes int64 of what it counts
+        values = pixels[rows].reshape(-1, channels)
+        for channel in range(channels):
+            counts[channel] += np.bincount(values[:, channel], minlength=256)
+    moments = [_moments(row) for row in counts.tolist()]
+    return tuple(mean for mean, _ in moments), tuple(std or 1.0 for _, std in moments)
+
+
+def _moments(counts: Sequence[int]) -> tuple[float, float]:
+    """Mean and standard deviation of the values 0, 1, 2, ..., so many of each."""
+    total = sum(counts)
+    first = sum(value * n for value, n in enumerate(counts))
+    second = sum(value * value * n for value, n in enumerate(counts))
+    return first / total, math.sqrt((total * second - first * first) / (total * total))
+
+
+def blocks(pixels: np.ndarray, size: int = 1 << 22) -> Iterator[slice]:
+    """Slices of rows that together are all images, each of about `size` bytes."""
+    step = max(1, size // max(1, math.prod(pixels.shape[1:])))
+    return (slice(start, start + step) for start in range(0, len(pixels), step))
 
 
 def set_digest(splits: Mapping[str, Samples]) -> str:
     """SHA-256 of a data set: its samples in order of split and id, however they are sharded."""
     digest = hashlib.sha256()
     for split in SPLITS:
+        if split not in splits:
+            continue
         samples = splits[split]
         digest.update(f"{split} {samples.pixels.shape}".encode())
         order = np.argsort(samples.ids, kind="stable")
         digest.update(samples.ids[order].astype("<i8").tobytes())
-        digest.update(samples.labels[order].astype("u1").tobytes())
-        for row in order:
-            digest.update(samples.pixels[row].tobytes())
+        few = samples.labels.max(initial=0) < 256
+        digest.update(samples.labels[order].astype("u1" if few else "<u2").tobytes())
+        for rows in blocks(samples.pixels):
+            digest.update(samples.pixels[order[rows]].tobytes())
     return digest.hexdigest()

@@ -1,16 +1,18 @@
 """A shard is one HDF5 file of labelled images and the logical worker that owns it.
 
-A data set is a folder of `train-00000-of-00008.h5` ... and `test-00000-of-00008.h5` ....
+A data set is a folder of `train-00000-of-00008.h5` ... and `test-00000-of-00008.h5` ..., and
+`held-out-00000-of-00008.h5` ... where training images were set aside.
 Each file holds
 
     pixels   (n, size, size, channels) uint8    gzip, in chunks of rows
-    labels   (n,) uint8
+    labels   (n,) uint8, or uint16 for more than 256 classes
     ids      (n,) int64                         index in the original data set
 
 and says in its header which data set it belongs to (`SetInfo`), so that shards of different
 sets are never mixed unnoticed. A digest covers the whole file (see base/files.py).
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,16 @@ from typing import Any
 import numpy as np
 
 from dist_vgg.base import bounds
-from dist_vgg.base.bounds import MAX_SHARDS, Rule, integer, number, sha256, text
+from dist_vgg.base.bounds import MAX_SHARDS, Rule, integer, sha256, text
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import NotWhole, open_hdf5, whole_hdf5
-from dist_vgg.data.samples import SPLITS, Samples
+from dist_vgg.data.samples import SPLITS, Samples, blocks, label_type
 from dist_vgg.data.set_info import SetInfo
 
 MAX_BYTES = 768 << 20  # of a shard's pixels; all of MNIST at 64x64 is a third of it
 MAX_SAMPLES = MAX_BYTES // 32**2  # 32 pixels are the least side that VGG16 takes
 MAX_COUNT = 2**31 - 1  # samples in a split
+CHUNK = 1 << 16  # bytes of pixels that are compressed together
 
 
 HEADER: dict[str, Rule] = dict(
@@ -38,14 +41,15 @@ HEADER: dict[str, Rule] = dict(
     size=integer(32, bounds.MAX_SIZE),
     channels=integer(1, bounds.MAX_CHANNELS),
     classes=integer(1, bounds.MAX_CLASSES),
-    mean=number(0, 255),
-    std=number(0, 255, open_low=True),
     zoom=text,
     seed=integer(0, 2**63 - 1),
     train_count=integer(1, MAX_COUNT),
     test_count=integer(1, MAX_COUNT),
     digest=sha256,
+    held_out_count=integer(0, MAX_COUNT),
+    **bounds.IMAGES,
 )
+ABSENT = dict(held_out_count=0, **bounds.ABSENT_IMAGES)  # in shards of earlier versions
 
 
 def shard_path(folder: Path, split: str, index: int, count: int) -> Path:
@@ -60,24 +64,28 @@ def find_shards(folder: Path) -> list[Path]:
 
 def write_shard(folder: Path, split: str, index: int, samples: Samples, info: SetInfo) -> None:
     """Write one shard, whole or not at all; UserError for more pixels than a reader takes."""
-    n, height, width, channels = samples.pixels.shape
+    n, *image = samples.pixels.shape
     path = shard_path(folder, split, index, info.shards)
-    if samples.pixels.nbytes > MAX_BYTES:
+    size = n * math.prod(image)
+    if size > MAX_BYTES:
         raise UserError(
-            f"{path} would hold {samples.pixels.nbytes >> 20:,} MiB of pixels, more than "
+            f"{path} would hold {size >> 20:,} MiB of pixels, more than "
             f"{MAX_BYTES >> 20}; prepare more shards with --shards, or smaller images with --size"
         )
     with whole_hdf5(path, "a shard") as file:
         bounds.write_header(file, "shard", dict(split=split, index=index, **vars(info)))
-        file.create_dataset(
+        pixels = file.create_dataset(
             "pixels",
-            data=samples.pixels,
-            # About 64 KB a chunk for MNIST's 64x64: large enough to compress, small to check.
-            chunks=(min(n, 16), height, width, channels),
+            samples.pixels.shape,
+            "u1",
+            # About 64 KB: large enough to compress, small to check and to read for one image.
+            chunks=(max(1, min(n, 16, CHUNK // math.prod(image))), *image),
             compression="gzip",
             compression_opts=1,
         )
-        file.create_dataset("labels", data=samples.labels, dtype="u1")
+        for rows in blocks(samples.pixels):
+            pixels[rows] = samples.pixels[rows]
+        file.create_dataset("labels", data=samples.labels, dtype=label_type(info.classes))
         file.create_dataset("ids", data=samples.ids, dtype="<i8")
 
 
@@ -89,14 +97,16 @@ def read_shard(path: Path, with_samples: bool = True) -> tuple[SetInfo, Samples]
     arrays: Any = [np.empty(0)] * 3
     try:
         with open_hdf5(path) as file:
-            header = bounds.read_header(file, "shard", HEADER)
+            header = bounds.read_header(file, "shard", HEADER, ABSENT)
+            bounds.check_images(header, header["channels"], header["classes"])
             root = bounds.root(file)
             if bounds.members(root) != ["ids", "labels", "pixels"]:
                 raise NotWhole("it holds other things than it should")
             if with_samples:
+                labels = np.dtype(label_type(header["classes"])).newbyteorder("<")
                 arrays = [
                     bounds.read_array(root, "pixels", "u1", 4, MAX_BYTES),
-                    bounds.read_array(root, "labels", "u1", 1, MAX_SAMPLES),
+                    bounds.read_array(root, "labels", labels.str, 1, 2 * MAX_SAMPLES),
                     bounds.read_array(root, "ids", "<i8", 1, 8 * MAX_SAMPLES),
                 ]
     except bounds.UNREADABLE as error:

@@ -33,11 +33,11 @@ def stored_options(stored: Mapping[str, Any], **others: Any) -> TrainConfig:
 
 
 def check_held_out(info: SetInfo, folder: str) -> None:
-    """Raise UserError where the images to score while training are those of the test set."""
+    """Raise UserError where a set has only test images to score, which are for the end only."""
     if not info.held_out:
         raise UserError(
-            f"--validate takes held-out training images, and {folder} has the test set, which is "
-            f"for the end only; prepare another folder with: python -m data_prep --held-out N"
+            f"--validate scores held-out training images, and {folder} has none (the test images "
+            "are for the end only); prepare it with: python -m data_prep --held-out N"
         )
 
 

@@ -30,12 +30,13 @@ NETWORK: dict[str, Rule] = dict(
     channels=integer(1, bounds.MAX_CHANNELS),
     classes=integer(1, bounds.MAX_CLASSES),
     width=number(0, 4, open_low=True),
+    name=text,
 )
 
 
 def network(value: Any) -> bool:
-    """Arguments of vgg16() that a machine can serve."""
-    return type(value) is dict and not bounds.wrong(value, NETWORK)
+    """Arguments of vgg() that a machine can serve; earlier versions knew one network, VGG16."""
+    return type(value) is dict and not bounds.wrong({"name": "vgg16", **value}, NETWORK)
 
 
 CHECKPOINT: dict[str, Rule] = dict(
@@ -51,19 +52,18 @@ CHECKPOINT: dict[str, Rule] = dict(
 )
 WEIGHTS: dict[str, Rule] = dict(
     network=network,
-    mean=number(0, 255),
-    std=number(0, 255, open_low=True),
     source=text,
     dataset=sha256,
     step=integer(0, STEPS),
     sha256=sha256,
     kernels=text,
     kernels_version=integer(1, STEPS),
+    **bounds.IMAGES,
 )
-# Earlier versions did not name the kernels, and had one version of them.
+# Earlier versions did not name the kernels, and had one version of them; all knew digits only.
 ABSENT: dict[str, dict[str, Any]] = {
     "checkpoint": dict(kernels_version=1),
-    "weights": dict(kernels="numpy", kernels_version=1),
+    "weights": dict(kernels="numpy", kernels_version=1, **bounds.ABSENT_IMAGES),
 }
 
 
@@ -89,8 +89,8 @@ class Weights:
     """A trained network and what its input has to be."""
 
     network: Mapping[str, Any]  # arguments of vgg16() without dropout
-    mean: float  # of the training set's pixels, 0..255
-    std: float
+    mean: tuple[float, ...]  # of the training set's pixels, 0..255, by channel or of all
+    std: tuple[float, ...]
     source: str  # what it was trained on
     dataset: str  # SHA-256 of the data set
     step: int
@@ -98,6 +98,8 @@ class Weights:
     params: np.ndarray
     kernels: str = "numpy"  # what they were trained with
     kernels_version: int = 1  # of the bits of these kernels
+    class_names: tuple[str, ...] = ()  # of every class; none where they are numbers only
+    preparation: str = "digit"  # of a picture: one of base/bounds.py's PREPARATIONS
 
 
 def save_checkpoint(
@@ -176,6 +178,7 @@ def load_weights(path: str | Path) -> Weights:
     try:
         path = path / "weights.h5" if path.is_dir() else path
         header, vectors = _read(path, "weights", WEIGHTS)
+        bounds.check_images(header, header["network"]["channels"], header["network"]["classes"])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"no weights {path}; a finished run has them in its folder as weights.h5"

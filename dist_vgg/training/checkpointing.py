@@ -132,5 +132,7 @@ def write_weights(trainer: "Trainer", path: Path, name: str, params: np.ndarray)
         params=params,
         kernels=trainer.net.ops.NAME,
         kernels_version=trainer.net.ops.VERSION,
+        class_names=info.class_names,
+        preparation=info.preparation,
     )
     save_weights(path, content, lambda _, vector: check(trainer, name, vector))

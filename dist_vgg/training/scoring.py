@@ -51,8 +51,8 @@ def shifts_by(pixels: int) -> Shifts:
 def score(
     net: Sequential,
     shards: Mapping[int, Samples],
-    mean: float,
-    std: float,
+    mean: Sequence[float],
+    std: Sequence[float],
     classes: int,
     comm: "MPI.Intracomm",
     shifts: Shifts = ((0, 0),),

@@ -108,7 +108,65 @@ def test_shards_around_the_size_of_a_chunk(tmp_path: Path, count: int) -> None:
 
 
 def test_count_of_a_split() -> None:
-    assert (INFO.count("train"), INFO.count("test")) == (21, 11)
+    assert (INFO.count("train"), INFO.count("test"), INFO.count("held-out")) == (21, 11, 0)
+
+
+def test_a_set_with_three_splits(tmp_path: Path) -> None:
+    splits = {**SPLITS, "held-out": samples(7, 2)}
+    info = replace(INFO, held_out_count=7, digest=set_digest(splits))
+    assert (info.splits, info.held_out, info.test_name) == (tuple(splits), "held-out", "test")
+    for split, some in splits.items():
+        for index in range(3):
+            rows = np.arange(index, len(some), 3)
+            shards.write_shard(tmp_path, split, index, some[rows], info)
+    assert len(list(check_set(tmp_path))) == 10
+    shards.shard_path(tmp_path, "held-out", 1, 3).unlink()
+    fails(tmp_path, "held-out-00001-of-00003.h5 is missing")
+
+
+def test_many_classes_with_names_and_colours(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 32, 32, 3), np.uint8)
+    some = Samples(pixels, np.arange(960, 1000, dtype=np.uint16), np.arange(40))
+    splits = {"train": some, "test": some[:3]}
+    mean, std = pixel_statistics(pixels)
+    info = replace(
+        INFO, shards=1, channels=3, classes=1000, mean=mean, std=std, train_count=40, test_count=3,
+        class_names=tuple(f"κλάση {k}" for k in range(1000)), preparation="pad",
+        digest=set_digest(splits),
+    )  # fmt: skip
+    for split, part_ in splits.items():
+        shards.write_shard(tmp_path, split, 0, part_, info)
+    assert open_set(tmp_path) == info
+    assert_same(load_shard(tmp_path, "train", 0, info), some)
+    list(check_set(tmp_path))
+
+
+def test_shards_of_an_earlier_version_open(folder: Path) -> None:
+    for path in folder.iterdir():  # one mean for all channels, and no word of what came later
+        say(path, "held_out_count", "class_names", "preparation", mean=MEAN[0], std=STD[0])
+    assert open_set(folder) == INFO
+    list(check_set(folder))
+
+
+@pytest.mark.parametrize(
+    ("lie", "reason"),
+    [
+        (dict(mean=[1, 2, 3]), "its mean is not of 1 channels"),
+        (dict(std=[0]), "its std is out of bounds"),
+        (dict(std=[]), "its std is not of 1 channels"),
+        (dict(class_names=["one"]), "its class_names are not those of 10 classes"),
+        (dict(class_names=["\n"] * 10), "its class_names is out of bounds"),
+        (dict(class_names=[["one"]]), "its class_names is out of bounds"),
+        (dict(preparation="magic"), "its preparation is out of bounds"),
+        (dict(preparation=[]), "its preparation is out of bounds"),
+    ],
+)
+def test_what_a_header_says_of_images_is_checked(
+    lie: dict[str, Any], reason: str, folder: Path
+) -> None:
+    say(first(folder), **lie)
+    fails(folder, reason)
 
 
 # Refused
@@ -160,7 +218,7 @@ def test_a_changed_bit_in_the_pixels(folder: Path) -> None:
 
 @pytest.mark.parametrize("field", ["seed", "digest", "mean", "request"])
 def test_a_shard_of_another_set(folder: Path, field: str) -> None:
-    change: dict[str, Any] = {field: {"seed": 1, "mean": MEAN + 1e-9}.get(field, "0" * 64)}
+    change: dict[str, Any] = {field: {"seed": 1, "mean": (MEAN[0] + 1e-9,)}.get(field, "0" * 64)}
     other = replace(INFO, **change)
     shards.write_shard(folder, "test", 1, part("test", 1), other)
     fails(folder, "test-00001-of-00003.h5 belongs to another data set")
@@ -246,6 +304,7 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("request_", ["", "{}", "5", "null", '{"limit": 5}', "[" * 50_000])
 def test_what_data_prep_did_not_hold_out_is_the_test_set(data: Path, request_: str) -> None:
     info = replace(open_set(data), request=request_)
-    assert not info.held_out
+    assert info.held_out == ""
     assert info.test_name == "test"
-    assert replace(info, request='{"held_out": 5}').test_name == "held-out training"
+    old = replace(info, request='{"held_out": 5}')
+    assert (old.held_out, old.test_name) == ("test", "held-out training")

@@ -64,7 +64,7 @@ while True:
             from dist_vgg.state.checkpoint import Weights, save_weights
 
             shape = dict(size=32, channels=1, classes=10, width=0.01)
-            about = dict(mean=0.0, std=1.0, source="mnist", dataset="0" * 64, sha256="0" * 64)
+            about = dict(mean=(0.0,), std=(1.0,), source="mnist", dataset="0" * 64, sha256="0" * 64)
             weights = Weights(network=shape, **about, step=step, params=np.zeros(3, np.float32))
             save_weights(options.out / "weights.h5", weights)
         break

@@ -48,8 +48,8 @@ def some(step: int = 7, state: tuple[str, ...] = ("momentum",)) -> Checkpoint:
 
 WEIGHTS = Weights(
     network=NETWORK,
-    mean=33.3,
-    std=78.5,
+    mean=(33.3,),
+    std=(78.5,),
     source="mnist",
     dataset="ab" * 32,
     step=7,
