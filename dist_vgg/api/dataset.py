@@ -5,13 +5,14 @@ has the bits of what the train command makes of the same images in so many files
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dist_vgg.base.bounds import MAX_CHANNELS, MAX_CLASSES, MAX_SHARDS, MAX_SIZE
+from dist_vgg.base.bounds import IMAGES, MAX_CHANNELS, MAX_CLASSES, MAX_SHARDS, MAX_SIZE
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.dataset import check_split, load_shard, open_set
@@ -43,30 +44,30 @@ class Dataset:
         classes: int | None = None,
         ids: ArrayLike | None = None,
         source: str = "arrays",
+        class_names: Sequence[str] = (),
+        preparation: str = "",
     ) -> None:
         """Take images (N, side, side) or (N, side, side, channels) uint8, and labels (N,).
 
         The side is a multiple of 32. `seed` shuffles the images before they are dealt. `classes`
         is one more than the largest label unless given. `ids` (N,) name the images in the random
         numbers of dropout and augmentation: 0, 1, 2, ... unless given. `source` says in messages
-        and files what the images are.
+        and files what the images are, `class_names` what the classes are called. `preparation`
+        says how `predict` brings a picture to the images' size: as a "digit" (grey images unless
+        given), by "crop" (others), "pad" or "stretch".
 
         Raises UserError where the arrays can't be trained on.
         """
         pixels = as_images(images)
         _check_shape(pixels)
         marks = _as_labels(labels, len(pixels), classes)
-        if not 1 <= shards <= min(len(pixels), MAX_SHARDS):
-            raise UserError(
-                f"{plural(len(pixels), 'image')} can't be dealt to {plural(shards, 'shard')}; "
-                f"give shards= from 1 to {min(len(pixels), MAX_SHARDS):,}"
-            )
+        _check_deal(len(pixels), shards)
         self._samples = Samples(pixels, marks, _as_ids(ids, len(pixels)))
         order = shuffled(len(pixels), seed, "train")
         self._rows = [order[rows] for rows in deal(marks[order], shards)]
-        mean, std = pixel_statistics(pixels)
         if pixels.min() == pixels.max():
             raise UserError("all pixels of the images have one value: there is nothing to learn")
+        mean, std = pixel_statistics(pixels)
         self.info = SetInfo(
             source=source,
             request=json.dumps(dict(seed=seed, shards=shards, source=source)),
@@ -81,7 +82,10 @@ class Dataset:
             train_count=len(pixels),
             test_count=0,
             digest=set_digest({"train": self._samples, "test": self._samples[:0]}),
+            class_names=tuple(class_names),
+            preparation=preparation or ("digit" if pixels.shape[3] == 1 else "crop"),
         )
+        _check_words(self.info)
 
     @staticmethod
     def open(folder: str | Path, split: str = "train") -> "Dataset":
@@ -122,35 +126,33 @@ class Dataset:
             i: self.shard(i)[: shard_limit(limit, shards, i)] for i in hosted(shards, ranks, rank)
         }
 
-    def save(self, folder: str | Path, test: "Dataset", held_out: bool = False) -> None:
+    def save(self, folder: str | Path, test: "Dataset", held_out: "Dataset | bool" = False) -> None:
         """Write this set and its test images as a folder of shards, for the commands to train on.
 
-        With `held_out` the test images are training images kept back, for `--validate`. Raises
-        UserError where the folder holds shards already or can't be written to, or the two sets
-        differ in kind. A save that fails or is interrupted leaves nothing.
+        `held_out` are training images kept back, for `--validate`; True says that the test images
+        are such. Raises UserError where the folder holds shards already or can't be written to,
+        or the sets differ in kind. A save that fails or is interrupted leaves nothing.
         """
-        folder = Path(folder)
-        own, other = self.info, test.info
-        for name in ("size", "channels", "shards"):
-            if getattr(own, name) != getattr(other, name):
-                raise UserError(
-                    f"the training set has {name} {getattr(own, name)} and the test set "
-                    f"{getattr(other, name)}; make them alike"
-                )
+        folder, own = Path(folder), self.info
+        sets = {"train": self, "test": test}
+        if isinstance(held_out, Dataset):
+            sets["held-out"] = held_out
+        _check_alike(sets)
         if find_shards(folder):
             raise UserError(f"{folder} holds shards already; name another folder")
-        splits = {"train": self._whole(), "test": test._whole()}
-        request = json.loads(own.request) | ({HELD_OUT: len(test)} if held_out else {})
+        request = json.loads(own.request) | ({HELD_OUT: len(test)} if held_out is True else {})
+        counts = {f"{split.replace('-', '_')}_count": len(part) for split, part in sets.items()}
+        classes = max(part.info.classes for part in sets.values())
         made: dict[str, Any] = dict(
             request=json.dumps(request),
-            classes=max(own.classes, other.classes),
-            train_count=len(self),
-            test_count=len(test),
-            digest=set_digest(splits),
+            classes=classes,
+            class_names=own.class_names if classes == own.classes else (),
+            held_out_count=0,
+            digest=set_digest({split: part._whole() for split, part in sets.items()}),
         )
-        info = SetInfo(**{**vars(own), **made})
+        info = SetInfo(**{**vars(own), **made, **counts})
         with staged(folder, str(folder), "remove those that are there, and save again") as stage:
-            for split, part in (("train", self), ("test", test)):
+            for split, part in sets.items():
                 for index in range(info.shards):
                     write_shard(stage, split, index, part.shard(index), info)
 
@@ -174,6 +176,18 @@ class _ShardFolder(Dataset):
 
     def shard(self, index: int) -> Samples:
         return load_shard(self._folder, self.split, index, self.info)
+
+
+def _check_alike(sets: Mapping[str, Dataset]) -> None:
+    """Raise UserError where the sets of one folder differ in kind."""
+    own = sets["train"].info
+    for split, part in sets.items():
+        for name in ("size", "channels", "shards"):
+            if getattr(own, name) != getattr(part.info, name):
+                raise UserError(
+                    f"the training set has {name} {getattr(own, name)} and the {split} set "
+                    f"{getattr(part.info, name)}; make them alike"
+                )
 
 
 def as_images(images: ArrayLike) -> np.ndarray:
@@ -209,6 +223,15 @@ def _check_shape(pixels: np.ndarray) -> None:
         raise UserError(f"the images have {channels} channels; give 1 to {MAX_CHANNELS}")
 
 
+def _check_deal(images: int, shards: int) -> None:
+    """Raise UserError where there are too many shards for the images."""
+    if not 1 <= shards <= min(images, MAX_SHARDS):
+        raise UserError(
+            f"{plural(images, 'image')} can't be dealt to {plural(shards, 'shard')}; "
+            f"give shards= from 1 to {min(images, MAX_SHARDS):,}"
+        )
+
+
 def _as_labels(labels: ArrayLike, count: int, classes: int | None) -> np.ndarray:
     """Labels as (N,) integers, checked against the number of images and of classes."""
     marks = np.asarray(labels)
@@ -226,6 +249,18 @@ def _as_labels(labels: ArrayLike, count: int, classes: int | None) -> np.ndarray
         wrong = least if least < 0 else most
         raise UserError(f"label {wrong} is outside the classes 0 to {limit - 1}")
     return marks.astype(label_type(limit if classes else most + 1))
+
+
+def _check_words(info: SetInfo) -> None:
+    """Raise UserError for names and a preparation that files would not take."""
+    for name, rule in IMAGES.items():
+        if not rule(getattr(info, name)):
+            raise UserError(f"{name}={getattr(info, name)!r} can't be used")
+    if len(info.class_names) not in (0, info.classes):
+        raise UserError(
+            f"{plural(len(info.class_names), 'class name')} for {info.classes} classes; "
+            "give one for each"
+        )
 
 
 def _as_ids(ids: ArrayLike | None, count: int) -> np.ndarray:

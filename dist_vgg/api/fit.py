@@ -107,11 +107,11 @@ def _train(
         if trainer.step % trainer.batches.steps_per_epoch:
             continue
         record = trainer.finish_epoch()
-        if progress.shown:
-            progress.say(messages.epoch(record, config.epochs))
         if config.validate and record["epoch"] % config.validate == 0:
             record["held_out"], params = trainer.validate()
             best = best if params is None else _model(trainer, params).copy()
+        if progress.shown:
+            progress.say(messages.epoch(record, config.epochs, record.get("held_out")))
         if on_epoch:
             on_epoch(record, _model(trainer, trainer.route.params))
     progress.close()

@@ -44,9 +44,9 @@ class RunLog:
         )
 
     def epoch(self, record: Mapping[str, Any], words: str) -> None:
-        """Record a finished epoch, and print `words`."""
+        """Record a finished epoch, and print `words` if there are any."""
         self._write("epoch", record)
-        if self._progress.shown:
+        if self._progress.shown and words:
             self.say(words)
 
     def score(self, record: Mapping[str, Any], words: str) -> None:

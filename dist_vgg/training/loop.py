@@ -3,9 +3,10 @@
 import os
 import pdb
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,11 +99,12 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> None:
         epoch_done = trainer.step % trainer.batches.steps_per_epoch == 0
         if epoch_done:
             record = trainer.finish_epoch()
-            log.epoch(record, messages.epoch(record, config.epochs))
+            scored = config.validate and record["epoch"] % config.validate == 0
+            log.epoch(record, "" if scored else messages.epoch(record, config.epochs))
         if monitor and (epoch_done or trainer.step == 1):
             log.say(monitor.table(trainer.net, route.params, route.total))
-        if epoch_done and config.validate and record["epoch"] % config.validate == 0:
-            _validate(trainer, folder, log)
+        if epoch_done and scored:
+            _validate(trainer, folder, log, record)
         checkpointing.keep_standby(trainer, folder)
         due = trainer.step % config.checkpoint_every == 0 if config.checkpoint_every else epoch_done
         last = trainer.step == trainer.steps or trainer.agreed.stop_signal
@@ -118,10 +120,13 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> None:
             raise UserError(f"{error}; go on with --resume --out {folder}") from error
 
 
-def _validate(trainer: Trainer, folder: Path, log: RunLog) -> None:
-    """Score the held-out images; keep the weights if they are the best that the run has had."""
+def _validate(trainer: Trainer, folder: Path, log: RunLog, epoch: Mapping[str, Any]) -> None:
+    """Score the held-out images; keep the weights if they are the best that the run has had.
+
+    `epoch` is the record of the epoch that has ended: both are said in one line.
+    """
     record, best = trainer.validate()
-    log.score(record, messages.score(record, trainer.config.epochs))
+    log.score(record, messages.epoch(epoch, trainer.config.epochs, record))
     if trainer.config.patience and best is not None:
         try:
             with collective_errors(trainer.comm):

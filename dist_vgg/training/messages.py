@@ -15,6 +15,7 @@ import numpy as np
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import SUPERVISED, signal_name
 from dist_vgg.base.machine import blas_kernels
+from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.kernels.sets import NUMPY, on_every_processor
 from dist_vgg.runs.provenance import describe_machine
@@ -93,12 +94,26 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
         f"step    {shards} x {plural(config.micro_batch, 'image')}, {config.optimizer}, "
         f"lr {lr} {config.schedule}, {steps}",
         *([f"images  drawn anew: {varied}"] if varied else []),
+        f"scores  {scores(info, config.validate)}",
         f"ranks   {trainer.comm.size} on {on_hosts}, route {trainer.route.kind}, run {folder}",
         f"kernels {kernels_line(trainer.net.ops)}",
         f"stop    kill -USR1 {os.getpid()} (rank 0{there}): the run saves after its step and ends",
         *([f"standby none: {missing}; a crash loses the steps since the last checkpoint"]
           if missing else []),
     ])  # fmt: skip
+
+
+def scores(info: SetInfo, validate: int) -> str:
+    """What is scored while training, or how to have it."""
+    if not info.held_out:
+        return (
+            "none while training: data_prep --held-out N sets training images aside, which "
+            "--validate 1 scores"
+        )
+    images = f"the {info.count(info.held_out):,} held-out images"
+    if not validate:
+        return f"none while training: --validate 1 scores {images} after each epoch"
+    return f"{images} after {'each epoch' if validate == 1 else f'every {validate} epochs'}"
 
 
 def kernels_line(kernels: Kernels) -> str:
@@ -181,18 +196,17 @@ def _time_table(seconds: Mapping[str, float]) -> dict[str, str]:
     return {row: ", ".join(parts) for row, parts in rows.items()}
 
 
-def epoch(record: Mapping[str, Any], epochs: int) -> str:
-    """A line for a finished epoch."""
-    return (
+def epoch(record: Mapping[str, Any], epochs: int, score: Mapping[str, Any] | None = None) -> str:
+    """A line for a finished epoch, with the score on held-out images where there is one."""
+    line = (
         f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.4f}, training accuracy "
-        f"{record['accuracy']:.2%}, {record['images_per_s']:.1f} images/s, "
-        f"{record['seconds']:.0f} s, parameters {record['sha256'][:16]}"
+        f"{record['accuracy']:.2%}, "
     )
-
-
-def score(record: Mapping[str, Any], epochs: int) -> str:
-    """A line for a score on held-out images."""
-    line = f"epoch {record['epoch']}/{epochs}: held-out accuracy {record['accuracy']:.2%}"
-    if "average_accuracy" in record:
-        line += f", of the average {record['average_accuracy']:.2%}"
-    return line
+    if score:
+        line += f"held-out loss {score['loss']:.4f}, held-out accuracy {score['accuracy']:.2%}, "
+        if "average_accuracy" in score:
+            line += f"of the average {score['average_loss']:.4f}, {score['average_accuracy']:.2%}, "
+    return line + (
+        f"{record['images_per_s']:.1f} images/s, {record['seconds']:.0f} s, "
+        f"parameters {record['sha256'][:16]}"
+    )

@@ -11,7 +11,7 @@ from data_prep import __main__ as data_prep
 from data_prep import zoom
 from dist_vgg import Dataset, UserError
 from dist_vgg.api import dataset
-from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.data.dataset import check_set, load_shard, open_set
 from dist_vgg.data.shards import write_shard
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
@@ -138,3 +138,33 @@ def test_more_ranks_than_shards_are_refused(data: Path) -> None:
 def test_arrays_that_make_no_set_are_refused(given: dict[str, Any], line: str) -> None:
     with pytest.raises(UserError, match=line):
         Dataset(**{"images": images(), "labels": LABELS, **given})
+
+
+def test_three_splits_in_one_folder(tmp_path: Path) -> None:
+    names = ["round", "flat", "tall", "other"]
+    train, test, held_out = (
+        Dataset(images(count, 32, 32, 3), LABELS[:count], shards=3, class_names=names)
+        for count in (20, 8, 5)
+    )
+    train.save(tmp_path / "data", test, held_out)
+    opened = Dataset.open(tmp_path / "data", "held-out")
+    assert (len(opened), opened.info.held_out) == (5, "held-out")
+    assert (opened.info.class_names, opened.info.preparation) == (tuple(names), "crop")
+    list(check_set(tmp_path / "data"))
+    Dataset.open(tmp_path / "data").save(tmp_path / "two", test)
+    assert open_set(tmp_path / "two").splits == ("train", "test")
+    with pytest.raises(UserError, match=r"two has no held-out images, only train and test; prep"):
+        Dataset.open(tmp_path / "two", "held-out")
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (dict(class_names=["one"]), "1 class name for 4 classes; give one for each"),
+        (dict(class_names=["a\n"] * 4), "class_names=.* can't be used"),
+        (dict(preparation="magic"), "preparation='magic' can't be used"),
+    ],
+)
+def test_words_that_files_do_not_take(given: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match=line):
+        Dataset(images(20), LABELS, **given)

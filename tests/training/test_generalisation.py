@@ -234,7 +234,7 @@ def test_the_test_set_is_not_for_choosing(data: Path, tmp_path: Path) -> None:
     options = ("--data", data, "--out", tmp_path / "run", *SMALL)
     status, _, errors = train(2, *options, "--validate", 1)
     assert status == 2
-    assert "is for the end only" in one_line(errors)
+    assert "are for the end only" in one_line(errors)
     status, _, errors = train(1, *options, "--patience", 1)
     assert status == 2
     assert "add --validate" in one_line(errors)
