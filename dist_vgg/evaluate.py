@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dist_vgg.base import machine
 from dist_vgg.base.command_line import Parser
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import check_writable, write_text
 from dist_vgg.base.progress import Progress
+from dist_vgg.base.table import table
 from dist_vgg.data.batches import load_local
 from dist_vgg.data.dataset import check_split, open_set
 from dist_vgg.data.samples import SPLITS, Samples
@@ -32,11 +35,12 @@ from dist_vgg.runs.fields import LARGEST, flag
 from dist_vgg.state.checkpoint import Weights, load_weights, weights_in
 from dist_vgg.training.pretrained import load_network
 from dist_vgg.training.scoring import Score, score, shifts_by
-from dist_vgg.training.setup import require_same_kernels
+from dist_vgg.training.setup import reads_on_demand, require_same_kernels
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+WIDEST = 20  # classes of a confusion matrix, and pairs that are named of more
 Scores = Mapping[tuple[int, str], Score]  # by shifts (0 for none) and the model's name
 
 
@@ -60,11 +64,14 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         if options.json and comm.rank == 0:
             check_writable("--json", options.json)
     require_same_work(options, models, info, comm)
+    on_demand = reads_on_demand(comm, info, [options.split])
     with collective_errors(comm):
-        shards = load_local(options.data, info, options.split, options.limit, comm.size, comm.rank)
+        shards = load_local(
+            options.data, info, options.split, options.limit, comm.size, comm.rank, on_demand
+        )
     print_inputs(options, models, info)
     scores = score_all(models, shards, info, options.shifts, comm)
-    print(f"\n{confusion_table(scores[0, 'weights'])}")
+    print(f"\n{confusion_table(scores[0, 'weights'], names_of(models, info))}")
     if options.json:
         with collective_errors(comm):
             if comm.rank == 0:
@@ -117,11 +124,23 @@ def check(options: argparse.Namespace, models: Mapping[str, LoadedModel], info: 
                     f"the weights are for {name} {wanted} and {options.data} has {name} {found}; "
                     "prepare or name another folder with --data"
                 )
+    check_names(models["weights"].weights.class_names, info, options.data)
     check_split(info, options.split, options.data)
     for name, most in (("limit", LARGEST), ("shifts", info.size - 1)):
         value = getattr(options, name)
         if not 0 <= value <= most:
             raise UserError(f"{flag(name)} {value} is out of range: it must be from 0 to {most}")
+
+
+def check_names(names: Sequence[str], info: SetInfo, folder: Path) -> None:
+    """Raise UserError where the weights know other classes than the data set has."""
+    if names and info.class_names:
+        for own, other in zip(names, info.class_names, strict=True):
+            if own != other:
+                raise UserError(
+                    f"the weights know a class {own} where {folder} has {other}; "
+                    "prepare or name another folder with --data"
+                )
 
 
 def require_same_work(
@@ -192,14 +211,40 @@ def score_line(score: Score, name: str, shifts: int) -> str:
     )
 
 
-def confusion_table(score: Score) -> str:
-    """The confusion matrix, with the recall of each class."""
+def names_of(models: Mapping[str, LoadedModel], info: SetInfo) -> tuple[str, ...]:
+    """The names of the classes, where the weights or the data have them."""
+    return models["weights"].weights.class_names or info.class_names
+
+
+def confusion_table(score: Score, names: Sequence[str] = ()) -> str:
+    """The confusion matrix, with the recall of each class; of many classes the worst confusions."""
+    if len(score.confusion) > WIDEST:
+        return most_confused(score, names)
     classes = range(len(score.confusion))
-    lines = ["true \\ predicted" + "".join(f"{k:>6}" for k in classes) + "  recall"]
+    called = [f"{names[k]}  {k}" if names else f"{k}" for k in classes]
+    corner = "true \\ predicted"
+    width = max(len(word) for word in [corner, *called])
+    lines = [f"{corner:>{width}}" + "".join(f"{k:>6}" for k in classes) + "  recall"]
     for k, row in enumerate(score.confusion):
         recall = f"{row[k] / row.sum():.1%}" if row.sum() else "-"
-        lines.append(f"{k:>16}" + "".join(f"{n:>6}" for n in row) + f"{recall:>8}")
+        lines.append(f"{called[k]:>{width}}" + "".join(f"{n:>6}" for n in row) + f"{recall:>8}")
     return "\n".join(lines)
+
+
+def most_confused(score: Score, names: Sequence[str]) -> str:
+    """The pairs of classes that are most often confused, and how often."""
+    wrong = score.confusion * (1 - np.eye(len(score.confusion), dtype=int))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:WIDEST]
+    pairs = [divmod(int(place), len(wrong)) for place in order]
+    called = names or [str(k) for k in range(len(wrong))]
+    rows = [
+        [called[true], called[found], f"{wrong[true, found]} of {score.confusion[true].sum()}"]
+        for true, found in pairs
+        if wrong[true, found]
+    ]
+    if not rows:
+        return "no image was taken for one of another class"
+    return table(["true", "predicted", "images"], rows)
 
 
 def as_json(
@@ -208,6 +253,8 @@ def as_json(
     """What --json writes: the score of "weights", and within it those of the others."""
     images = images_of(options.split, info)
     result: dict[str, Any] = dict(dataset=info.digest, split=options.split, images=images)
+    if names := names_of(models, info):
+        result["class_names"] = names
     for (pixels, name), found in scores.items():
         own = result.setdefault("shifted", dict(shifts=pixels)) if pixels else result
         (own if name == "weights" else own.setdefault(name, {})).update(

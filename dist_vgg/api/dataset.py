@@ -50,23 +50,20 @@ class Dataset:
         """Take images (N, side, side) or (N, side, side, channels) uint8, and labels (N,).
 
         The side is a multiple of 32. `seed` shuffles the images before they are dealt. `classes`
-        is one more than the largest label unless given. `ids` (N,) name the images in the random
-        numbers of dropout and augmentation: 0, 1, 2, ... unless given. `source` says in messages
-        and files what the images are, `class_names` what the classes are called. `preparation`
-        says how `predict` brings a picture to the images' size: as a "digit" (grey images unless
-        given), by "crop" (others), "pad" or "stretch".
+        is one more than the largest label unless given, and `class_names` are their names. `ids`
+        (N,) name the images in the random numbers of dropout and augmentation: 0, 1, 2, ... unless
+        given. `source` says in messages and files what the images are. `predict` brings a picture
+        to their size by `preparation`: as a "digit" (grey ones), by "crop", "pad" or "stretch".
 
         Raises UserError where the arrays can't be trained on.
         """
         pixels = as_images(images)
-        _check_shape(pixels)
+        _check_pixels(pixels)
         marks = _as_labels(labels, len(pixels), classes)
         _check_deal(len(pixels), shards)
         self._samples = Samples(pixels, marks, _as_ids(ids, len(pixels)))
         order = shuffled(len(pixels), seed, "train")
         self._rows = [order[rows] for rows in deal(marks[order], shards)]
-        if pixels.min() == pixels.max():
-            raise UserError("all pixels of the images have one value: there is nothing to learn")
         mean, std = pixel_statistics(pixels)
         self.info = SetInfo(
             source=source,
@@ -211,8 +208,8 @@ def as_images(images: ArrayLike) -> np.ndarray:
     return pixels if pixels.ndim == 4 else pixels[..., None]
 
 
-def _check_shape(pixels: np.ndarray) -> None:
-    """Raise UserError for images that VGG16 can't take."""
+def _check_pixels(pixels: np.ndarray) -> None:
+    """Raise UserError for images that VGG16 can't take, or learn nothing from."""
     height, width, channels = pixels.shape[1:]
     if height != width or height % STRIDE or not STRIDE <= height <= MAX_SIZE:
         raise UserError(
@@ -221,6 +218,8 @@ def _check_shape(pixels: np.ndarray) -> None:
         )
     if not 1 <= channels <= MAX_CHANNELS:
         raise UserError(f"the images have {channels} channels; give 1 to {MAX_CHANNELS}")
+    if pixels.min() == pixels.max():
+        raise UserError("all pixels of the images have one value: there is nothing to learn")
 
 
 def _check_deal(images: int, shards: int) -> None:

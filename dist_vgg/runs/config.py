@@ -31,6 +31,10 @@ class TrainConfig:
         "", FILES, "the run's folder; runs/DATE-TIME if not given", changes_result=False
     )
     limit: int = option(0, FILES, "train on the first N samples only; 0: on all", low=0)
+    image_memory: float = option(
+        0.0, FILES, "GiB of a host's memory that images may take; what is larger is read from the "
+        "shards as it is needed; 0: half of the memory", low=0, changes_result=False,
+    )  # fmt: skip
     keep: int = option(
         2, FILES, "how many of the newest checkpoints to keep", low=1, changes_result=False
     )

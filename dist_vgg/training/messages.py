@@ -94,6 +94,8 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
         f"step    {shards} x {plural(config.micro_batch, 'image')}, {config.optimizer}, "
         f"lr {lr} {config.schedule}, {steps}",
         *([f"images  drawn anew: {varied}"] if varied else []),
+        *(["reading images from the shards as they are needed: they exceed --image-memory"]
+          if trainer.batches.on_demand else []),
         f"scores  {scores(info, config.validate)}",
         f"ranks   {trainer.comm.size} on {on_hosts}, route {trainer.route.kind}, run {folder}",
         f"kernels {kernels_line(trainer.net.ops)}",

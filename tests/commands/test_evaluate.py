@@ -12,6 +12,9 @@ from lies import say
 from sets import KERNELS
 from training import refused
 
+from dist_vgg.evaluate import confusion_table
+from dist_vgg.training.scoring import Score
+
 
 @pytest.fixture(scope="module")
 def weights(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -75,6 +78,65 @@ def test_the_kernels_of_ranks_are_compared(weights: Path, data: Path) -> None:
     line = one_line(errors)
     assert "ranks differ in the kernels: numpy 1 for rank 0 on " in line
     assert "reference 1 for rank 1 on " in line
+
+
+@pytest.fixture(scope="module")
+def named(data: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The weights and the data with names of the classes, the test images as held out as well."""
+    folder = tmp_path_factory.mktemp("named")
+    names = ["nought", *"123456789"]
+    shutil.copytree(data, folder / "data")
+    for path in data.glob("test-*"):
+        copy = folder / "data" / f"held-out-{path.name.removeprefix('test-')}"
+        copy.write_bytes(path.read_bytes())
+        say(copy, split="held-out")
+    for path in (folder / "data").iterdir():
+        say(path, class_names=names, held_out_count=20)
+    shutil.copy(weights / "weights.h5", folder / "weights.h5")
+    say(folder / "weights.h5", class_names=names)
+    return folder / "weights.h5", folder / "data"
+
+
+def test_classes_are_called_by_their_names(named: tuple[Path, Path], tmp_path: Path) -> None:
+    weights, folder = named
+    result = tmp_path / "result.json"
+    options = ("--data", folder, "--split", "held-out", "--json", result)
+    status, output, errors = evaluate(3, weights, *options)
+    assert status == 0, errors
+    assert f"data    {folder}, held-out: mnist" in output
+    assert "\n       nought  0     " in output
+    found = json.loads(result.read_text())
+    assert (found["class_names"][0], found["split"], found["images"]) == (
+        "nought",
+        "held-out",
+        "held-out",
+    )
+
+
+def test_other_classes_or_splits_are_refused(
+    named: tuple[Path, Path], data: Path, tmp_path: Path
+) -> None:
+    weights, folder = named
+    other = tmp_path / "weights.h5"
+    shutil.copy(weights, other)
+    say(other, class_names=["zero", *"123456789"])
+    lacks = "has no held-out images, only train and test; prepare it with"
+    differs = f"the weights know a class zero where {folder} has nought; prepare or name"
+    mistakes = [
+        ((weights, "--data", data, "--split", "held-out"), lacks),
+        ((other, "--data", folder), differs),
+    ]
+    refused(2, "dist_vgg.evaluate", mistakes)
+
+
+def test_of_many_classes_the_worst_confusions_are_shown() -> None:
+    confusion = np.diag(np.full(40, 5))
+    confusion[3, 7], confusion[30, 2] = 4, 2
+    table = confusion_table(Score(confusion, 0.5))
+    assert table == "true  predicted  images\n3             7  4 of 9\n30            2  2 of 7"
+    names = [f"class {k}" for k in range(40)]
+    assert "\nclass 30    class 2  2 of 7" in confusion_table(Score(confusion, 0.5), names)
+    assert "no image was taken" in confusion_table(Score(np.eye(40, dtype=int), 0.5))
 
 
 def test_bad_input_is_one_line(weights: Path, data: Path, tmp_path: Path) -> None:

@@ -110,7 +110,9 @@ def test_the_quickstart_refuses_what_is_not_for_it(
 @pytest.mark.parametrize("words", [(), ("--raw", "x", "--source=mnist", "--size", "32")])
 def test_the_commands_that_the_quickstart_is(words: tuple[str, ...], project: Path) -> None:
     installed(project)
-    done = script(project, "quickstart", *words, PYTHON=sys.executable)
+    ranks = "5" if words else str(min(8, max(2, len(os.sched_getaffinity(0)))))
+    chosen = {"RANKS": ranks} if words else {}
+    done = script(project, "quickstart", *words, PYTHON=sys.executable, **chosen)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == ""
@@ -121,8 +123,15 @@ def test_the_commands_that_the_quickstart_is(words: tuple[str, ...], project: Pa
     assert lines[start + 1 : lines.index("", start)] == [*ours, *given]
     start = lines.index(str(project), start + 1)
     train = lines[start + 1 : lines.index("", start)]
-    assert train[:5] == ["-n", "8", "python", "-m", "dist_vgg.train"]
+    assert train[:5] == ["-n", ranks, "python", "-m", "dist_vgg.train"]
     assert train[-2:] == ["--config", "quickstart"]
+
+
+@pytest.mark.parametrize("ranks", ["0", "many", "-1", "2.5"])
+def test_the_quickstart_refuses_ranks_that_are_no_number(ranks: str, project: Path) -> None:
+    done = script(project, "quickstart", RANKS=ranks)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: RANKS is a number of ranks, not '{ranks}'\n"
 
 
 def test_the_command_that_a_recipe_is(project: Path) -> None:
