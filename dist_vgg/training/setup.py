@@ -1,7 +1,7 @@
 """What a trainer is made of: the same program, data and options on all ranks, and an exchange."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from dist_vgg.exchange.protocol import Exchange, MakeExchange
+
+
+def network_of(config: TrainConfig, info: SetInfo) -> dict[str, Any]:
+    """The arguments of `vgg` that a network's shape depends on, as files of it have them."""
+    shape = {name: getattr(info, name) for name in ("size", "channels", "classes")}
+    return dict(name=config.network, **shape, width=config.width)
 
 
 def settle_kernels(comm: "MPI.Intracomm", config: TrainConfig) -> tuple[TrainConfig, Kernels]:
