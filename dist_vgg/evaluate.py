@@ -35,7 +35,7 @@ from dist_vgg.runs.fields import LARGEST, flag
 from dist_vgg.state.checkpoint import Weights, load_weights, weights_in
 from dist_vgg.training.pretrained import load_network
 from dist_vgg.training.scoring import Score, score, shifts_by
-from dist_vgg.training.setup import require_same_kernels
+from dist_vgg.training.setup import reads_on_demand, require_same_kernels
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -64,8 +64,11 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         if options.json and comm.rank == 0:
             check_writable("--json", options.json)
     require_same_work(options, models, info, comm)
+    on_demand = reads_on_demand(comm, info, [options.split])
     with collective_errors(comm):
-        shards = load_local(options.data, info, options.split, options.limit, comm.size, comm.rank)
+        shards = load_local(
+            options.data, info, options.split, options.limit, comm.size, comm.rank, on_demand
+        )
     print_inputs(options, models, info)
     scores = score_all(models, shards, info, options.shifts, comm)
     print(f"\n{confusion_table(scores[0, 'weights'], names_of(models, info))}")

@@ -26,6 +26,7 @@ from dist_vgg.runs.log import read_metrics
 from dist_vgg.state.checkpoint import Checkpoint, load_newest
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS
 from dist_vgg.training import checkpointing
+from dist_vgg.training.setup import reads_on_demand
 from dist_vgg.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -102,8 +103,9 @@ def begin(config: TrainConfig, run: Path, step: int, comm: "MPI.Intracomm") -> T
     """A trainer at the newest whole checkpoint before a step, or at the start."""
     folder = Path(config.data)
     info = open_set(folder)
+    on_demand = reads_on_demand(comm, info, ["train"], config.image_memory)
     with collective_errors(comm):
-        shards = load_local(folder, info, "train", config.limit, comm.size, comm.rank)
+        shards = load_local(folder, info, "train", config.limit, comm.size, comm.rank, on_demand)
     trainer = Trainer(config, info, shards, comm)
     checkpoint: Checkpoint | None = None
     with suppress(UserError):  # none is left, or none is whole

@@ -1,7 +1,7 @@
-"""Show each layer of VGG16: shape, parameters, bytes and multiply-adds, for any input.
+"""Show each layer of a network: shape, parameters, bytes and multiply-adds, for any input.
 
 python -m dist_vgg.summary
-python -m dist_vgg.summary --size 224 --channels 3 --classes 1000
+python -m dist_vgg.summary --network vgg19 --size 224 --channels 3 --classes 1000
 """
 
 import argparse
@@ -11,7 +11,7 @@ from math import prod
 from dist_vgg.base.command_line import Parser, run_alone
 from dist_vgg.base.errors import UserError
 from dist_vgg.network.sequential import Sequential
-from dist_vgg.network.vgg import STRIDE, vgg16
+from dist_vgg.network.vgg import BLOCKS, STRIDE, VGG16, vgg
 
 FLOAT_BYTES = 4
 
@@ -19,13 +19,16 @@ FLOAT_BYTES = 4
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     options = read_options(argv)
-    print(layer_table(vgg16(**vars(options))))
+    print(layer_table(vgg(**vars(options))))
     return 0
 
 
 def read_options(argv: Sequence[str]) -> argparse.Namespace:
-    """The arguments of `vgg16`; UserError for a value out of range."""
+    """The arguments of `vgg`; UserError for a value out of range."""
     parser = Parser(prog="python -m dist_vgg.summary", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--network", dest="name", choices=BLOCKS, default=VGG16, help=f"(default: {VGG16})"
+    )
     for name, default, help in (
         ("size", 64, f"side of the image, a multiple of {STRIDE}"),
         ("channels", 1, "channels of the image"),

@@ -19,7 +19,7 @@ from dist_vgg.data.batches import load_local
 from dist_vgg.data.dataset import open_set
 from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.kernels.sets import load
+from dist_vgg.kernels import sets
 from dist_vgg.mpi.collectives import bcast_text, collective_errors, require_same
 from dist_vgg.mpi.command import run_command
 from dist_vgg.recovery.host_memory import make_room
@@ -33,6 +33,7 @@ from dist_vgg.runs.options import train_parser
 from dist_vgg.runs.recipes import read_toml
 from dist_vgg.state.standby import tidied
 from dist_vgg.training.loop import begin, closing, debug_checks, train
+from dist_vgg.training.setup import reads_on_demand
 from dist_vgg.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def all_options(request: Request, found: Found | None, comm: "MPI.Intracomm") ->
     with collective_errors(comm):
         config = stored_options(found.header["config"] if found else {}, **request.given).settled()
         config.check()
-        load(config.kernels)  # before anybody watches, since compiling takes its time
+        sets.load(config.kernels)  # before anybody watches, since compiling takes its time
     return config
 
 
@@ -127,14 +128,18 @@ def read_data(
         info = open_set(folder)
         if found:
             check_resumed(config, info, found.header)
-    beat("looking at the shards", 0)
-    with collective_errors(comm):
-        shards = load_local(folder, info, "train", config.limit, comm.size, comm.rank)
-    held_out: Mapping[int, Samples] = {}
-    if config.validate:
-        with collective_errors(comm):
+        if config.validate:
             check_held_out(info, config.data)
-            held_out = load_local(folder, info, info.held_out, 0, comm.size, comm.rank)
+    beat("looking at the shards", 0)
+    splits = ["train", *([info.held_out] if config.validate else [])]
+    on_demand = reads_on_demand(comm, info, splits, config.image_memory)
+
+    def load(split: str, limit: int = 0) -> Mapping[int, Samples]:
+        with collective_errors(comm):
+            return load_local(folder, info, split, limit, comm.size, comm.rank, on_demand)
+
+    shards = load("train", config.limit)
+    held_out = load(info.held_out) if config.validate else {}
     beat("reading the shards", 0)
     return info, shards, held_out
 

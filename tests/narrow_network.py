@@ -1,20 +1,20 @@
-"""A narrow VGG16 with two images, for tests of what looks at a step closely."""
+"""A narrow network with two images, for tests of what looks at a step closely."""
 
 import numpy as np
 
 from dist_vgg.network.layers import StepKey
 from dist_vgg.network.sequential import Sequential
-from dist_vgg.network.vgg import initialise, vgg16
+from dist_vgg.network.vgg import initialise, vgg
 
 KEY = StepKey(0, 0, np.array([1, 2]))
 LABELS = np.array([3, 7])
 
 
 def network(
-    width: float = 0.05, seed: int = 0, kernels: str = "numpy"
+    width: float = 0.05, seed: int = 0, kernels: str = "numpy", name: str = "vgg16"
 ) -> tuple[Sequential, np.ndarray, np.ndarray]:
-    """A narrow VGG16 as training starts with it, its parameters and its gradient."""
-    net = vgg16(size=32, width=width, kernels=kernels)
+    """A narrow network as training starts with it, its parameters and its gradient."""
+    net = vgg(name, size=32, width=width, kernels=kernels)
     params, grads = np.zeros((2, net.parameter_count), np.float32)
     initialise(net, params, seed)
     net.bind(params, grads)

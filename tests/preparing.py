@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from launcher import ROOT
+from lies import say
 
 from data_prep.raw import ArrayPictures
 from dist_vgg.data.dataset import load_shard, open_set
@@ -48,3 +49,17 @@ def start(*words: object, **options: object) -> subprocess.Popen:
         text=True,
         **options,  # type: ignore[call-overload]
     )
+
+
+def held_out_beside(data: Path, folder: Path, **fields: object) -> Path:
+    """A copy of a set in which the test images are there once more, as held-out images."""
+    folder.mkdir()
+    for path in data.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+        if path.name.startswith("test-"):
+            copy = folder / path.name.replace("test-", "held-out-")
+            copy.write_bytes(path.read_bytes())
+            say(copy, split="held-out")
+    for path in folder.iterdir():
+        say(path, held_out_count=open_set(data).test_count, **fields)
+    return folder

@@ -39,7 +39,7 @@ def fit(
     progress: bool = False,
     comm: "MPI.Intracomm | None" = None,
 ) -> Model:
-    """Train VGG16 on a data set; returns the model of the last step.
+    """Train a network on a data set; returns the model of the last step.
 
     `config` has the options of the train command by their names; those of folders, checkpoints
     and the command's own output do nothing here. With `validate` in it, `held_out` is scored.

@@ -22,6 +22,7 @@ from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.kernels.sets import AUTO
 from dist_vgg.mpi.collectives import collective_errors
+from dist_vgg.network.vgg import VGG16
 from dist_vgg.state.checkpoint import Weights, load_weights, save_weights
 from dist_vgg.state.checksums import parameter_digest
 from dist_vgg.training.pretrained import load_network
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """VGG16 with its parameters, and what its input has to be. `fit` and `load` make one."""
+    """A network with its parameters, and what its input has to be. `fit` and `load` make one."""
 
     average: "Model | None" = None  # the moving average of the weights, after fit with ema
     best: "Model | None" = None  # the best on held-out images, after fit with validate
@@ -48,8 +49,9 @@ class Model:
     def __repr__(self) -> str:
         of = self._weights.network
         return (
-            f"<Model VGG16 {of['size']}x{of['size']}x{of['channels']}, width {of['width']:g}, "
-            f"{of['classes']} classes, {self.params.size:,} parameters, step {self.step}>"
+            f"<Model {of.get('name', VGG16).upper()} {of['size']}x{of['size']}x{of['channels']}, "
+            f"width {of['width']:g}, {of['classes']} classes, "
+            f"{self.params.size:,} parameters, step {self.step}>"
         )
 
     @property

@@ -6,13 +6,14 @@ in proportion to the size of the file, and takes nothing from outside it.
 
 import json
 import math
-import zlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from dist_vgg.base.chunks import RowsOnDemand, block_rows, file_size, inflate, read_block
 from dist_vgg.base.files import NotWhole
 
 # What h5py raises for a file whose digest is right and whose structure is not.
@@ -183,6 +184,37 @@ def read_array(group: h5py.h5g.GroupID, name: str, dtype: str, ndim: int, most: 
     Raises NotWhole for another type or number of dimensions, for more than `most` bytes, and
     for an array that claims to be larger than what the file holds of it.
     """
+    dataset, shape = _checked(group, name, dtype, ndim, most)
+    array = np.empty(shape, dtype)
+    if dataset.get_create_plist().get_layout() != h5py.h5d.CHUNKED:
+        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+        return array
+    step = block_rows(dataset, name)
+    size = step * math.prod(shape[1:]) * array.itemsize
+    for row in range(0, shape[0], step):
+        data = inflate(read_block(dataset, row, name), size, name)
+        rows = array[row : row + step]
+        rows[:] = np.frombuffer(data, dtype).reshape(step, *shape[1:])[: len(rows)]
+    return array
+
+
+def rows_on_demand(
+    group: h5py.h5g.GroupID, path: Path, name: str, dtype: str, ndim: int, most: int
+) -> RowsOnDemand | np.ndarray:
+    """The array that `read_array` would read, whose rows are read from the file when needed.
+
+    What is not stored in blocks is read whole.
+    """
+    dataset, _ = _checked(group, name, dtype, ndim, most)
+    if dataset.get_create_plist().get_layout() != h5py.h5d.CHUNKED:
+        return read_array(group, name, dtype, ndim, most)
+    return RowsOnDemand(path, dataset, name)
+
+
+def _checked(
+    group: h5py.h5g.GroupID, name: str, dtype: str, ndim: int, most: int
+) -> tuple[h5py.h5d.DatasetID, tuple[int, ...]]:
+    """A dataset that is what `read_array` says, and its shape."""
     dataset = member(group, name, h5py.h5d.DatasetID)
     plist, space = dataset.get_create_plist(), dataset.get_space()
     if not dataset.get_type().equal(h5py.h5t.py_create(np.dtype(dtype))):
@@ -192,46 +224,9 @@ def read_array(group: h5py.h5g.GroupID, name: str, dtype: str, ndim: int, most: 
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if len(shape) != ndim or not 0 < size <= most:
         raise NotWhole(f"its {name} have an impossible shape")
-    if plist.get_layout() == h5py.h5d.CHUNKED:
-        return _inflated(dataset, plist, name, shape, np.dtype(dtype))
-    if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_external_count():
-        raise NotWhole(f"its {name} are not in this file")
-    if not dataset.get_storage_size() == size <= _file_size(dataset):
-        raise NotWhole(f"its {name} claim to be larger than they are")
-    array = np.empty(shape, dtype)
-    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
-    return array
-
-
-def _inflated(
-    dataset: h5py.h5d.DatasetID,
-    plist: h5py.h5p.PropDCID,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-) -> np.ndarray:
-    """A gzipped array. libhdf5's own filter inflates whatever a chunk swells to; this does not."""
-    block = plist.get_chunk()
-    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-    if filters != [h5py.h5z.FILTER_DEFLATE] or block[1:] != shape[1:] or block[0] > shape[0]:
-        raise NotWhole(f"its {name} are stored in an unknown way")
-    array = np.empty(shape, dtype)
-    size = math.prod(block) * dtype.itemsize
-    for row in range(0, shape[0], block[0]):
-        place = (row, *(0 for _ in shape[1:]))
-        if dataset.get_chunk_info_by_coord(place).size > _file_size(dataset):
+    if plist.get_layout() != h5py.h5d.CHUNKED:
+        if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_external_count():
+            raise NotWhole(f"its {name} are not in this file")
+        if not dataset.get_storage_size() == size <= file_size(dataset):
             raise NotWhole(f"its {name} claim to be larger than they are")
-        unzip = zlib.decompressobj()
-        try:
-            data = unzip.decompress(dataset.read_direct_chunk(place)[1], size + 1)
-        except zlib.error as error:
-            raise NotWhole(f"its {name} do not unzip") from error
-        if len(data) != size or not unzip.eof:
-            raise NotWhole(f"its {name} unzip to another length than they claim")
-        rows = array[row : row + block[0]]
-        rows[:] = np.frombuffer(data, dtype).reshape(block)[: len(rows)]
-    return array
-
-
-def _file_size(dataset: h5py.h5d.DatasetID) -> int:
-    return h5py.h5i.get_file_id(dataset).get_filesize()
+    return dataset, shape

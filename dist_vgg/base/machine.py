@@ -79,6 +79,11 @@ def _lengthen_time_slice() -> None:
         ctypes.CDLL(None).syscall(number, 0, attributes, 0)
 
 
+def physical_memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def memory() -> tuple[int, int]:
     """The peak of this process in bytes, and the bytes that it now shares with others."""
     status = Path("/proc/self/status")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.bench.processes import PACKAGE, result_of
+from dist_vgg.runs.config import TrainConfig
 
 TORCH, RUNTIMES = "torch", ("onnxruntime", "openvino")
 
@@ -35,8 +36,11 @@ def script(options: argparse.Namespace, name: str, *arguments: object) -> list[s
 
 
 def versions(options: argparse.Namespace) -> dict[str, str]:
-    """The version of each that the options compare with; UserError where one is missing."""
-    return {name: _version(options, name) for name in getattr(options, "against", ())}
+    """The version of each that the options compare with; UserError where one can't take part."""
+    names, usual = getattr(options, "against", ()), TrainConfig.network
+    if names and getattr(options, "network", usual) != usual:
+        raise UserError(f"--against compares {usual}: leave out --network, or --against")
+    return {name: _version(options, name) for name in names}
 
 
 def _version(options: argparse.Namespace, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from dist_vgg.base.errors import UserError
 from dist_vgg.bench.against import OTHERS
 from dist_vgg.kernels.sets import CHOICES, HELP, load
-from dist_vgg.runs.config import CONVOLUTIONS, RATES, TrainConfig
+from dist_vgg.runs.config import CONVOLUTIONS, NETWORKS, RATES, TrainConfig
 from dist_vgg.runs.fields import LARGEST
 
 LARGEST_SIDE = 1 << 15  # of matrices to multiply: three of them take 12 GiB
@@ -31,6 +31,7 @@ def add_training(parser: argparse.ArgumentParser, micro_batch: int) -> None:
     add_number(parser, "--micro-batch", micro_batch, "images of each shard in a step")
     add_choice(parser, "--optimizer", tuple(RATES), "the optimizer")
     add_choice(parser, "--route", ("auto", "flat", "node"), "how gradients travel")
+    add_choice(parser, "--network", sorted(NETWORKS, key=TrainConfig.network.__ne__), "the network")
     add_network(parser)
 
 
@@ -92,7 +93,7 @@ def network_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def training_settings(options: argparse.Namespace, ranks: Iterable[int]) -> dict[str, Any]:
     """The training that the options ask for; raises UserError where so many ranks can't do it."""
-    settings = _checked(options, "micro_batch", "optimizer", "route", "width")
+    settings = _checked(options, "micro_batch", "optimizer", "route", "network", "width")
     for count in ranks:
         if count > options.shards:
             raise UserError(f"--ranks {count} is more than --shards {options.shards}")

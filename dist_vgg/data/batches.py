@@ -21,9 +21,17 @@ ODD = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F], np.uint64)
 
 
 def load_local(
-    folder: str | Path, info: SetInfo, split: str, limit: int, ranks: int, rank: int
+    folder: str | Path,
+    info: SetInfo,
+    split: str,
+    limit: int,
+    ranks: int,
+    rank: int,
+    on_demand: bool = False,
 ) -> dict[int, Samples]:
     """Read the shards of a split that a rank hosts; `limit` counts the samples of all shards.
+
+    Pixels `on_demand` stay in the files until they are needed.
 
     Raises UserError where there are more ranks than shards, or a shard cannot be used.
     """
@@ -36,8 +44,8 @@ def load_local(
         )
     shards = {}
     for index in hosted(info.shards, ranks, rank):
-        samples = load_shard(folder, split, index, info)
-        shards[index] = samples[: shard_limit(limit, info.shards, index)]
+        samples = load_shard(folder, split, index, info, on_demand)
+        shards[index] = samples.first(shard_limit(limit, info.shards, index))
     return shards
 
 
@@ -65,16 +73,22 @@ class Batches:
     ) -> None:
         """`shards` are those hosted here, `counts` the number of samples of every shard.
 
-        With `where`, which names this rank and its host, every sample is checked for flipped bits
-        whenever it is used.
+        With `where`, which names this rank and its host, every sample in memory is checked for
+        flipped bits whenever it is used; those read on demand are compared with the file's.
         """
         self._shards, self._where = shards, where
-        self._checksums = {i: _checksums(samples) for i, samples in shards.items()} if where else {}
+        kept = {i: samples for i, samples in shards.items() if not samples.on_demand}
+        self._checksums = {i: _checksums(samples) for i, samples in kept.items()} if where else {}
         self._counts = counts
         self._micro_batch = micro_batch
         self._seed = seed
         self._orders: dict[tuple[int, int], np.ndarray] = {}
         self.steps_per_epoch = -(-int(counts.max()) // self._micro_batch)
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether images are read from files when they are needed."""
+        return any(samples.on_demand for samples in self._shards.values())
 
     @property
     def samples(self) -> int:
@@ -103,7 +117,7 @@ class Batches:
         first = index * self._micro_batch
         rows = self._orders[shard, epoch][first : first + self._micro_batch]
         samples = self._shards[shard][rows]
-        if self._checksums:
+        if shard in self._checksums:
             wrong = _checksums(samples) != self._checksums[shard][rows]
             if wrong.any():
                 raise RankError(

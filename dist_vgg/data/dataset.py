@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
+from dist_vgg.base.machine import physical_memory
+from dist_vgg.data.samples import Samples, joined, pixel_statistics, set_digest
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import find_shards, how_to_mend, read_shard, shard_path
 
@@ -63,14 +64,16 @@ def _shards_in(folder: Path) -> list[Path]:
     return paths
 
 
-def load_shard(folder: str | Path, split: str, index: int, info: SetInfo) -> Samples:
-    """Read one shard into memory, after verifying its digest.
+def load_shard(
+    folder: str | Path, split: str, index: int, info: SetInfo, on_demand: bool = False
+) -> Samples:
+    """Read one shard into memory, after verifying its digest; pixels perhaps only `on_demand`.
 
     Raises UserError for a damaged file, another data set, or a label outside the classes.
     """
     folder = Path(folder)
     path = shard_path(folder, split, index, info.shards)
-    found, samples = read_shard(path)
+    found, samples = read_shard(path, on_demand=on_demand)
     mend = how_to_mend(folder)
     if found != info:
         raise UserError(f"{path} belongs to another data set than its neighbours; {mend}")
@@ -92,16 +95,15 @@ def check_set(folder: Path) -> Iterator[str]:
     Raises UserError at the first fault.
     """
     info = open_set(folder)
+    total = sum(map(info.count, info.splits)) * info.size**2 * info.channels
+    on_demand = total > physical_memory() / 2
     splits = {}
     for split in info.splits:
         parts = []
         for index in range(info.shards):
-            parts.append(load_shard(folder, split, index, info))
+            parts.append(load_shard(folder, split, index, info, on_demand))
             yield f"{shard_path(folder, split, index, info.shards).name}: {len(parts[-1])} samples"
-        samples = Samples(
-            *(np.concatenate([getattr(part, name) for part in parts])
-              for name in ("pixels", "labels", "ids"))
-        )  # fmt: skip
+        samples = joined(parts)
         distinct = len(np.unique(samples.ids))
         if distinct != len(samples) or len(samples) != info.count(split):
             raise UserError(

@@ -4,15 +4,22 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from dist_vgg.base.chunks import StackedRows
 
 SPLITS = ("train", "test", "held-out")  # a set may do without the last
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Labelled images; a slice or an array of rows selects some of them."""
+    """Labelled images; a slice or an array of rows selects some of them.
+
+    Pixels that lie in a file are anything with a length, a shape and rows, as RowsOnDemand of
+    base/chunks.py; rows that are selected are arrays in memory.
+    """
 
     pixels: np.ndarray  # (n, size, size, channels) uint8
     labels: np.ndarray  # (n,) uint8, or uint16 for more than 256 classes
@@ -24,13 +31,25 @@ class Samples:
     def __getitem__(self, rows: slice | np.ndarray) -> "Samples":
         return Samples(self.pixels[rows], self.labels[rows], self.ids[rows])
 
+    @property
+    def on_demand(self) -> bool:
+        """Whether pixels are read from a file when they are needed."""
+        return not isinstance(self.pixels, np.ndarray)
+
+    def first(self, count: int | None) -> "Samples":
+        """The first so many samples, whose pixels stay where they are."""
+        if not self.on_demand:
+            return self[:count]
+        return Samples(self.pixels, self.labels[:count], self.ids[:count])
+
 
 def joined(parts: Sequence[Samples]) -> Samples:
-    """All samples of several parts, in order."""
+    """All samples of several parts, in order; pixels that are in files stay there."""
     if len(parts) == 1:
         return parts[0]
-    arrays = zip(*((part.pixels, part.labels, part.ids) for part in parts), strict=True)
-    return Samples(*map(np.concatenate, arrays))
+    pixels, *others = zip(*((part.pixels, part.labels, part.ids) for part in parts), strict=True)
+    stack: Any = StackedRows if any(part.on_demand for part in parts) else np.concatenate
+    return Samples(stack(pixels), *map(np.concatenate, others))
 
 
 def label_type(classes: int) -> type[np.unsignedinteger]:

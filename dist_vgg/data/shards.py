@@ -89,10 +89,13 @@ def write_shard(folder: Path, split: str, index: int, samples: Samples, info: Se
         file.create_dataset("ids", data=samples.ids, dtype="<i8")
 
 
-def read_shard(path: Path, with_samples: bool = True) -> tuple[SetInfo, Samples]:
+def read_shard(
+    path: Path, with_samples: bool = True, on_demand: bool = False
+) -> tuple[SetInfo, Samples]:
     """What a shard says of its data set, and its samples, which may be left out.
 
-    Raises UserError where the file is damaged or misnamed.
+    Pixels `on_demand` are read from the file when they are needed. Raises UserError where the
+    file is damaged or misnamed.
     """
     arrays: Any = [np.empty(0)] * 3
     try:
@@ -104,8 +107,12 @@ def read_shard(path: Path, with_samples: bool = True) -> tuple[SetInfo, Samples]
                 raise NotWhole("it holds other things than it should")
             if with_samples:
                 labels = np.dtype(label_type(header["classes"])).newbyteorder("<")
+                if on_demand:
+                    pixels = bounds.rows_on_demand(root, path, "pixels", "u1", 4, MAX_BYTES)
+                else:
+                    pixels = bounds.read_array(root, "pixels", "u1", 4, MAX_BYTES)
                 arrays = [
-                    bounds.read_array(root, "pixels", "u1", 4, MAX_BYTES),
+                    pixels,
                     bounds.read_array(root, "labels", labels.str, 1, 2 * MAX_SAMPLES),
                     bounds.read_array(root, "ids", "<i8", 1, 8 * MAX_SAMPLES),
                 ]

@@ -1,21 +1,29 @@
-"""VGG16: its layers, and the values that its parameters start with.
+"""VGG16 and its family: their layers, and the values that their parameters start with.
 
 Simonyan and Zisserman, "Very deep convolutional networks for large-scale image
-recognition", ICLR 2015, configuration D.
+recognition", ICLR 2015, Table 1.
 """
 
 import numpy as np
 
+from dist_vgg.base.errors import UserError
 from dist_vgg.base.random import generator
 from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.kernels.sets import load
 from dist_vgg.network.layers import Conv, Dropout, Flatten, Layer, Linear, MaxPool, ReLU
 from dist_vgg.network.sequential import Sequential
 
-# Filters of the 3x3 convolutions in each block; a 2x2 max-pool closes the block.
-BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+# Filters of the 3x3 convolutions in each block; a 2x2 max-pool closes the block. The paper calls
+# these configurations A, B, D and E. Whoever adds one here adds its name to runs/config.py.
+BLOCKS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+    "vgg13": ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)),
+    "vgg16": ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
+    "vgg19": ((64, 64), (128, 128), 4 * (256,), 4 * (512,), 4 * (512,)),
+}
+VGG16 = "vgg16"  # what a network is that has no name: files of earlier versions knew one only
 HIDDEN = (4096, 4096)
-STRIDE = 2 ** len(BLOCKS)  # the side of an image must be a multiple of this
+STRIDE = 32  # the side of an image must be a multiple of this: five poolings halve it
 
 
 def vgg16(
@@ -26,18 +34,33 @@ def vgg16(
     dropout: float = 0.5,
     kernels: str | Kernels = "numpy",
 ) -> Sequential:
-    """Build VGG16 for square images of side `size`; `width` scales all hidden widths.
+    """Build VGG16; the arguments are those of `vgg`."""
+    return vgg(VGG16, size, channels, classes, width, dropout, kernels)
 
-    `kernels` is the set that it computes with, or the name of one, see kernels/sets.py. Raises
-    UserError for one that is not installed.
+
+def vgg(
+    name: str = VGG16,
+    size: int = 64,
+    channels: int = 1,
+    classes: int = 10,
+    width: float = 1.0,
+    dropout: float = 0.5,
+    kernels: str | Kernels = "numpy",
+) -> Sequential:
+    """Build a network of the family for images of side `size`; `width` scales all hidden widths.
+
+    `name` is one of BLOCKS. `kernels` is the set that it computes with, or the name of one, see
+    kernels/sets.py. Raises UserError for another name, and for kernels that are not installed.
     """
+    if name not in BLOCKS:
+        raise UserError(f"no network {name}; choose one of {', '.join(BLOCKS)}")
 
     def scaled(units: int) -> int:
         return max(1, round(units * width))
 
     layers: list[Layer] = []
     inputs = channels
-    for block, filters in enumerate(BLOCKS, start=1):
+    for block, filters in enumerate(BLOCKS[name], start=1):
         for i, outputs in enumerate(map(scaled, filters), start=1):
             # The rectifier of a block's last convolution comes after the pooling: that gives the
             # same numbers, with a quarter of the work.
@@ -49,7 +72,7 @@ def vgg16(
         layers.append(MaxPool(f"pool{block}"))
         layers.append(ReLU(f"relu{block}"))
     layers.append(Flatten("flatten"))
-    inputs *= (size // STRIDE) ** 2
+    inputs *= (size // 2 ** len(BLOCKS[name])) ** 2
     for i, outputs in enumerate(map(scaled, HIDDEN), start=6):
         layers.append(Linear(f"fc{i}", inputs, outputs))
         layers.append(ReLU(f"relu{i}"))

@@ -15,13 +15,15 @@ def stored_options(stored: Mapping[str, Any], **others: Any) -> TrainConfig:
     """The options that a run was started with, if any; `others` go before them.
 
     A run that names no kernels was made before there was a choice, with NumPy's. A given "auto"
-    leaves a run the kernels that it has.
+    leaves a run the kernels that it has, and no given SHA-256 of --init the one that it found.
     """
     others = without_conv(others)
     if stored:
         stored = {"kernels": NUMPY, **without_conv(stored)}
         if others.get("kernels") == AUTO:
             del others["kernels"]
+        if not others.get("init_sha256", "given"):
+            del others["init_sha256"]
     try:
         return TrainConfig(**{**stored, **others})
     except TypeError as error:
@@ -77,7 +79,6 @@ def check_resumed(config: TrainConfig, info: SetInfo, header: Mapping[str, Any])
             if name == "epochs":
                 mend = f"--schedule {config.schedule} spreads its rates over those: leave "
                 mend += f"{option} out to finish them, or start a new run in another --out"
-            raise UserError(
-                f"{option} {value} contradicts the checkpoint, trained with {option} "
-                f"{before[name]}; {mend}"
-            )
+            old = before[name]
+            was = f"without {option}" if old == "" else f"with {option} {old}"
+            raise UserError(f"{option} {value} contradicts the checkpoint, trained {was}; {mend}")

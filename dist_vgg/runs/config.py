@@ -15,6 +15,7 @@ from dist_vgg.runs.fields import describe_options, option
 
 # Learning rates that train the full network from its initialisation, by optimizer.
 RATES = {"sgd": 0.01, "adam": 1e-4, "adagrad": 1e-3}
+NETWORKS = ("vgg11", "vgg13", "vgg16", "vgg19")  # network/vgg.py has their layers
 CONVOLUTIONS = ("fast", "reference")
 # The groups in which --help and the documentation list the options.
 FILES, NETWORK, OPTIMIZER, RUN = "input and output", "network", "optimizer", "running"
@@ -30,6 +31,10 @@ class TrainConfig:
         "", FILES, "the run's folder; runs/DATE-TIME if not given", changes_result=False
     )
     limit: int = option(0, FILES, "train on the first N samples only; 0: on all", low=0)
+    image_memory: float = option(
+        0.0, FILES, "GiB of a host's memory that images may take; what is larger is read from the "
+        "shards as it is needed; 0: half of the memory", low=0, changes_result=False,
+    )  # fmt: skip
     keep: int = option(
         2, FILES, "how many of the newest checkpoints to keep", low=1, changes_result=False
     )
@@ -42,6 +47,7 @@ class TrainConfig:
         changes_result=False,
     )  # fmt: skip
 
+    network: str = option("vgg16", NETWORK, "which of the VGG family", NETWORKS)
     width: float = option(
         1.0, NETWORK, "multiply the width of every hidden layer by X", low=0, high=4, open_low=True
     )
@@ -50,6 +56,18 @@ class TrainConfig:
     conv: str = option(
         "fast", NETWORK, "reference: an older way to say --kernels reference", CONVOLUTIONS
     )
+    init: str = option(
+        "", NETWORK,
+        "start from the parameters of a file of weights, or of a run's folder; layers of another "
+        "shape start fresh",
+        metavar="FILE",
+    )  # fmt: skip
+    init_sha256: str = option(
+        "", NETWORK,
+        "the SHA-256 that the parameters of --init must have; without it, that of those found is "
+        "recorded",
+        metavar="HASH",
+    )  # fmt: skip
 
     rotate: float = option(0.0, IMAGES, "turn by up to X degrees either way", low=0, high=180)
     scale: float = option(
@@ -147,6 +165,8 @@ class TrainConfig:
 
         The caller decides when: a resumed run first adds the options of its checkpoint.
         """
+        if self.init_sha256 and not self.init:
+            raise UserError("--init-sha256 goes with --init FILE")
         if self.patience and not self.validate:
             raise UserError("--patience waits for better scores: add --validate 1")
         if self.validate > self.epochs:

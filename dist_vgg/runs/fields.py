@@ -26,6 +26,7 @@ class Option:
     high: float | None = None
     open_low: bool = False  # whether `low` itself is excluded
     changes_result: bool = True  # whether the trained weights depend on it
+    metavar: str = ""  # what stands for its value in help; "" for the usual letter
 
     @property
     def flag(self) -> str:
@@ -36,6 +37,11 @@ class Option:
     def value_type(self) -> type:
         """bool, int, float or str."""
         return type(self.default)
+
+    @property
+    def placeholder(self) -> str:
+        """What stands for its value in help, where it has no choices."""
+        return self.metavar or {str: "DIR", int: "N", float: "X", bool: ""}[self.value_type]
 
     @property
     def allowed(self) -> str:
@@ -70,6 +76,7 @@ def option(
     high: float | None = None,
     open_low: bool = False,
     changes_result: bool = True,
+    metavar: str = "",
 ) -> Any:
     """Declare a dataclass field as an option; the arguments are those of `Option`."""
     if type(default) is int and high is None:
@@ -84,6 +91,7 @@ def option(
             high=high,
             open_low=open_low,
             changes_result=changes_result,
+            metavar=metavar,
         ),
     )
 

@@ -16,7 +16,8 @@ def train_parser() -> Parser:
     parser = Parser(
         prog="python -m dist_vgg.train",
         hints=HINTS,
-        description="Train VGG16 on the shards of a data folder, on any number of MPI ranks.",
+        description="Train VGG16, or another network of its family, on the shards of a data "
+        "folder, on any number of MPI ranks.",
         epilog="The trained weights are the same bits at any number of ranks.",
         argument_default=argparse.SUPPRESS,  # for those that TrainConfig does not have
     )
@@ -75,7 +76,4 @@ def _kind(option: Option) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if option.choices:
         return {"choices": option.choices}
-    return {
-        "type": option.value_type,
-        "metavar": {str: "DIR", int: "N", float: "X"}[option.value_type],
-    }
+    return {"type": option.value_type, "metavar": option.placeholder}

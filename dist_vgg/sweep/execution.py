@@ -10,7 +10,7 @@ from dist_vgg.data.dataset import open_set
 from dist_vgg.mpi.mpirun import find_mpirun
 from dist_vgg.sweep.plan import data_folder, held_out_folder
 from dist_vgg.sweep.processes import CommandRunner
-from dist_vgg.sweep.run import HELD_OUT_SCORE, TEST_SCORE, SweepRun
+from dist_vgg.sweep.run import SweepRun
 
 PYTHON = [sys.executable, "-m"]
 
@@ -45,12 +45,10 @@ def _prepare(own: argparse.Namespace, runner: CommandRunner) -> int:
     """Make the data sets that are not there yet; the status of the first command that failed."""
     for seed in own.seeds if own.prepare is not None else []:
         prepare = [*PYTHON, "data_prep", *shlex.split(own.prepare), "--seed", seed, "--out"]
-        # The held-out images first: data_prep refuses a --limit that leaves too few for them.
-        if own.held_out:
-            folder = held_out_folder(own, seed)
-            if status := runner.run([*prepare, folder, "--held-out", own.held_out]):
-                return status
-        if status := runner.run([*prepare, data_folder(own, seed)]):
+        held_out = ["--held-out", own.held_out] if own.held_out else []
+        if held_out_folder(own, seed).is_dir():  # a sweep that an earlier version began
+            held_out = []
+        if status := runner.run([*prepare, data_folder(own, seed), *held_out]):
             return status
     return 0
 
@@ -77,11 +75,9 @@ def _evaluate(
     own: argparse.Namespace, run: SweepRun, mpirun: Sequence[object], runner: CommandRunner
 ) -> int:
     """Score a trained run on each of its sets; the status of the first command that failed."""
-    for data, name in ((run.held_out, HELD_OUT_SCORE), (run.data, TEST_SCORE)):
-        if data:
-            evaluate = [*PYTHON, "dist_vgg.evaluate", run.folder, "--data", data]
-            wanted = ["--shifts", own.shifts, "--kernels", run.config.kernels]
-            wanted += ["--json", run.folder / name]
-            if status := runner.run([*mpirun, *evaluate, *wanted]):
-                return status
+    for scored in run.sets().values():
+        evaluate = [*PYTHON, "dist_vgg.evaluate", run.folder, "--data", scored.data]
+        wanted = ["--split", scored.split, "--shifts", own.shifts, "--kernels", run.config.kernels]
+        if status := runner.run([*mpirun, *evaluate, *wanted, "--json", scored.score]):
+            return status
     return 0

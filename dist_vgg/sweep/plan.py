@@ -60,7 +60,10 @@ def _run(
         options += ["--data", own_data["data"]]
     config = TrainConfig(**{**given, "seed": seed, **own_data})
     config.check()
-    held_out = held_out_folder(own, seed) if own.held_out else None
+    held_out = None
+    if own.held_out:
+        old = held_out_folder(own, seed)
+        held_out = old if old.is_dir() else data_folder(own, seed)
     return SweepRun(variant, seed, folder, Path(config.data), held_out, options, config)
 
 
@@ -70,5 +73,5 @@ def data_folder(own: argparse.Namespace, seed: int) -> Path:
 
 
 def held_out_folder(own: argparse.Namespace, seed: int) -> Path:
-    """Where --prepare puts the training images that a seed's data set leaves unused."""
+    """Where earlier versions put a seed's held-out images, in a folder of their own."""
     return Path(own.out / f"held-out-{seed}")

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.dataset import open_set
@@ -18,6 +18,14 @@ TEST_SCORE, HELD_OUT_SCORE = "score.json", "held-out.json"  # of evaluate, in th
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
+class Scored(NamedTuple):
+    """Images that a run is scored on."""
+
+    score: Path  # the file that evaluate writes
+    data: Path
+    split: str
+
+
 @dataclass(frozen=True)
 class SweepRun:
     """One training of a sweep: a variant with a seed."""
@@ -26,7 +34,7 @@ class SweepRun:
     seed: int
     folder: Path
     data: Path
-    held_out: Path | None  # a folder of unused training images, to score as well
+    held_out: Path | None  # where the held-out images are, to score them as well
     options: list[str]  # of train
     config: TrainConfig
 
@@ -64,25 +72,39 @@ class SweepRun:
                 f"{self.data} holds; choose another --out, or remove it"
             )
 
+    def sets(self) -> dict[str, Scored]:
+        """What the run is scored on, by the name that the tables have for it.
+
+        Where the test images are not asked for beside the held-out ones, a set that has
+        held-out images is scored on them: a sweep is for choosing.
+        """
+        info, score = open_set(self.data), self.folder / TEST_SCORE
+        if not self.held_out:
+            return {"test": Scored(score, self.data, info.held_out or "test")}
+        split = open_set(self.held_out).held_out
+        return {
+            "held out": Scored(self.folder / HELD_OUT_SCORE, self.held_out, split),
+            "test": Scored(score, self.data, "test"),
+        }
+
     def scores(self, shifts: int) -> dict[str, Any] | None:
         """What evaluate wrote, by "test" and "held out"; None where it has yet to be run.
 
         Raises UserError for a score that cannot be read.
         """
-        sets = {"test": (TEST_SCORE, self.data), "held out": (HELD_OUT_SCORE, self.held_out)}
-        paths = {key: self.folder / name for key, (name, data) in sets.items() if data}
-        if not all(path.exists() for path in paths.values()):
+        sets = self.sets()
+        if not all(scored.score.exists() for scored in sets.values()):
             return None
         try:
-            found = {key: json.loads(path.read_text()) for key, path in paths.items()}
+            found = {key: json.loads(scored.score.read_text()) for key, scored in sets.items()}
             scored_shifts = {one.get("shifted", {}).get("shifts", 0) for one in found.values()}
             weights = {one["weights"] for one in found.values()}
-            datasets = {key: one["dataset"] for key, one in found.items()}
+            images = {key: (one["dataset"], one["split"]) for key, one in found.items()}
         except DAMAGED as error:
             raise self.damaged(error) from error
         # Scores of other images, or over other shifts, only need another evaluation.
-        for key, (_, data) in sets.items():
-            if data and datasets[key] != open_set(data).digest:
+        for key, (_, data, split) in sets.items():
+            if images[key] != (open_set(data).digest, split):
                 return None
         same_shifts = not shifts or scored_shifts == {shifts}
         return found if len(weights) == 1 and same_shifts else None

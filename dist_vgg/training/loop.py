@@ -35,6 +35,9 @@ def begin(trainer: Trainer, folder: Path, run: str, found: Found | None, if_any:
     from mpi4py import MPI
 
     comm, beat = trainer.comm, trainer.clock.listener
+    if not found:
+        trainer.read_init()  # before the run has a folder; one that resumes needs the file no more
+        beat("reading the file of --init")
     hosts = allgather_text(comm, MPI.Get_processor_name())
     description = messages.describe(trainer, run, hosts)
     named = bool(found or trainer.config.out)

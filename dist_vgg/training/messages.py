@@ -88,11 +88,14 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
         *lines,
         f"data    {config.data}: {info.source}, {trainer.batches.samples:,} training images "
         f"in {shards}, {info.digest[:16]}",
-        f"network VGG16 {info.size}x{info.size}x{info.channels}, width {config.width:g}, "
-        f"{trainer.net.parameter_count:,} parameters",
+        f"network {config.network.upper()} {info.size}x{info.size}x{info.channels}, "
+        f"width {config.width:g}, {trainer.net.parameter_count:,} parameters",
+        *([f"init    {trainer.init.summary}"] if trainer.init else []),
         f"step    {shards} x {plural(config.micro_batch, 'image')}, {config.optimizer}, "
         f"lr {lr} {config.schedule}, {steps}",
         *([f"images  drawn anew: {varied}"] if varied else []),
+        *(["reading images from the shards as they are needed: they exceed --image-memory"]
+          if trainer.batches.on_demand else []),
         f"scores  {scores(info, config.validate)}",
         f"ranks   {trainer.comm.size} on {on_hosts}, route {trainer.route.kind}, run {folder}",
         f"kernels {kernels_line(trainer.net.ops)}",

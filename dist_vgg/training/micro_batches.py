@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from dist_vgg.exchange.protocol import Exchange
 
 
+def following(
+    branch: Sequence[int], local: Sequence[Sequence[int]], step: int, steps: int
+) -> tuple[Sequence[int], int] | None:
+    """The branch and step of the micro-batches behind those of a branch in a step; None at the end.
+
+    `local` are the branches of this rank, in the order in which a step takes them.
+    """
+    if branch != local[-1]:
+        return local[local.index(branch) + 1], step
+    return (local[0], step + 1) if step + 1 < steps else None
+
+
 class MicroBatches:
     """Reads micro-batches ahead of their turn, and computes their part of the gradient.
 

@@ -1,7 +1,7 @@
 """What a trainer is made of: the same program, data and options on all ranks, and an exchange."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from dist_vgg.data.shards import hosted
 from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.kernels.sets import load, on_every_processor
-from dist_vgg.mpi.collectives import allreduce_sum, collective_errors, require_same
+from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, collective_errors, require_same
 from dist_vgg.mpi.command import program_facts
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.runs.config import TrainConfig
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
     from dist_vgg.exchange.protocol import Exchange, MakeExchange
+
+
+def network_of(config: TrainConfig, info: SetInfo) -> dict[str, Any]:
+    """The arguments of `vgg` that a network's shape depends on, as files of it have them."""
+    shape = {name: getattr(info, name) for name in ("size", "channels", "classes")}
+    return dict(name=config.network, **shape, width=config.width)
 
 
 def settle_kernels(comm: "MPI.Intracomm", config: TrainConfig) -> tuple[TrainConfig, Kernels]:
@@ -50,6 +56,23 @@ def require_same_kernels(comm: "MPI.Intracomm", kernels: Kernels) -> None:
     facts = {"the kernels": f"{kernels.NAME} {kernels.VERSION}"}
     require_same(comm, facts, "install the same on every host, or choose with --kernels numpy")
     require_same(comm, {} if on_every_processor(kernels) else machine.facts(), machine.MEND)
+
+
+def reads_on_demand(
+    comm: "MPI.Intracomm", info: SetInfo, splits: Sequence[str], memory: float = 0
+) -> bool:
+    """Whether the images of this host's ranks are too many to be kept in memory; collective.
+
+    `memory` is how many GiB of the host's memory they may take; 0 stands for half of it.
+    """
+    from mpi4py import MPI
+
+    hosts = allgather_text(comm, MPI.Get_processor_name())
+    here = [rank for rank, host in enumerate(hosts) if host == hosts[comm.rank]]
+    shards = sum(len(hosted(info.shards, comm.size, rank)) for rank in here)
+    largest = sum(-(-info.count(split) // info.shards) for split in splits)
+    need = shards * largest * info.size**2 * info.channels
+    return need > (memory * 2**30 if memory else machine.physical_memory() / 2)
 
 
 def shard_sizes(comm: "MPI.Intracomm", info: SetInfo, local: Mapping[int, Samples]) -> np.ndarray:

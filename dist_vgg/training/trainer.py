@@ -1,6 +1,7 @@
 """The training step, and what a rank needs for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,18 +13,20 @@ from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.mpi.host import where_is
-from dist_vgg.network.vgg import initialise, vgg16
+from dist_vgg.network.vgg import vgg
 from dist_vgg.runs.clock import Clock
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.training.agree import Agreement, agree
 from dist_vgg.training.divergence import exploded
-from dist_vgg.training.micro_batches import MicroBatches
+from dist_vgg.training.micro_batches import MicroBatches, following
 from dist_vgg.training.optim import AVERAGE
+from dist_vgg.training.pretrained import Init, fill, read_init
 from dist_vgg.training.records import EpochSums, Totals, digests, speed
 from dist_vgg.training.saves import Saves
 from dist_vgg.training.setup import (
     learning_rate,
     make_exchange,
+    network_of,
     require_same_training,
     settle_kernels,
     shard_sizes,
@@ -63,7 +66,8 @@ class Trainer:
         config, kernels = settle_kernels(comm, config)
         require_same_training(comm, config, info, kernels)
         self.config, self.info, self.comm = config, info, comm
-        net = self.net = vgg16(**self.network, dropout=config.dropout, kernels=kernels)
+        self.network = network_of(config, info)
+        net = self.net = vgg(**self.network, dropout=config.dropout, kernels=kernels)
         self.update = Update(config, net.slots, kernels.ARITHMETIC)
         self.route = make_exchange(
             comm, config, net, info.shards, self.update.state_names, standby, exchange
@@ -76,17 +80,12 @@ class Trainer:
         self.validation = Validation(info, held_out or {}, config.patience)
         self.step = 0  # so many are done
         self.steps = self.planned  # fewer, where scores get no better
+        self.init: Init | None = None  # what --init has, from `read_init` on to `start`
         self.begun = False  # until then the parameters are unset memory
         self.epoch = EpochSums()
         self.totals = Totals()
         self.agreed = Agreement()  # in the step just done
         self.saves = Saves(config.checkpoint_minutes)
-
-    @property
-    def network(self) -> dict[str, Any]:
-        """What the network's shape depends on."""
-        info, width = self.info, self.config.width
-        return dict(size=info.size, channels=info.channels, classes=info.classes, width=width)
 
     @property
     def planned(self) -> int:
@@ -99,17 +98,23 @@ class Trainer:
         return self.step == self.steps < self.planned
 
     def start(self) -> None:
-        """Begin with fresh weights."""
-        route = self.route
-        route.vectors.fill(
-            lambda *part: initialise(self.net, route.params, self.config.seed, *part)
-        )
+        """Begin with fresh weights, or with those of --init where they fit."""
+        route, init = self.route, self.read_init()
+        fill(route.vectors, route.params, self.net, self.config.seed, init)
+        self.init = None  # it may be as large as the parameters
         if self.config.ema:
             for lo, hi in route.owned:
                 route.state[AVERAGE][lo:hi] = route.params[lo:hi]
         if route.audit:
             route.audit.note_all()
         self.begun = True
+
+    def read_init(self) -> Init | None:
+        """Read the file of --init once; from then on the options name its SHA-256."""
+        if self.config.init and not self.init:
+            self.init = read_init(self.comm, self.config, self.network, self.net)
+            self.config = replace(self.config, init_sha256=self.init.sha256)
+        return self.init
 
     def require_begun(self) -> None:
         """Raise RuntimeError where there are no parameters yet."""
@@ -124,7 +129,8 @@ class Trainer:
         total = self.batches.global_size(self.step)
         losses, correct = np.zeros((2, self.info.shards))
         for branch in route.branches:
-            parts, x = self.micro_batches.read(branch, self.step, self._after(branch))
+            after = following(branch, route.branches, self.step, self.steps)
+            parts, x = self.micro_batches.read(branch, self.step, after)
             clock.mark("reading")
             here = list(branch)
             found = self.micro_batches.gradient(parts, x, self.step, total, route)
@@ -152,13 +158,6 @@ class Trainer:
             self.micro_batches.monitor.step = self.step + 1
         if self.route.audit:
             self.route.audit.step = self.step + 1
-
-    def _after(self, branch: Sequence[int]) -> tuple[Sequence[int], int] | None:
-        """The branch and step of the micro-batches that follow those of this step."""
-        local = self.route.branches
-        if branch != local[-1]:
-            return local[local.index(branch) + 1], self.step
-        return (local[0], self.step + 1) if self.step + 1 < self.steps else None
 
     def _agree(self, losses: np.ndarray, correct: np.ndarray) -> Agreement:
         """The step's sums over all shards, the same on every rank and at any rank count.

@@ -28,8 +28,7 @@ def _names(one: Option) -> str:
         return f"{one.flag}, --no-{one.flag.removeprefix('--')}"
     if one.choices:
         return f"{one.flag} NAME"
-    letters = {str: "DIR", int: "N", float: "X"}
-    return f"{one.flag} {letters[one.value_type]}"
+    return f"{one.flag} {one.placeholder}"
 
 
 def _about(one: Option) -> list[str]:

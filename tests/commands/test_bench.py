@@ -324,6 +324,7 @@ def test_memory(measured: Any) -> None:
         (("exchange", "--sizes", "1.5"), "1.5 is no whole number"),
         (("memory", "--ranks", "9"), "--ranks 9 is more than --shards 8"),
         (("step", "--against", "torch", "--torch-python", "/no/python"), "--torch-python"),
+        (("step", "--network", "vgg11", "--against", "torch"), "--against compares vgg16"),
         (("step", "--against", "openvino"), "'openvino' is not one of: torch"),
     ],
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from launcher import one_line, run, train
 from lies import say
+from preparing import held_out_beside
 from sets import KERNELS
 from training import refused
 
@@ -85,13 +86,7 @@ def named(data: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -
     """The weights and the data with names of the classes, the test images as held out as well."""
     folder = tmp_path_factory.mktemp("named")
     names = ["nought", *"123456789"]
-    shutil.copytree(data, folder / "data")
-    for path in data.glob("test-*"):
-        copy = folder / "data" / f"held-out-{path.name.removeprefix('test-')}"
-        copy.write_bytes(path.read_bytes())
-        say(copy, split="held-out")
-    for path in (folder / "data").iterdir():
-        say(path, class_names=names, held_out_count=20)
+    held_out_beside(data, folder / "data", class_names=names)
     shutil.copy(weights / "weights.h5", folder / "weights.h5")
     say(folder / "weights.h5", class_names=names)
     return folder / "weights.h5", folder / "data"

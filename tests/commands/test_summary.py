@@ -23,6 +23,11 @@ def shown(
         ([], 39_928_522, 1_273_274_368),
         # The paper's network: both numbers are those commonly given for it.
         (["--size=224", "--channels=3", "--classes=1000"], 138_357_544, 15_470_264_320),
+        (
+            ["--network=vgg11", "--size=224", "--channels=3", "--classes=1000"],
+            132_863_336,
+            7_609_090_048,
+        ),
     ],
 )
 def test_totals_are_right_and_the_sums_of_their_columns(
@@ -63,6 +68,7 @@ def test_width(capsys: pytest.CaptureFixture[str]) -> None:
         (["--width", "0"], "--width 0.0 is out of range"),
         (["--width", "nan"], "--width nan is out of range"),
         (["--width", "inf"], "--width inf is out of range"),
+        (["--network", "vgg12"], "argument --network: invalid choice: 'vgg12'"),
         (["--sizes", "64"], "unrecognized|unknown option --sizes; did you mean --size"),
     ],
 )

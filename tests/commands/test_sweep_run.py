@@ -1,10 +1,13 @@
 """A run of a sweep: what its folder already holds, and whether that is this run."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lies import say
+from preparing import held_out_beside
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.dataset import open_set
@@ -12,14 +15,26 @@ from dist_vgg.runs.config import TrainConfig
 from dist_vgg.sweep.run import SweepRun
 
 
-def test_what_has_been_evaluated_already(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_has_been_evaluated_already(beside: bool, data: Path, tmp_path: Path) -> None:
+    # Earlier versions prepared held-out images in a folder of their own, as its split "test".
+    if beside:
+        data = held_out = held_out_beside(data, tmp_path / "data")
+    else:
+        held_out = tmp_path / "held-out"
+        shutil.copytree(data, held_out)
+        for path in held_out.iterdir():
+            say(path, request='{"held_out": 20}')
     digest = open_set(data).digest
-    one = SweepRun({}, 0, tmp_path, data, data, [], TrainConfig())
+    one = SweepRun({}, 0, tmp_path, data, held_out, [], TrainConfig())
+    split = "held-out" if beside else "test"
+    assert one.sets()["held out"] == (tmp_path / "held-out.json", held_out, split)
 
-    def found(shifts: int, **held_out: object) -> bool:
-        score = dict(weights="aa", dataset=digest, shifted=dict(shifts=2))
-        for name, different in (("score.json", {}), ("held-out.json", held_out)):
-            (tmp_path / name).write_text(json.dumps({**score, **different}))
+    def found(shifts: int, **different: object) -> bool:
+        score = dict(weights="aa", dataset=digest, split="test", shifted=dict(shifts=2))
+        on_held_out = {**score, "split": split, **different}
+        (tmp_path / "score.json").write_text(json.dumps(score))
+        (tmp_path / "held-out.json").write_text(json.dumps(on_held_out))
         return one.scores(shifts) is not None
 
     assert found(2)
@@ -29,9 +44,14 @@ def test_what_has_been_evaluated_already(data: Path, tmp_path: Path) -> None:
     assert found(0, shifted={})
     assert not found(2, weights="bb")
     assert not found(2, dataset="of other images")
+    assert not found(2, split="train")
+    assert found(2)
     (tmp_path / "held-out.json").unlink()
     assert one.scores(2) is None
     alone = replace(one, held_out=None)
+    if beside:  # a sweep is for choosing
+        assert alone.sets()["test"].split == "held-out"
+        return
     assert alone.scores(2) is not None
     score = json.loads((tmp_path / "score.json").read_text())
     (tmp_path / "score.json").write_text(json.dumps({**score, "dataset": "of other images"}))

@@ -1,4 +1,4 @@
-"""VGG16: its table of layers, its size, and where its parameters start."""
+"""VGG16 and its family: its table of layers, its size, and where its parameters start."""
 
 from itertools import pairwise
 from types import SimpleNamespace
@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from sets import KERNELS
 
+from dist_vgg.base.errors import UserError
 from dist_vgg.kernels import numpy_set
 from dist_vgg.kernels.sets import load
 from dist_vgg.network.layers import Conv, MaxPool, ReLU, StepKey
-from dist_vgg.network.vgg import initialise, vgg16
+from dist_vgg.network.vgg import BLOCKS, initialise, vgg, vgg16
+from dist_vgg.runs.config import NETWORKS, TrainConfig
 
 
 def test_layers_in_order() -> None:
@@ -73,6 +75,33 @@ def test_filters_of_configuration_d() -> None:
 )
 def test_parameter_count(arguments: dict, count: int) -> None:
     assert vgg16(**arguments).parameter_count == count
+
+
+@pytest.mark.parametrize(
+    ("name", "convolutions", "count"),  # Tables 1 and 2 of the paper, and exact counts as published
+    [
+        ("vgg11", [1, 1, 2, 2, 2], 132_863_336),
+        ("vgg13", [2, 2, 2, 2, 2], 133_047_848),
+        ("vgg16", [2, 2, 3, 3, 3], 138_357_544),
+        ("vgg19", [2, 2, 4, 4, 4], 143_667_240),
+    ],
+)
+def test_the_family(name: str, convolutions: list[int], count: int) -> None:
+    net = vgg(name, 224, 3, 1000)
+    assert net.parameter_count == count
+    filters = [64, 128, 256, 512, 512]
+    outputs = [n for n, times in zip(filters, convolutions, strict=True) for _ in range(times)]
+    shapes = [slot.shape for slot in net.slots if not slot.is_bias]
+    assert shapes[:-3] == [(3, 3, a, b) for a, b in pairwise([3, *outputs])]
+    assert shapes[-3:] == [(7 * 7 * 512, 4096), (4096, 4096), (4096, 1000)]
+
+
+def test_the_names_of_the_family() -> None:
+    assert tuple(BLOCKS) == NETWORKS
+    assert TrainConfig().network == "vgg16"
+    with pytest.raises(UserError, match=r"^no network vgg12; choose one of vgg11, vgg13, "):
+        vgg("vgg12")
+    assert [slot.shape for slot in vgg().slots] == [slot.shape for slot in vgg16().slots]
 
 
 @pytest.mark.parametrize(("width", "filters"), [(0.5, 32), (0.001, 1), (2.0, 128)])

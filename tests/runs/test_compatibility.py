@@ -34,6 +34,16 @@ def test_the_kernels_of_a_run(stored: dict[str, Any], given: dict[str, Any], ker
     assert stored_options(config.as_dict()) == config
 
 
+def test_what_a_run_started_from_is_its_own() -> None:
+    found = {"init": "a.h5", "init_sha256": "ab"}
+    assert stored_options({}, init="a.h5").init_sha256 == ""
+    for given in ({}, {"init": "a.h5"}, {"init": "a.h5", "init_sha256": ""}):
+        config = stored_options(found, **given)
+        assert (config.init, config.init_sha256) == ("a.h5", "ab")
+    assert stored_options(found, init_sha256="cd").init_sha256 == "cd"  # check_resumed refuses it
+    assert (stored_options({"lr": 0.1}).network, stored_options({"lr": 0.1}).init) == ("vgg16", "")
+
+
 def test_options_that_contradict_each_other() -> None:
     words = "^--conv reference contradicts --kernels numpy: leave one of them out$"
     both: dict[str, Any] = {"conv": "reference", "kernels": "numpy"}

@@ -40,6 +40,7 @@ from dist_vgg.runs.fields import describe_options
         ("seed", 2**63, "--seed"),
         ("blas_threads", 0, "--blas-threads"),
         ("optimizer", "adamw", "--optimizer adamw: choose one of sgd, adam, adagrad"),
+        ("network", "vgg12", "--network vgg12: choose one of vgg11, vgg13, vgg16, vgg19$"),
         ("schedule", "", "--schedule : choose one of constant, step, cosine"),
         ("route", "ring", "--route ring: choose one of"),
         ("progress", "loud", "--progress loud: choose one of"),
@@ -69,6 +70,12 @@ def test_without_a_rate_the_optimizer_has_its_own() -> None:
     assert TrainConfig(lr=0.3).base_lr == 0.3
     rates = [TrainConfig(optimizer=name).base_lr for name in ("sgd", "adam", "adagrad")]
     assert rates == [0.01, 1e-4, 1e-3]
+
+
+def test_a_hash_needs_the_file_that_has_it() -> None:
+    TrainConfig(init="weights.h5", init_sha256="ab").check()
+    with pytest.raises(UserError, match=r"^--init-sha256 goes with --init FILE$"):
+        TrainConfig(init_sha256="ab").check()
 
 
 def test_a_saved_configuration_is_a_configuration_again() -> None:

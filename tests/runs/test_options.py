@@ -47,7 +47,7 @@ def help_texts() -> dict[str, str]:
         train_parser().parse_args(["--help"])
     assert end.value.code == 0
     # An option starts its line with two blanks; an empty line ends the group.
-    found = re.findall(r"^  (--[a-z-]+)(.*?)(?=^  -|^$|\Z)", output.getvalue(), re.S | re.M)
+    found = re.findall(r"^  (--[a-z0-9-]+)(.*?)(?=^  -|^$|\Z)", output.getvalue(), re.S | re.M)
     return {flag: " ".join(text.split()) for flag, text in found}
 
 
@@ -65,7 +65,7 @@ def test_hints_name_options_that_there_are() -> None:
     known = set(train_parser()._option_string_actions)
     assert not known & {f"--{name}" for name in HINTS}
     for hint in HINTS.values():
-        assert set(re.findall(r"--[a-z-]+", hint)) <= known
+        assert set(re.findall(r"--[a-z0-9-]+", hint)) <= known
 
 
 @pytest.mark.parametrize(

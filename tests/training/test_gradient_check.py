@@ -27,6 +27,14 @@ def test_gradients_of_a_right_network_pass(width: float, seed: int, kernels: str
     assert not grads.any()
 
 
+@pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg19"])
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_gradients_of_the_family_pass(name: str, kernels: str) -> None:
+    """In vgg11 a convolution that hands no gradient on is pooled at once."""
+    net, params, _ = network(0.05, 0, kernels, name)
+    assert check_gradients(net, params, images(), LABELS, KEY) < 1e-4
+
+
 def too_large(dw: np.ndarray) -> None:
     dw *= 1.001
 
