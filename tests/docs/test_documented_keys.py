@@ -4,17 +4,14 @@ import json
 import os
 import re
 import signal
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import launcher
 import pytest
+from preparing import held_out_beside
 from training import SMALL, wait_for_step
 
-from dist_vgg.data.dataset import load_shard, open_set
-from dist_vgg.data.samples import SPLITS
-from dist_vgg.data.shards import write_shard
 from dist_vgg.runs.clock import SPANS
 from dist_vgg.runs.log import RunLog
 
@@ -35,13 +32,7 @@ def documented(heading: str) -> set[str]:
 @pytest.fixture(scope="module")
 def struck(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with scores, whose first rank was killed and which the supervisor has ended well."""
-    folder = tmp_path_factory.mktemp("documented")
-    info = open_set(data)
-    held_out = replace(info, request='{"held_out": 20}')
-    for split in SPLITS:
-        for index in range(info.shards):
-            samples = load_shard(data, split, index, info)
-            write_shard(folder, split, index, samples, held_out)
+    folder = held_out_beside(data, tmp_path_factory.mktemp("documented") / "data")
     run = folder / "run"
     options = ["--data", folder, "--out", run, *SMALL, "--epochs", 20]
     scored = ["--validate", 4, "--ema", 0.9, "--patience", 1000]

@@ -85,7 +85,7 @@ def test_a_saved_configuration_is_a_configuration_again() -> None:
 
 def test_result_options_are_all_but_files_and_display() -> None:
     left_out = set(TrainConfig().as_dict()) - set(TrainConfig().result_options())
-    files = {"data", "out", "keep", "checkpoint_every", "checkpoint_minutes"}
+    files = {"data", "out", "image_memory", "keep", "checkpoint_every", "checkpoint_minutes"}
     assert left_out == files | {"route", "progress", "standby", "audit", "stall_timeout"}
     assert TrainConfig(route="node").result_options() == TrainConfig().result_options()
     for other in (TrainConfig(lr=0.5), TrainConfig(conv="reference")):
