@@ -1,12 +1,12 @@
 """A set of four IDX files, as MNIST's: their names and hashes, how they are read and verified."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.idx import file_sha256, idx_sha256, read_idx
+from data_prep.idx import idx_sha256, read_idx
 from data_prep.raw import CLASSES, ArrayPictures, Arrays, Raw
 from dist_vgg.base.errors import UserError
 
@@ -16,8 +16,6 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 NAMES = [name for pair in FILES.values() for name in pair]
-COUNTS = {"train": 60_000, "test": 10_000}
-SIDE = 28
 
 
 @dataclass(frozen=True)
@@ -27,10 +25,8 @@ class IdxSet:
     source: str  # its name as a source
     title: str  # what messages call it
     mirrors: tuple[str, ...]
-    # Hashes of the uncompressed files by name, since mirrors compress the same content in
-    # different ways; or, where those are not published, of the files as they are on mirrors.
-    sha256: Mapping[str, str] = field(default_factory=dict)
-    sha256_gz: Mapping[str, str] = field(default_factory=dict)
+    # Of the uncompressed files, by name: mirrors compress the same content in different ways.
+    sha256: Mapping[str, str]
     class_names: tuple[str, ...] = ()
     preparation: str = "digit"
     names: tuple[str, ...] = tuple(NAMES)
@@ -44,17 +40,12 @@ class IdxSet:
         return find_file(folder, name)
 
     def read_verified(self, path: Path, name: str, called: str) -> np.ndarray:
-        """Read one of the four files; UserError, which names it as `called`, for another content.
-
-        `path` is a file as it is on mirrors.
-        """
+        """Read one of the four files; UserError, which calls it `called`, for another content."""
         array = read_idx(path, _ndim(name), called)
-        if not self.sha256 and file_sha256(path) != self.sha256_gz[name]:
-            raise UserError(f"{called} is not {self.title}'s {name}.gz: it has another SHA-256")
         self._check_content(name, array, called)
         return array
 
-    def read_folder(self, folder: Path, say: Callable[[str], None] = print) -> Arrays:
+    def read_folder(self, folder: Path) -> Arrays:
         """Read and verify the four files in the folder of --raw, by name."""
         if not folder.is_dir():
             raise UserError(
@@ -73,8 +64,6 @@ class IdxSet:
                 _check_pair(arrays[images], paths[images], arrays[labels], paths[labels])
             for name, path in paths.items():
                 self._check_content(name, arrays[name], str(path))
-            if not self.sha256:
-                self._check_published(paths, arrays, say)
         except UserError as error:
             raise UserError(f"{error}; copy it anew, or leave out --raw to download it") from error
         return arrays
@@ -91,27 +80,9 @@ class IdxSet:
         )
 
     def _check_content(self, name: str, array: np.ndarray, called: str) -> None:
-        if self.sha256 and idx_sha256(array) != self.sha256[name]:
+        if idx_sha256(array) != self.sha256[name]:
             raise UserError(
                 f"{called} is not {self.title}'s {name}: its content has another SHA-256"
-            )
-
-    def _check_published(
-        self, paths: Mapping[str, Path], arrays: Arrays, say: Callable[[str], None]
-    ) -> None:
-        """Check files of which only the hash as they are on mirrors is known."""
-        for split, names in FILES.items():
-            for name in names:
-                shape = (COUNTS[split], *([SIDE] * 2 if _ndim(name) == 3 else []))
-                if arrays[name].shape != shape:
-                    raise UserError(
-                        f"{paths[name]} is not {self.title}'s {name}: it has another shape"
-                    )
-        other = [name for name, path in paths.items() if file_sha256(path) != self.sha256_gz[name]]
-        if other:
-            say(
-                f"{self.title}: {', '.join(paths[name].name for name in other)} can't be compared "
-                "with a published hash, since compressed otherwise; taken by shape and own hash"
             )
 
 

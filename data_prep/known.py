@@ -1,14 +1,12 @@
 """A known set is one whose files are published: their names, mirrors and hashes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from data_prep.raw import Arrays, Raw
-
-Say = Callable[[str], None]
 
 
 class KnownSet(Protocol):
@@ -39,7 +37,7 @@ class KnownSet(Protocol):
     def read_verified(self, path: Path, name: str, called: str) -> np.ndarray:
         """Read a file; UserError, which names it as `called`, for another content."""
 
-    def read_folder(self, folder: Path, say: Say) -> Arrays:
+    def read_folder(self, folder: Path) -> Arrays:
         """Read and verify all files in the folder of --raw, by name."""
 
     def to_raw(self, arrays: Arrays) -> Raw:

@@ -50,7 +50,7 @@ def load(
         return npz.load(raw) if source == "npz" else idx_files.load(raw)
     known = KNOWN.get(source, mnist.MNIST)
     if raw:
-        return known.to_raw(known.read_folder(raw, say))
+        return known.to_raw(known.read_folder(raw))
     try:
         return known.to_raw(download.fetch(download.cache(known), known, say))
     except download.Unavailable as error:

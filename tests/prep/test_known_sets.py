@@ -10,7 +10,8 @@ import pytest
 from idx import tiny_arrays, write_files
 from preparing import Run, everything
 
-from data_prep import cifar10, download, fashion_mnist, idx_set
+from data_prep import cifar10, download, fashion_mnist
+from data_prep.idx import idx_sha256
 from data_prep.idx_set import NAMES
 from data_prep.sources import load
 from dist_vgg.base.errors import UserError
@@ -24,34 +25,27 @@ FASHION = fashion_mnist.FASHION_MNIST
 def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a few images that count as Fashion-MNIST."""
     folder = write_files(tmp_path / "fashion", tiny_arrays())
-    for name in NAMES:
-        digest = hashlib.sha256((folder / f"{name}.gz").read_bytes()).hexdigest()
-        monkeypatch.setitem(fashion_mnist.SHA256_GZ, name, digest)
-    monkeypatch.setattr(idx_set, "COUNTS", {"train": 60, "test": 20})
-    monkeypatch.setattr(idx_set, "SIDE", 6)
+    for name, array in tiny_arrays().items():
+        monkeypatch.setitem(fashion_mnist.SHA256, name, idx_sha256(array))
     return folder
 
 
 def test_fashion_mnist_from_a_folder(run: Run, fashion: Path, tmp_path: Path) -> None:
     words = ("--source", "fashion-mnist", "--raw", fashion, "--size", 32, "--out", tmp_path / "out")
-    status, out, errors = run(*words)
+    status, out, _ = run(*words)
     assert status == 0
     assert "source   Fashion-MNIST, 32x32 pixels" in out
-    assert "compressed otherwise" not in errors
     info = open_set(tmp_path / "out")
     assert info.class_names[9] == "Ankle boot"
     assert (info.preparation, info.channels) == ("crop", 1)
 
 
 def test_fashion_mnist_compressed_otherwise(fashion: Path, tmp_path: Path) -> None:
-    lines: list[str] = []
     plain = write_files(tmp_path / "plain", tiny_arrays(), zipped=False)
-    load("fashion-mnist", plain, lines.append)
-    (line,) = lines
-    assert f"Fashion-MNIST: {NAMES[0]}, " in line and "taken by shape and own hash" in line
+    assert load("fashion-mnist", plain, pytest.fail).source == "fashion-mnist"
     write_files(plain, tiny_arrays(train=50), zipped=False)
-    with pytest.raises(UserError, match=f"{NAMES[0]} is not Fashion-MNIST's .* another shape"):
-        load("fashion-mnist", plain, print)
+    with pytest.raises(UserError, match=f"{NAMES[0]} is not Fashion-MNIST's .* another SHA-256"):
+        load("fashion-mnist", plain, pytest.fail)
 
 
 def test_fashion_mnist_in_the_cache(fashion: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +59,7 @@ def test_fashion_mnist_in_the_cache(fashion: Path, monkeypatch: pytest.MonkeyPat
     lines: list[str] = []
     with pytest.raises(UserError, match="copy Fashion-MNIST's 4 files to a folder and use --raw"):
         load("fashion-mnist", None, lines.append)
-    assert lines[0].endswith(f"{first.name}: it has another SHA-256; to be downloaded again")
+    assert lines[0].endswith(f"{NAMES[0]}: its content has another SHA-256; to be downloaded again")
 
 
 def archive(images: int = 5, without: str = "") -> bytes:
@@ -90,11 +84,17 @@ def test_cifar10(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / cifar10.NAME).write_bytes(archive(5))
     words = ("--source", "cifar10", "--raw", tmp_path, "--size", 32, "--shards", 5)
     words = (*words, "--out", tmp_path / "out")
-    assert "cifar-10-binary.tar.gz: it has another SHA-256" in run(*words)[2]
-    digest = hashlib.sha256((tmp_path / cifar10.NAME).read_bytes()).hexdigest()
-    monkeypatch.setattr(cifar10, "SHA256", digest)
+    assert "lacks some of CIFAR-10's files" in run(*words)[2]
     monkeypatch.setattr(cifar10, "IMAGES", 5)
-    assert run(*words)[0] == 0
+    assert "cifar-10-binary.tar.gz: it has another SHA-256" in run(*words)[2]
+    content = cifar10.read_archive(tmp_path / cifar10.NAME, "it", 5)
+    for name, data in (
+        ("CONTENT_SHA256", content.tobytes()),
+        ("SHA256", (tmp_path / cifar10.NAME).read_bytes()),
+    ):
+        with monkeypatch.context() as known:
+            known.setattr(cifar10, name, hashlib.sha256(data).hexdigest())
+            assert run(*words, "--overwrite")[0] == 0
     info, test = open_set(tmp_path / "out"), everything(tmp_path / "out")["test"]
     assert (info.channels, info.class_names[3], len(test)) == (3, "cat", 5)
     records = cifar10.read_archive(tmp_path / cifar10.NAME, "it", 5)
