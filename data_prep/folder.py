@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from data_prep.idx import file_sha256
-from data_prep.raw import Raw, check_classes
+from data_prep.raw import ORIGINS, Raw, check_classes
 from dist_vgg.base.bounds import MAX_CLASSES, MAX_NAME
 from dist_vgg.base.errors import UserError
 from dist_vgg.data import deal
@@ -50,7 +51,8 @@ class FilePictures:
     def sha256(self) -> str:
         """SHA-256 over the names and the contents of all files."""
         digest = hashlib.sha256()
-        for name in self.files:
+        # None: the bar shows only on a terminal.
+        for name in tqdm(self.files, "looking for changes", unit=" files", disable=None):
             content = b""
             path = self.root / name
             with suppress(OSError):  # a picture that can't be read is told when its turn comes
@@ -71,10 +73,13 @@ def load(root: Path, test_share: float | None, seed: int) -> Raw:
     """
     if not root.is_dir():
         raise UserError(f"--raw {shown(root)} is not a folder; name one with a folder per class")
-    if all((root / split).is_dir() for split in ("train", "test")):
+    top = root.resolve()
+    if all((root / split).is_dir() for split in ORIGINS):
         if test_share:
             raise UserError(f"--raw {shown(root)} has a test folder; leave out --test-share")
-        files = {split: _classes(root / split) for split in ("train", "test")}
+        for split in filter(os.path.islink, (root / name for name in ORIGINS)):
+            _check_link(split, top)
+        files = {split: _classes(root / split, top) for split in ORIGINS}
         _check_same(root, *files.values())
         names = list(files["train"])
         labels = {split: _labels(found) for split, found in files.items()}
@@ -86,7 +91,7 @@ def load(root: Path, test_share: float | None, seed: int) -> Raw:
             "set a fifth of each aside for the test with --test-share 0.2"
         )
     else:
-        found = _classes(root)
+        found = _classes(root, top)
         names, all_labels, all_paths = list(found), _labels(found), np.array(_paths(found), object)
         ids = _shared(all_labels, test_share, seed)
         labels = {split: all_labels[rows] for split, rows in ids.items()}
@@ -97,9 +102,8 @@ def load(root: Path, test_share: float | None, seed: int) -> Raw:
     return raw
 
 
-def _classes(root: Path) -> dict[str, list[str]]:
+def _classes(root: Path, top: Path) -> dict[str, list[str]]:
     """The files of each class, below its folder; both in order of their names."""
-    top = root.resolve()
     found = {
         entry.name: list(_files(Path(entry.path), top, ""))
         for entry in _entries(root, top)
@@ -148,11 +152,15 @@ def _entries(folder: Path, top: Path) -> list[os.DirEntry[str]]:
     found = [e for e in found if not e.name.startswith(".") and e.name not in NO_PICTURES]
     for entry in found:
         if entry.is_symlink():
-            path = Path(entry.path)
-            if path.is_dir() or not Path(os.path.realpath(path)).is_relative_to(top):
-                where = "to a folder" if path.is_dir() else f"out of {shown(top)}"
-                raise UserError(f"{shown(path)} is a link {where}; put a copy in its place")
+            _check_link(Path(entry.path), top)
     return found
+
+
+def _check_link(path: Path, top: Path) -> None:
+    """Raise UserError for a link that leads to a folder, or out of the folder `top`."""
+    if path.is_dir() or not Path(os.path.realpath(path)).is_relative_to(top):
+        where = "to a folder" if path.is_dir() else f"out of {shown(top)}"
+        raise UserError(f"{shown(path)} is a link {where}; put a copy in its place")
 
 
 def _check_same(root: Path, train: dict[str, list[str]], test: dict[str, list[str]]) -> None:

@@ -21,7 +21,8 @@ def load(folder: Path) -> Raw:
     images, labels = {}, {}
     for split, (of_images, of_labels) in FILES.items():
         path, other = _find(folder, of_images), _find(folder, of_labels)
-        images[split], labels[split] = read_idx(path, 3, most=MAX_BYTES), read_idx(other, 1)
+        images[split] = read_idx(path, 3, most=MAX_BYTES)
+        labels[split] = read_idx(other, 1, most=MAX_BYTES)
         check_images(images[split], labels[split], str(path))
     return to_raw("idx", images, labels, f"--raw {folder}")
 

@@ -91,6 +91,7 @@ def spooled(
             ids, labels = raw.ids[origin(split)], raw.labels[origin(split)]
             in_order = chosen[np.argsort(ids[chosen])]
             fine = _fill(spool, raw.pictures[origin(split)], in_order, shape, bad, skip_bad, split)
+            _check_left(labels[in_order], labels[in_order[fine]], raw, split)
             in_order = in_order[fine]
             chosen = chosen[np.isin(chosen, in_order)]
             order = np.searchsorted(ids[in_order], ids[chosen])
@@ -99,6 +100,13 @@ def spooled(
             named = [str(each) for each in bad[:NAMED]] + ["..."] * (len(bad) > NAMED)
             say(f"left out {plural(len(bad), 'bad picture')}: {'; '.join(named)}")
         yield parts
+
+
+def _check_left(before: np.ndarray, after: np.ndarray, raw: Raw, split: str) -> None:
+    """Raise UserError where all pictures of a class were left out."""
+    if len(gone := np.setdiff1d(before, after)):
+        name = raw.class_names[gone[0]] if raw.class_names else gone[0]
+        raise UserError(f"none of the {split} pictures of the class {name} can be read")
 
 
 def _fill(

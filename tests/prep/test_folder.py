@@ -1,7 +1,6 @@
 """Folders of pictures become shards: classes, splits, formats, and what is refused."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,97 +165,6 @@ def test_a_bad_picture_is_named_or_left_out(run: Run, tmp_path: Path) -> None:
     info = open_set(tmp_path / "out")
     assert info.train_count + info.test_count == 29
     list(check_set(tmp_path / "out"))
-
-
-def link(path: Path, to: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.symlink_to(to)
-
-
-def many(raw: Path) -> None:
-    for number in range(1001):
-        (raw / f"class {number}").mkdir()
-
-
-def long_names(raw: Path) -> None:
-    for number in range(200):
-        (raw / f"{number:0>240}").mkdir()
-
-
-def emptied(folder: Path, keep: int) -> None:
-    for path in sorted(folder.iterdir())[keep:]:
-        path.unlink()
-
-
-# What is odd about a folder of classes, and the words that refuse it; "" where it is fine.
-ODD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "spaces and Unicode": (lambda raw: (raw / "cat").rename(raw / " ü ☃ "), ""),
-    "a link within": (lambda raw: link(raw / "cat" / "z.png", raw / "dog" / "1.png"), ""),
-    "a stray file": (lambda raw: (raw / "labels.csv").write_text("x"), ""),
-    "file of a bad name": (lambda raw: (raw / "cat/1.png").rename(raw / "cat/\n\udc80.png"), ""),
-    "newline": (lambda raw: (raw / "cat").rename(raw / "a\nb"), "a\\nb has no printable name"),
-    "no UTF-8": (lambda raw: (raw / "cat").rename(raw / "a\udc80"), "a\\udc80 has no printable"),
-    "link out": (lambda raw: link(raw / "cat/1.png", Path("/etc/passwd")), "1.png is a link out"),
-    "broken link": (lambda raw: link(raw / "cat/1.png", raw.parent / "no"), "is a link out of"),
-    "link to a folder": (lambda raw: link(raw / "bird", raw / "cat"), "is a link to a folder"),
-    "empty file": (lambda raw: (raw / "cat/1.png").write_text(""), "1.png: no image that Pillow"),
-    "a pipe": (lambda raw: os.mkfifo(raw / "cat/a"), "cat/a: it is no file; mend or remove"),
-    "empty class": (lambda raw: (raw / "bird").mkdir(), "no training images of the class bird"),
-    "one picture": (lambda raw: emptied(raw / "cat", 1), "no training images of the class cat"),
-    "one class": (
-        lambda raw: [(raw / name).rename(raw.parent / name) for name in CLASSES[1:]],
-        "has only the class cat; put pictures into a folder per class",
-    ),
-    "no class": (
-        lambda raw: [(raw / name).rename(raw.parent / name) for name in CLASSES],
-        "has no folders of classes",
-    ),
-    "1,001 classes": (many, "has 1,004 classes; a network has at most 1,000"),
-    "long names": (long_names, "take more than 40,000 bytes"),
-    "deep": (lambda raw: (raw / "cat" / "/".join("d" * 60)).mkdir(parents=True), "more than 50"),
-}
-
-
-@pytest.mark.parametrize("what", ODD)
-def test_odd_folders(run: Run, tmp_path: Path, what: str) -> None:
-    raw = write_classes(tmp_path / "raw")
-    make, words = ODD[what]
-    make(raw)
-    options = (*SMALL, "--raw", raw, "--test-share", 0.3, "--out", tmp_path / "out")
-    status, _, error = run(*options)
-    assert status == (2 if words else 0), error
-    assert words in error.splitlines()[-1]
-    assert (tmp_path / "out").exists() is not bool(words)
-
-
-SPLITS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "class of train only": (
-        lambda raw: write_classes(raw / "train", ("bird", "cow")),
-        "train has the class bird and 1 others, which",
-    ),
-    "class of test only": (
-        lambda raw: write_classes(raw / "test", ("bird",)),
-        "test has the class bird, which",
-    ),
-    "no test": (
-        lambda raw: (raw / "test").rename(raw / "val"),
-        "has no folders train and test; if",
-    ),
-    "no test images": (
-        lambda raw: emptied(raw / "test" / "dog", 0),
-        "has no test images of the class dog; add some",
-    ),
-}
-
-
-@pytest.mark.parametrize("what", SPLITS)
-def test_splits_that_do_not_fit(run: Run, tmp_path: Path, what: str) -> None:
-    raw = write_splits(tmp_path / "raw")
-    make, words = SPLITS[what]
-    make(raw)
-    status, _, error = run(*SMALL, "--raw", raw, "--out", tmp_path / "out")
-    assert status == 2
-    assert words in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
