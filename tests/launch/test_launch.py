@@ -75,7 +75,15 @@ def test_help_is_the_scripts_own_and_all_that_happens(
 def test_help_names_what_a_script_takes(project: Path) -> None:
     takes = {
         "quickstart": ["--raw DIR", "--source NAME", "--seed N", "--size PIXELS", "DIST_VGG_CACHE"],
-        "recipe": ["mnist-100 ", "mnist-1000 ", "mnist-60000 ", "--raw DIR", "SEEDS "],
+        "recipe": [
+            "mnist-100 ",
+            "mnist-1000 ",
+            "mnist-60000 ",
+            "fashion-mnist ",
+            "cifar10 ",
+            "--raw DIR",
+            "SEEDS ",
+        ],
         "test": ["Arguments go to pytest"],
         "docs": ["docs/_build/html/index.html", "where there is a network"],
     }
@@ -163,9 +171,12 @@ def test_the_command_that_a_recipe_is(project: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), "error: name a recipe: mnist-100, mnist-1000 or mnist-60000; see launch/recipe.sh"),
-        (("mnist-10",), "error: unknown recipe 'mnist-10'; choose mnist-100, mnist-1000 or"),
-        (("--raw", "x"), "error: unknown recipe '--raw'; choose mnist-100, mnist-1000 or"),
+        (
+            (),
+            "error: name a recipe: mnist-100, mnist-1000, mnist-60000, fashion-mnist or cifar10; ",
+        ),
+        (("mnist-10",), "error: unknown recipe 'mnist-10'; choose mnist-100, mnist-1000, mnist-"),
+        (("--raw", "x"), "error: unknown recipe '--raw'; choose mnist-100, mnist-1000, mnist-"),
     ],
 )
 def test_an_unknown_recipe_is_one_line(

@@ -8,16 +8,18 @@ from launcher import FEW_DIGITS, ROOT, run
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.runs.config import TrainConfig
+from dist_vgg.runs.log import read_metrics
 from dist_vgg.runs.recipes import RECIPES as FOLDER
 from dist_vgg.runs.recipes import read_toml, recipes, tomllib
 
 RECIPES = recipes()
 PACKAGES = ("dist_vgg", "data_prep")
+OTHERS = ["fashion-mnist", "cifar10"]  # of half the width
 TRAINED = [f"mnist-{count}" for count in (100, 1000, 60000)]
 
 
 def test_every_recipe_is_there() -> None:
-    assert set(RECIPES) >= {"quickstart", *TRAINED}
+    assert set(RECIPES) >= {"quickstart", *TRAINED, *OTHERS}
 
 
 def test_recipes_and_all_else_that_is_no_program_are_installed() -> None:
@@ -40,7 +42,7 @@ def test_recipes_and_all_else_that_is_no_program_are_installed() -> None:
 
 def test_in_a_checkout_they_are_found_where_they_were() -> None:
     links = list((ROOT / "launch").glob("*.toml"))
-    assert sorted(link.stem for link in links) == RECIPES
+    assert sorted(link.stem for link in links) == sorted({*RECIPES} - {*OTHERS})
     for link in links:
         assert not link.readlink().is_absolute()
         assert link.samefile(FOLDER / link.name)
@@ -98,7 +100,7 @@ def test_a_recipe_is_of_the_network_as_drawn_on_all_its_data(name: str) -> None:
     options = read_toml(name)
     chosen = TrainConfig(**options)
     assert chosen.augment
-    assert (chosen.width, chosen.limit) == (1, 0)
+    assert (chosen.width, chosen.limit) == (0.5 if name in OTHERS else 1, 0)
     assert not {"data", "out", "seed"} & set(options)  # those belong to the command
 
 
@@ -107,13 +109,15 @@ def test_its_narrow_version_runs(name: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     status, _, errors = run(
         1, "-m", "dist_vgg.sweep", "--out", out, "--prepare",
-        "--source digits --size 32 --limit 40 --shards 2", "--", "--config", name,
+        "--source digits --size 32 --limit 40 --shards 2", "--held-out", 20, "--", "--config", name,
         "--width", 0.02, "--epochs", 2, "--progress", "none", first=[FEW_DIGITS],
     )  # fmt: skip
     assert status == 0, errors
     (found,) = json.loads((out / "sweep.json").read_text())
     assert len(found["loss"]) == 2
     recipe = read_toml(name)
+    scores = read_metrics(Path(found["folder"]), "score")
+    assert len(scores) == 2 * recipe.get("validate", 0)
     assert list(found["models"]) == ["weights", "average"][: 1 + bool(recipe.get("ema"))]
     options = json.loads((Path(found["folder"]) / "config.json").read_text())["config"]
     narrow = dict(width=0.02, epochs=2, progress="none")
