@@ -82,7 +82,7 @@ def spooled(
     Raises UserError for an image that can't be read; with `skip_bad` they are left out and told.
     """
     with ExitStack() as stack:
-        parts, bad = {}, list[BadPicture]()
+        parts, bad = {}, list[str]()
         for split, chosen in rows.items():
             verb = "enlarging" if raw.preparation == "digit" else "preparing"
             say(f"{verb} {len(chosen):,} {split} images to {shape}")
@@ -97,7 +97,7 @@ def spooled(
             order = np.searchsorted(ids[in_order], ids[chosen])
             parts[split] = Part(spool, order, labels[in_order], ids[in_order])
         if bad:
-            named = [str(each) for each in bad[:NAMED]] + ["..."] * (len(bad) > NAMED)
+            named = bad[:NAMED] + ["..."] * (len(bad) > NAMED)
             say(f"left out {plural(len(bad), 'bad picture')}: {'; '.join(named)}")
         yield parts
 
@@ -114,7 +114,7 @@ def _fill(
     pictures: Pictures,
     rows: np.ndarray,
     shape: Shape,
-    bad: list[BadPicture],
+    bad: list[str],
     skip_bad: bool,
     label: str,
 ) -> np.ndarray:
@@ -132,7 +132,7 @@ def _fill(
                         f"{error}; mend or remove it, or leave such pictures out with --skip-bad"
                     ) from error
                 fine[index] = False
-                bad.append(error)
+                bad.append(str(error))  # no more: an error holds on to the picture
             bar.update()
     return fine
 
