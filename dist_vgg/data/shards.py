@@ -29,7 +29,7 @@ from dist_vgg.data.set_info import SetInfo
 MAX_BYTES = 768 << 20  # of a shard's pixels; all of MNIST at 64x64 is a third of it
 MAX_SAMPLES = MAX_BYTES // 32**2  # 32 pixels are the least side that VGG16 takes
 MAX_COUNT = 2**31 - 1  # samples in a split
-CHUNK = 1 << 16  # bytes of pixels that are compressed together
+CHUNK = 1 << 14  # bytes of pixels that are compressed together
 
 
 HEADER: dict[str, Rule] = dict(
@@ -78,7 +78,7 @@ def write_shard(folder: Path, split: str, index: int, samples: Samples, info: Se
             "pixels",
             samples.pixels.shape,
             "u1",
-            # About 64 KB: large enough to compress, small to check and to read for one image.
+            # Large enough to compress; small, since one image on demand costs its whole chunk.
             chunks=(max(1, min(n, 16, CHUNK // math.prod(image))), *image),
             compression="gzip",
             compression_opts=1,
