@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to a trained VGG16: environment, 8 shards of 1,000 images, training on a rank for
-# each core, evaluation. It takes 5 to 15 minutes on 2 cores, and may be run again.
+# each core, evaluation. It takes 4 to 12 minutes on 2 cores, and may be run again.
 #
 #   launch/quickstart.sh              MNIST, downloaded; without a network, scikit-learn's digits
 #   launch/quickstart.sh --raw DIR    MNIST from a folder with its four IDX files
