@@ -74,6 +74,7 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
     by_host = _by_host(hosts)
     named = [f"{host} ({len(ranks)})" for host, ranks in by_host.items()]
     on_hosts = ", ".join([*named[:HOSTS], *([f"{len(named)} hosts in all"] * (len(named) > HOSTS))])
+    sharing, cores = len(by_host[hosts[0]]), os.cpu_count() or len(hosts)
     there = f", on {hosts[0]}" if len(by_host) > 1 else ""
     missing = trainer.route.no_standby
     lines = []
@@ -97,6 +98,8 @@ def head(trainer: Trainer, folder: Path, hosts: Sequence[str]) -> str:
         *(["reading images from the shards as they are needed: they exceed --image-memory"]
           if trainer.batches.on_demand else []),
         f"scores  {scores(info, config.validate)}",
+        *([f"cores   {cores} on {hosts[0]}, which {sharing} ranks share: fewer ranks give the same "
+           "weights sooner"] if sharing > cores else []),
         f"ranks   {trainer.comm.size} on {on_hosts}, route {trainer.route.kind}, run {folder}",
         f"kernels {kernels_line(trainer.net.ops)}",
         f"stop    kill -USR1 {os.getpid()} (rank 0{there}): the run saves after its step and ends",

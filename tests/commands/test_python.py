@@ -86,6 +86,14 @@ def test_the_head_names_so_many_hosts_as_fit(data: Path) -> None:
     assert ", node15 (1), 100 hosts in all, route " in many
 
 
+def test_the_head_says_where_ranks_share_cores(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(data)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert "\ncores" not in messages.head(trainer, Path("run"), ["a", "a", "b", "b", "b"])
+    line = "cores   2 on a, which 3 ranks share: fewer ranks give the same weights sooner"
+    assert line in messages.head(trainer, Path("run"), ["a", "a", "a", "b"])
+
+
 @pytest.mark.parametrize(
     ("loss", "norm", "words"),
     [
