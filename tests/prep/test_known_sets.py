@@ -40,6 +40,14 @@ def test_fashion_mnist_from_a_folder(run: Run, fashion: Path, tmp_path: Path) ->
     assert (info.preparation, info.channels) == ("crop", 1)
 
 
+def test_a_folder_of_pictures_gets_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "cats").mkdir()
+    with pytest.raises(
+        UserError, match=r"none of Fashion-MNIST's four files; if .* --source image"
+    ):
+        load("fashion-mnist", tmp_path, pytest.fail)
+
+
 def test_fashion_mnist_compressed_otherwise(fashion: Path, tmp_path: Path) -> None:
     plain = write_files(tmp_path / "plain", tiny_arrays(), zipped=False)
     assert load("fashion-mnist", plain, pytest.fail).source == "fashion-mnist"
