@@ -54,8 +54,8 @@ class IdxSet:
         paths = {name: path for name in NAMES if (path := find_file(folder, name))}
         if not paths and any(entry.is_dir() for entry in folder.iterdir()):
             raise UserError(
-                f"--raw {folder} has none of {self.title}'s four files; if it has pictures in a folder "
-                "per class, add --source images"
+                f"--raw {folder} has none of {self.title}'s four files; if it has pictures in a "
+                "folder per class, add --source images"
             )
         missing = [f"{name}[.gz]" for name in NAMES if name not in paths]
         if missing:
