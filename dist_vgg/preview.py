@@ -22,6 +22,7 @@ from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.options import add_options
 from dist_vgg.runs.recipes import read_toml
 
+ROWS = 20  # at most
 EPOCHS = 9  # columns after the first
 GAP, HEAD = 4, 14  # pixels between images, and for a heading
 COLUMN = 48  # pixels that a heading needs
@@ -64,8 +65,8 @@ def read_options(argv: Sequence[str]) -> tuple[Path, TrainConfig]:
 
 
 def one_of_each(samples: Samples) -> Samples:
-    """The first sample of every class, in the classes' order."""
-    return samples[np.unique(samples.labels, return_index=True)[1]]
+    """The first sample of every class, in the classes' order, but of no more than ROWS."""
+    return samples[np.unique(samples.labels, return_index=True)[1][:ROWS]]
 
 
 def draw(samples: Samples, augment: Augment, seed: int, epochs: int) -> Image.Image:

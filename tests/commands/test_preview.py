@@ -13,7 +13,7 @@ from dist_vgg.data.dataset import load_shard, open_set
 from dist_vgg.data.samples import Samples, pixel_statistics, set_digest
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import write_shard
-from dist_vgg.preview import COLUMN, GAP, HEAD, draw, main
+from dist_vgg.preview import COLUMN, GAP, HEAD, draw, main, one_of_each
 
 
 def preview(*options: object, ranks: int = 1) -> tuple[int, str, str]:
@@ -37,6 +37,12 @@ def test_a_picture_of_each_class_before_and_after(data: Path, tmp_path: Path) ->
     np.testing.assert_array_equal(pixels[HEAD : HEAD + size, :size], first)
     left = COLUMN + GAP
     assert (pixels[HEAD : HEAD + size, left : left + size] != first).any()
+
+
+def test_of_many_classes_the_first_are_drawn() -> None:
+    labels = np.repeat(np.arange(300, dtype=np.uint16), 2)
+    many = Samples(np.zeros((600, 32, 32, 1), np.uint8), labels, np.arange(600))
+    assert one_of_each(many).labels.tolist() == list(range(20))
 
 
 def test_where_nothing_is_varied_it_says_so_and_draws_no_epochs(data: Path, tmp_path: Path) -> None:
