@@ -117,6 +117,13 @@ def test_callbacks_see_the_model_as_it_is(data: Path) -> None:
     assert kept[-1].sha256 == model.sha256 != kept[0].sha256
 
 
+def replica_is_mapped() -> bool:
+    """Whether this process has a replica's file in memory."""
+    # The list comes page by page, and misses what moves in between as other threads allocate.
+    lists = (Path("/proc/self/maps").read_text() for _ in range(3))
+    return any(f"{SHM}/dist_vgg" in found for found in lists)
+
+
 @pytest.mark.parametrize("route", ["flat", "node"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError, UserError, None])
 def test_nothing_is_left_however_it_ends(
@@ -132,8 +139,7 @@ def test_nothing_is_left_however_it_ends(
     def watched(*arguments: Any, **options: Any) -> Trainer:
         trainer = Trainer(*arguments, **options)
         made.append(weakref.ref(trainer))
-        mapped = f"{SHM}/dist_vgg" in Path("/proc/self/maps").read_text()
-        assert mapped == (route == "node")
+        assert replica_is_mapped() == (route == "node")
         close = trainer.route.close
         monkeypatch.setattr(trainer.route, "close", lambda: (closed.append(True), close()))
         return trainer
@@ -154,7 +160,7 @@ def test_nothing_is_left_however_it_ends(
     gc.collect()
     assert (ended, closed, made[0]()) == (error, [True], None)
     # The replica of the route "node" is a file there, for as long as somebody has it mapped.
-    assert f"{SHM}/dist_vgg" not in Path("/proc/self/maps").read_text()
+    assert not replica_is_mapped()
     assert machine.blas_threads() == threads
     assert [signal.getsignal(number) for number in signal.valid_signals()] == handlers
     assert capfd.readouterr() == ("", "")
