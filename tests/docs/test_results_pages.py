@@ -40,6 +40,7 @@ def test_the_accuracies() -> None:
         "| mnist-100 | 5 | 95.52 ± 0.77% | 95.98 ± 0.41% | 95.52 ± 0.86% | 95.99 ± 0.44% |"
         in PAGES["results-mnist-100"]
     )
+    assert "| fashion-mnist | 1 | 92.28% | 91.82% |" in PAGES["results-fashion-mnist"]
     assert "| 98.80 ± 0.08% |" in PAGES["results-mnist-1000"]
     assert (
         "| optimizer adam, lr 2e-4, dropout 0 | 3 | 98.28 ± 0.19% |"
