@@ -5,7 +5,7 @@
 #   launch/recipe.sh mnist-1000     1,000 images, 3 seeds: 40 minutes
 #   launch/recipe.sh mnist-60000    all images, 1 seed: an hour and a quarter
 #   launch/recipe.sh fashion-mnist  55,000 images of 32x32 pixels, half the width: 17 minutes
-#   launch/recipe.sh cifar10        45,000 images of 32x32 pixels, half the width: 25 minutes
+#   launch/recipe.sh cifar10        45,000 images of 32x32 pixels, half the width: 27 minutes
 #
 # The times are of the 2 cores of docs/results/. It may be stopped; the same command goes on. What it
 # writes is in recipes/NAME.
