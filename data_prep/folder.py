@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from data_prep.idx import file_sha256
 from data_prep.raw import ORIGINS, Raw, check_classes
-from dist_vgg.base.bounds import MAX_CLASSES, MAX_NAME
+from dist_vgg.base.bounds import MAX_CLASSES, MAX_NAME, MAX_NAMES
 from dist_vgg.base.errors import UserError
 from dist_vgg.data import deal
 from dist_vgg.data.pictures import BadPicture, network_pixels, read_image
@@ -27,7 +27,6 @@ from dist_vgg.data.samples import label_type
 
 NO_PICTURES = ("Thumbs.db", "desktop.ini")  # what file managers leave behind, with all of ".*"
 MAX_DEPTH = 50  # folders in each other below a class's
-MAX_NAMES = 40_000  # bytes of all classes' names in a header, which has room for 60,000
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # From raw data to an accuracy in docs/results/: environment, data, training, evaluation of each seed.
 #
-#   launch/recipe.sh mnist-100      100 images, 5 seeds: 25 minutes
-#   launch/recipe.sh mnist-1000     1,000 images, 3 seeds: 40 minutes
-#   launch/recipe.sh mnist-60000    all images, 1 seed: an hour and a quarter
+#   launch/recipe.sh mnist-100      100 images, 5 seeds: half an hour
+#   launch/recipe.sh mnist-1000     1,000 images, 3 seeds: three quarters of an hour
+#   launch/recipe.sh mnist-60000    all images, 1 seed: an hour and a half, by the speed of a step
 #   launch/recipe.sh fashion-mnist  55,000 images of 32x32 pixels, half the width: 17 minutes
 #   launch/recipe.sh cifar10        45,000 images of 32x32 pixels, half the width: 27 minutes
 #

@@ -254,7 +254,8 @@ def _check_words(info: SetInfo) -> None:
     """Raise UserError for names and a preparation that files would not take."""
     for name, rule in IMAGES.items():
         if not rule(getattr(info, name)):
-            raise UserError(f"{name}={getattr(info, name)!r} can't be used")
+            shown = repr(getattr(info, name))  # of a thousand names, the first few
+            raise UserError(f"{name}={shown[:80]} can't be used: see the rules in base/bounds.py")
     if len(info.class_names) not in (0, info.classes):
         raise UserError(
             f"{plural(len(info.class_names), 'class name')} for {info.classes} classes; "

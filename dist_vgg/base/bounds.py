@@ -25,6 +25,7 @@ MAX_HEADER = 60_000  # bytes; an attribute of HDF5 has at most 65,536
 MAX_MEMBERS = 10  # datasets or groups in a group
 MAX_SIZE, MAX_CHANNELS, MAX_CLASSES = 1024, 16, 1000  # of images
 MAX_NAME = 255  # characters of a class's name, as many as a folder's may have
+MAX_NAMES = 40_000  # bytes of all classes' names in a header, beside which others have room
 # How an image becomes the network's input: a digit is cut out, scaled and centred as MNIST's are;
 # another is scaled so that it fills the square, lies within it, or is stretched to it.
 PREPARATIONS = ("digit", "crop", "pad", "stretch")
@@ -84,11 +85,12 @@ def _one_or_several(rule: Rule, most: int) -> Rule:
     return lambda value: rule(value) or several(rule, most)(value)
 
 
+_class_names = several(lambda name: text(name) and 0 < len(name) <= MAX_NAME, MAX_CLASSES)
 # What shards and weights say of images, and its values in files of earlier versions.
 IMAGES: dict[str, Rule] = dict(
     mean=_one_or_several(number(0, 255), MAX_CHANNELS),
     std=_one_or_several(number(0, 255, open_low=True), MAX_CHANNELS),
-    class_names=several(lambda name: text(name) and 0 < len(name) <= MAX_NAME, MAX_CLASSES),
+    class_names=lambda value: _class_names(value) and len(json.dumps(value)) <= MAX_NAMES,
     preparation=lambda value: value in PREPARATIONS,
 )
 ABSENT_IMAGES: dict[str, Any] = dict(class_names=(), preparation="digit")

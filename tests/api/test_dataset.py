@@ -162,6 +162,7 @@ def test_three_splits_in_one_folder(tmp_path: Path) -> None:
     [
         (dict(class_names=["one"]), "1 class name for 4 classes; give one for each"),
         (dict(class_names=["a\n"] * 4), "class_names=.* can't be used"),
+        (dict(class_names=["x" * 200] * 250, classes=250), "class_names=.* can't be used"),
         (dict(preparation="magic"), "preparation='magic' can't be used"),
     ],
 )

@@ -94,6 +94,22 @@ def test_the_head_says_where_ranks_share_cores(data: Path, monkeypatch: pytest.M
     assert line in messages.head(trainer, Path("run"), ["a", "a", "a", "b"])
 
 
+def test_an_epoch_s_line_has_both_scores_side_by_side() -> None:
+    record = dict(epoch=3, loss=0.5, accuracy=0.9, images_per_s=40.0, seconds=2.0, sha256="ab" * 32)
+    score = dict(loss=0.25, accuracy=0.8)
+    head, tail = (
+        "epoch 3/9: loss 0.5000, training accuracy 90.00%, ",
+        "40.0 images/s, 2 s, parameters ",
+    )
+    tail += "ab" * 8
+    held_out = "held-out loss 0.2500, held-out accuracy 80.00%, "
+    average = dict(average_loss=0.125, average_accuracy=0.7)
+    assert messages.epoch(record, 9) == head + tail
+    assert messages.epoch(record, 9, score) == head + held_out + tail
+    line = head + held_out + "of the average 0.1250, 70.00%, " + tail
+    assert messages.epoch(record, 9, score | average) == line
+
+
 @pytest.mark.parametrize(
     ("loss", "norm", "words"),
     [
