@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dist_vgg.base.bounds import IMAGES, MAX_CHANNELS, MAX_CLASSES, MAX_SHARDS, MAX_SIZE
+from dist_vgg.base.bounds import (
+    IMAGES,
+    MAX_CHANNELS,
+    MAX_CLASSES,
+    MAX_NAME,
+    MAX_NAMES,
+    MAX_SHARDS,
+    MAX_SIZE,
+    PREPARATIONS,
+)
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.dataset import check_split, load_shard, open_set
@@ -255,7 +264,10 @@ def _check_words(info: SetInfo) -> None:
     for name, rule in IMAGES.items():
         if not rule(getattr(info, name)):
             shown = repr(getattr(info, name))  # of a thousand names, the first few
-            raise UserError(f"{name}={shown[:80]} can't be used: see the rules in base/bounds.py")
+            raise UserError(
+                f"{name}={shown[:80]} can't be used: a name has 1 to {MAX_NAME} printable letters, "
+                f"all together {MAX_NAMES:,}; a preparation is one of {', '.join(PREPARATIONS)}"
+            )
     if len(info.class_names) not in (0, info.classes):
         raise UserError(
             f"{plural(len(info.class_names), 'class name')} for {info.classes} classes; "
