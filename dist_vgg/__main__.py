@@ -17,6 +17,7 @@ COMMANDS = {
     "elastic": "dist_vgg.elastic",
     "evaluate": "dist_vgg.evaluate",
     "predict": "dist_vgg.predict",
+    "export": "dist_vgg.export",
     "preview": "dist_vgg.preview",
     "summary": "dist_vgg.summary",
     "sweep": "dist_vgg.sweep",

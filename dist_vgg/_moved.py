@@ -34,7 +34,7 @@ NOW = {
     "digit": "data.digit",
     "checksums": "state.checksums data.batches",
     "replica": "state.replica state.standby state.shm state.record",
-    "checkpoint": "state.checkpoint",
+    "checkpoint": "state.checkpoint state.weights",
     "allreduce": "exchange.route exchange.tree exchange.partition exchange.placement",
     "config": "runs.config runs.options runs.fields runs.recipes",
     "runlog": "runs.log runs.clock",

@@ -28,10 +28,10 @@ from dist_vgg.data.pictures import (
     silent,
 )
 from dist_vgg.data.samples import normalise
+from dist_vgg.formats.trained import load_network, read_trained
 from dist_vgg.kernels.sets import AUTO, CHOICES, HELP
 from dist_vgg.network.sequential import Sequential
-from dist_vgg.state.checkpoint import Weights, load_weights
-from dist_vgg.training.pretrained import load_network
+from dist_vgg.state.weights import Weights
 
 NO_DIGIT = "no digit found"
 
@@ -89,7 +89,7 @@ def check_show(path: Path | None) -> None:
 
 def load_known(path: Path) -> Weights:
     """Read weights; UserError where predict can't make their images of a picture."""
-    weights = load_weights(path)
+    weights = read_trained(path)
     channels = weights.network["channels"]
     if channels not in (1, 3) or (channels == 3 and weights.preparation == "digit"):
         raise UserError(

@@ -14,7 +14,7 @@
 #   PYTHON    the Python that makes .venv, 3.10 or newer (default: python3)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-make_environment mpich,digits,fast,test "$@"
+make_environment mpich,digits,fast,export,serve,test "$@"
 
 # One more than there are cores, since tests also wait: for a stall, a signal or a disk.
 side_by_side=(-n $(($(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal)

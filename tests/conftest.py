@@ -26,7 +26,7 @@ from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import write_shard
 from dist_vgg.kernels import sets
 from dist_vgg.state import shm
-from dist_vgg.state.checkpoint import load_weights
+from dist_vgg.state.weights import load_weights
 
 # A shell has the jobs that it starts in the background ignore Ctrl-C, and what they start
 # inherits that. The commands under test are to be interrupted all the same.

@@ -48,12 +48,8 @@ from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import light_on_dark, read_picture, silent
 from dist_vgg.runs import recipes
 from dist_vgg.state import checkpoint
-from dist_vgg.state.checkpoint import (
-    load_newest,
-    load_weights,
-    save_checkpoint,
-    save_weights,
-)
+from dist_vgg.state.checkpoint import load_newest, save_checkpoint
+from dist_vgg.state.weights import load_weights, save_weights
 
 SECONDS = 10  # for one trial
 MEMORY = 1 << 30  # bytes above what the process had at its start

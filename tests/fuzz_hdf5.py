@@ -18,10 +18,8 @@ from dist_vgg.base import files
 from dist_vgg.data.samples import Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.state.checkpoint import (
-    Checkpoint,
-    Weights,
-)
+from dist_vgg.state.checkpoint import Checkpoint
+from dist_vgg.state.weights import Weights
 
 NETWORK = dict(size=32, channels=1, classes=10, width=0.05)
 VECTOR = np.arange(40, dtype=np.float32)

@@ -23,9 +23,9 @@ from PIL import Image, ImageFilter
 
 from data_prep import mnist
 from dist_vgg.base.errors import UserError
+from dist_vgg.formats.trained import load_network
 from dist_vgg.predict import answer
-from dist_vgg.state.checkpoint import load_weights
-from dist_vgg.training.pretrained import load_network
+from dist_vgg.state.weights import load_weights
 
 SIDES = 40, 1000
 SMALLEST_DIGIT = 16  # pixels; nobody could read fainter ones after JPEG

@@ -13,7 +13,7 @@ from PIL import Image
 from dist_vgg.base.errors import UserError
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.predict import main
-from dist_vgg.state.checkpoint import Weights
+from dist_vgg.state.weights import Weights
 
 NETWORK: dict[str, Any] = dict(size=32, channels=1, classes=10, width=0.05)
 

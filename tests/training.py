@@ -10,7 +10,7 @@ import launcher
 
 from dist_vgg.runs.log import read_metrics
 from dist_vgg.state import shm
-from dist_vgg.state.checkpoint import load_weights
+from dist_vgg.state.weights import load_weights
 
 SMALL = ("--width", 0.02, "--micro-batch", 3, "--warmup", 2, "--progress", "none")
 EPOCHS = ("--epochs", 2)

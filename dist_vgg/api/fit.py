@@ -18,7 +18,7 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.base.progress import Progress
 from dist_vgg.mpi.collectives import collective_errors
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.state.checkpoint import Weights
+from dist_vgg.state.weights import Weights
 from dist_vgg.training import checkpointing, messages
 from dist_vgg.training.optim import AVERAGE
 from dist_vgg.training.trainer import Trainer

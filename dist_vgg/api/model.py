@@ -19,13 +19,13 @@ from dist_vgg.base.command_line import nearest
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.samples import normalise
 from dist_vgg.data.set_info import SetInfo
+from dist_vgg.formats.trained import load_network, read_trained
 from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.kernels.sets import AUTO
 from dist_vgg.mpi.collectives import collective_errors
 from dist_vgg.network.vgg import VGG16
-from dist_vgg.state.checkpoint import Weights, load_weights, save_weights
 from dist_vgg.state.checksums import parameter_digest
-from dist_vgg.training.pretrained import load_network
+from dist_vgg.state.weights import Weights, save_weights
 from dist_vgg.training.scoring import BATCH, Score, score, shifts_by
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def load(path: str | Path, *, kernels: str = AUTO) -> Model:
     Raises UserError for a file that is missing, damaged or something else, and for kernels that
     are not installed.
     """
-    return Model(load_weights(path), kernels)
+    return Model(read_trained(path), kernels)
 
 
 def check_fits(info: SetInfo, size: int, channels: int, classes: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.chaos.injector import JOURNAL, STRUCK
-from dist_vgg.state.checkpoint import load_weights
+from dist_vgg.state.weights import load_weights
 
 
 @dataclass

@@ -102,7 +102,7 @@ def _assemble(
     if comm.rank:
         return None
     params, *state = vectors
-    header = {**ABSENT["checkpoint"], **first["header"]}
+    header = {**ABSENT, **first["header"]}
     header = {name: header[name] for name in HEADER_FIELDS}
     return Checkpoint(**header, params=params, state=dict(zip(first["names"], state, strict=True)))
 

@@ -19,7 +19,8 @@ from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import lock, write_text
 from dist_vgg.mpi.collectives import allgather_text, bcast_text, collective_errors
 from dist_vgg.state import standby
-from dist_vgg.state.checkpoint import checkpoints, load_weights
+from dist_vgg.state.checkpoint import checkpoints
+from dist_vgg.state.weights import load_weights
 
 if TYPE_CHECKING:
     from mpi4py import MPI

@@ -9,8 +9,9 @@ import numpy as np
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.mpi.collectives import barrier, bcast_text, collective_errors
-from dist_vgg.state.checkpoint import Checkpoint, Weights, save_checkpoint, save_weights
+from dist_vgg.state.checkpoint import Checkpoint, save_checkpoint
 from dist_vgg.state.checksums import PARAMETERS, parameter_digest
+from dist_vgg.state.weights import Weights, save_weights
 from dist_vgg.training.records import EpochSums
 from dist_vgg.training.validation import Best
 

@@ -1,4 +1,4 @@
-"""A pretrained network: the weights that a run has left, to compute with or to start from."""
+"""A pretrained network to start from: what --init takes of its weights, and what starts fresh."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,35 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.kernels.protocol import Kernels
-from dist_vgg.kernels.sets import AUTO
+from dist_vgg.formats.trained import load_network, read_trained
 from dist_vgg.mpi.collectives import bcast_text, collective_errors
 from dist_vgg.network.sequential import Sequential
-from dist_vgg.network.vgg import VGG16, initialise, vgg
+from dist_vgg.network.vgg import VGG16, initialise
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.state.checkpoint import Weights, load_weights
 from dist_vgg.state.checksums import parameter_digest
 
 if TYPE_CHECKING:
     from mpi4py import MPI
 
     from dist_vgg.exchange.vectors import Vectors
-
-
-def load_network(weights: Weights, kernels: str | Kernels = AUTO) -> Sequential:
-    """The network that the weights belong to, ready for forward passes.
-
-    It computes with `kernels`, whatever the weights were trained with. Raises UserError where the
-    set is not installed, or the number of weights does not fit the network that they name.
-    """
-    net = vgg(**weights.network, dropout=0, kernels=kernels)
-    if weights.params.shape != (net.parameter_count,):
-        raise UserError(
-            f"the weights hold {weights.params.size} parameters and their network has "
-            f"{net.parameter_count}; name another file"
-        )
-    net.bind(weights.params, weights.params)
-    return net
 
 
 @dataclass(frozen=True)
@@ -84,7 +66,7 @@ def read_init(
     arrays: dict[str, np.ndarray] = {}
     with collective_errors(comm):
         if comm.rank == 0:
-            weights = load_weights(config.init)
+            weights = read_trained(config.init)
             _check(config, network, {"name": VGG16, **weights.network})
             sha256 = parameter_digest(weights.params)
             if config.init_sha256 not in ("", sha256):

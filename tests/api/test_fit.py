@@ -20,7 +20,7 @@ from dist_vgg.api import fit as module
 from dist_vgg.base import machine
 from dist_vgg.base.errors import RankError
 from dist_vgg.runs.log import read_metrics
-from dist_vgg.state.checkpoint import load_weights
+from dist_vgg.state.weights import load_weights
 from dist_vgg.training.trainer import Trainer
 
 CONFIG = TrainConfig(**small_options())

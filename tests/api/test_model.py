@@ -10,8 +10,8 @@ from sets import KERNELS
 
 from dist_vgg import Dataset, Model, UserError, load
 from dist_vgg.data.samples import normalise
-from dist_vgg.state.checkpoint import load_weights
-from dist_vgg.training.pretrained import load_network
+from dist_vgg.formats.trained import load_network
+from dist_vgg.state.weights import load_weights
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ def imported(code: str, *options: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("old", "now", "name"),
     [
-        ("checkpoint", "state.checkpoint", "load_weights"),
+        ("checkpoint", "state.weights", "load_weights"),
         ("shards", "data.samples", "normalise"),
         ("machine", "base.machine", "blas_kernels"),
         ("winograd", "kernels.winograd", "conv2d_forward"),  # which kernels.reference has as well

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from dist_vgg.base import bounds, files
 from dist_vgg.base.errors import UserError
 from dist_vgg.data import shards
-from dist_vgg.state import checkpoint
+from dist_vgg.state import checkpoint, weights
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
@@ -41,7 +41,7 @@ def made(tmp_path: Path) -> Callable[[str], Path]:
 
     def make(kind: str) -> Path:
         if kind == "weights":
-            checkpoint.save_weights(tmp_path / "weights.h5", WEIGHTS)
+            weights.save_weights(tmp_path / "weights.h5", WEIGHTS)
         elif kind == "checkpoint":
             checkpoint.save_checkpoint(tmp_path, CHECKPOINT, 1)
         else:
@@ -277,10 +277,13 @@ def test_a_field_out_of_bounds_is_named(kind: str, made: Callable[[str], Path]) 
                 assert f"(its {name} is out of bounds)" in line, (name, value)
 
 
+ABSENT = {"weights": weights.ABSENT, "checkpoint": checkpoint.ABSENT, "shard": shards.ABSENT}
+
+
 @pytest.mark.parametrize("kind", WRONG)
 def test_a_field_left_out(kind: str, made: Callable[[str], Path]) -> None:
     for name in WRONG[kind]:
-        if name == "more" or name in {**checkpoint.ABSENT, "shard": shards.ABSENT}[kind]:
+        if name == "more" or name in ABSENT[kind]:
             continue
         path = made(kind)
         lies.say(path, name)
@@ -296,7 +299,7 @@ JSON = st.recursive(
     ),
     max_leaves=6,
 )
-RULES = {"weights": checkpoint.WEIGHTS, "checkpoint": checkpoint.CHECKPOINT, "shard": shards.HEADER}
+RULES = {"weights": weights.WEIGHTS, "checkpoint": checkpoint.CHECKPOINT, "shard": shards.HEADER}
 
 
 @pytest.mark.parametrize("kind", RULES)

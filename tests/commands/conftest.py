@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from predicting import some_weights
 
-from dist_vgg.state.checkpoint import save_weights
+from dist_vgg.state.weights import save_weights
 
 
 @pytest.fixture(scope="module")

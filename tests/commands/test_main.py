@@ -9,7 +9,7 @@ from training import EPOCHS, SMALL
 
 import dist_vgg
 from dist_vgg import __main__
-from dist_vgg.state.checkpoint import load_weights
+from dist_vgg.state.weights import load_weights
 
 NEED_NO_MPI = (("predict", "--help"), ("summary",), ("preview", "--help"), ("train", "--help"),
                ("train", "--version"), ("evaluate", "--help"), ("replay", "--version"),

@@ -14,7 +14,7 @@ from sets import KERNELS, without_numba
 from dist_vgg.base.command_line import run_alone
 from dist_vgg.base.errors import UserError
 from dist_vgg.predict import main
-from dist_vgg.state.checkpoint import save_weights
+from dist_vgg.state.weights import save_weights
 
 
 def test_one_line_for_each_image(

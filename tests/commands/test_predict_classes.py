@@ -12,10 +12,10 @@ from predicting import answer, refused, some_weights
 
 from data_prep.__main__ import main as data_prep
 from dist_vgg.data.dataset import load_shard, open_set
+from dist_vgg.formats.trained import load_network
 from dist_vgg.predict import answer as answer_of
 from dist_vgg.predict import main
-from dist_vgg.state.checkpoint import Weights, save_weights
-from dist_vgg.training.pretrained import load_network
+from dist_vgg.state.weights import Weights, save_weights
 
 
 def for_pictures(fit: str, channels: int = 3) -> Weights:

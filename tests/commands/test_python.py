@@ -16,7 +16,7 @@ from dist_vgg.data.set_info import SetInfo
 from dist_vgg.mpi.command import program_facts
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.folder import choose_folder, prepare_folder
-from dist_vgg.state.checkpoint import load_weights
+from dist_vgg.state.weights import load_weights
 from dist_vgg.training import checkpointing, messages
 from dist_vgg.training.divergence import exploded
 from dist_vgg.training.trainer import Trainer

@@ -61,7 +61,7 @@ while True:
         if rank == 0:
             import numpy as np  # late: many ranks share few cores
 
-            from dist_vgg.state.checkpoint import Weights, save_weights
+            from dist_vgg.state.weights import Weights, save_weights
 
             shape = dict(size=32, channels=1, classes=10, width=0.01)
             about = dict(mean=(0.0,), std=(1.0,), source="mnist", dataset="0" * 64, sha256="0" * 64)

@@ -11,7 +11,7 @@ from dist_vgg.kernels import winograd
 from dist_vgg.network.layers import Conv
 from dist_vgg.network.vgg import vgg16
 from dist_vgg.runs.log import read_metrics
-from dist_vgg.state.checkpoint import load_weights
+from dist_vgg.state.weights import load_weights
 
 WIDTH, MICRO_BATCH = 0.25, 4
 OPTIONS = ("--width", WIDTH, "--micro-batch", MICRO_BATCH, "--epochs", 1, "--progress", "none")

@@ -7,7 +7,7 @@ import pytest
 from launcher import one_line, train
 from training import EPOCHS, SMALL, outcome, struck
 
-from dist_vgg.state.checkpoint import load_weights
+from dist_vgg.state.weights import load_weights
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,8 @@ from lies import edited, say, say_text
 
 from dist_vgg.base import files
 from dist_vgg.base.errors import UserError
-from dist_vgg.state.checkpoint import (
-    Checkpoint,
-    Weights,
-    checkpoints,
-    load_newest,
-    load_weights,
-    save_checkpoint,
-    save_weights,
-)
+from dist_vgg.state.checkpoint import Checkpoint, checkpoints, load_newest, save_checkpoint
+from dist_vgg.state.weights import Weights, load_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 

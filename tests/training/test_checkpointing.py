@@ -12,7 +12,8 @@ from sets import each_set
 from training import EPOCHS, SMALL, outcome, struck
 
 from dist_vgg.runs.log import read_metrics
-from dist_vgg.state.checkpoint import load_newest, load_weights, save_checkpoint
+from dist_vgg.state.checkpoint import load_newest, save_checkpoint
+from dist_vgg.state.weights import load_weights
 
 
 def test_resume_if_any_begins_where_there_is_nothing(data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from training import outcome, struck
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.runs.folder import has_finished
 from dist_vgg.runs.log import read_metrics
-from dist_vgg.state.checkpoint import checkpoints, load_newest, load_weights
+from dist_vgg.state.checkpoint import checkpoints, load_newest
+from dist_vgg.state.weights import load_weights
 
 SMALL = ("--width", 0.02, "--micro-batch", 3, "--warmup", 2, "--progress", "none", "--epochs", 2)
 VARIED = ("--rotate", 15, "--scale", 0.1, "--shear", 10, "--shift", 0.1, "--deform", 0.03)

@@ -12,7 +12,7 @@ from mpi4py import MPI
 from training import EPOCHS, SMALL, outcome, refused, small_options, struck
 
 from dist_vgg import Dataset, TrainConfig, fit
-from dist_vgg.state.checkpoint import load_weights, save_weights
+from dist_vgg.state.weights import load_weights, save_weights
 from dist_vgg.training.trainer import Trainer
 
 CONFIG = TrainConfig(**small_options(), seed=5)

@@ -17,7 +17,8 @@ from dist_vgg.base.machine import blas_kernels
 from dist_vgg.kernels import numpy_set, reference
 from dist_vgg.kernels.sets import load
 from dist_vgg.runs.config import TrainConfig
-from dist_vgg.state.checkpoint import load_newest, load_weights
+from dist_vgg.state.checkpoint import load_newest
+from dist_vgg.state.weights import load_weights
 from dist_vgg.training import messages, setup
 
 

@@ -1,0 +1,1 @@
+"""A trained network in files: read from any that holds one, written for other programs."""

@@ -1,0 +1,87 @@
+"""The parameters under torchvision's names and in PyTorch's layouts, and back.
+
+torchvision's VGG has features.0.weight to classifier.6.bias. Filters are (out, in, kh, kw) there
+and (kh, kw, in, out) here, matrices are (out, in) there and (in, out) here. The inputs of the first
+fully connected layer come as (C, H, W) there and as (H, W, C) here.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dist_vgg.network.layers import Conv, Flatten, Layer, Linear, MaxPool, Shape
+from dist_vgg.network.sequential import Sequential, Slot
+
+# The order of our axes there, by how many an array has; and of theirs here.
+AXES = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
+BACK = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One array of parameters, and what it is on both sides."""
+
+    layer: Layer
+    slot: Slot  # its place in our flat vector
+    name: str  # torchvision's
+    ours: Shape  # here; of the first linear layer's weights (H, W, C, out)
+    theirs: Shape
+
+
+def parameters(net: Sequential) -> Iterator[Parameter]:
+    """The arrays of parameters in layer order."""
+    slots = iter(net.slots)
+    shape = net.input_shape
+    maps: Shape = ()  # what was flattened, until a linear layer has taken it
+    place = {"features": 0, "classifier": 0}
+    for layer in net.layers:
+        part = "classifier" if isinstance(layer, Linear) else "features"
+        for kind in layer.parameter_shapes():
+            slot = next(slots)
+            unflattened = isinstance(layer, Linear) and maps and not slot.is_bias
+            ours = (*maps, slot.shape[1]) if unflattened else slot.shape
+            axes = AXES[len(slot.shape)]
+            theirs = tuple(slot.shape[axis] for axis in axes)
+            yield Parameter(layer, slot, f"{part}.{place[part]}.{kind}", ours, theirs)
+        if isinstance(layer, Conv):
+            place[part] += 2  # a rectifier follows each convolution
+        elif isinstance(layer, MaxPool):
+            place[part] += 1
+        elif isinstance(layer, Linear):
+            place[part] += 3  # a rectifier and dropout follow
+        maps = shape if isinstance(layer, Flatten) else () if isinstance(layer, Linear) else maps
+        shape = layer.output_shape(shape)
+
+
+def to_torchvision(net: Sequential, params: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of a flat vector by torchvision's names, contiguous and in its layouts."""
+    arrays = {}
+    for each in parameters(net):
+        array = params[each.slot.lo : each.slot.hi].reshape(each.ours)
+        theirs = array.transpose(AXES[array.ndim]).reshape(each.theirs)
+        arrays[each.name] = np.ascontiguousarray(theirs)
+    return arrays
+
+
+def from_torchvision(net: Sequential, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The flat float32 vector of the arrays that torchvision's names have.
+
+    Raises ValueError where one is missing, is left over, or has another shape.
+    """
+    params = np.empty(net.parameter_count, np.float32)
+    known = set()
+    for each in parameters(net):
+        if each.name not in arrays:
+            raise ValueError(f"it lacks {each.name}")
+        array = arrays[each.name]
+        if array.shape != each.theirs:
+            raise ValueError(f"its {each.name} is {array.shape} and must be {each.theirs}")
+        theirs = array.reshape([each.ours[axis] for axis in AXES[len(each.ours)]])
+        target = params[each.slot.lo : each.slot.hi].reshape(each.ours)
+        target[...] = theirs.transpose(BACK[theirs.ndim])
+        known.add(each.name)
+    for name in arrays:
+        if name not in known:
+            raise ValueError(f"it has an unknown array {name}")
+    return params

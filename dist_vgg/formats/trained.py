@@ -1,0 +1,79 @@
+"""A trained network: read from whichever file holds it, ready to compute, or rounded to travel."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dist_vgg.base.errors import UserError
+from dist_vgg.kernels.protocol import Kernels
+from dist_vgg.kernels.sets import AUTO
+from dist_vgg.network.sequential import Sequential
+from dist_vgg.network.vgg import vgg
+from dist_vgg.state.checksums import parameter_digest
+from dist_vgg.state.precision import rounded
+from dist_vgg.state.weights import Weights, load_weights
+
+SUFFIXES = (".h5", ".safetensors")  # of the files that hold a trained network
+# The network that is installed with the package; docs/guides/deploy.md says how it was made.
+SHIPPED = Path(__file__).parents[1] / "shipped" / "digits.h5"
+
+
+def read_trained(path: str | Path) -> Weights:
+    """Read the weights of a run's folder, of a file of weights, or of a safetensors file.
+
+    Raises UserError for a file that is missing, damaged or something else.
+    """
+    path = Path(path)
+    if path.is_dir() and not (path / "weights.h5").exists():
+        inside = path / "model.safetensors"
+        path = inside if inside.exists() else path
+    if path.suffix == ".safetensors":
+        from dist_vgg.formats.safetensors import read_safetensors
+
+        return read_safetensors(path)
+    return load_weights(path)
+
+
+def is_trained(path: Path) -> bool:
+    """Whether a path is meant as a trained network: a folder, or a file named as such."""
+    return path.is_dir() or path.suffix in SUFFIXES
+
+
+def load_network(weights: Weights, kernels: str | Kernels = AUTO) -> Sequential:
+    """The network that the weights belong to, ready for forward passes.
+
+    It computes with `kernels`, whatever the weights were trained with. Raises UserError where the
+    set is not installed, or the number of weights does not fit the network that they name.
+    """
+    net = vgg(**weights.network, dropout=0, kernels=kernels)
+    if weights.params.shape != (net.parameter_count,):
+        raise UserError(
+            f"the weights hold {weights.params.size} parameters and their network has "
+            f"{net.parameter_count}; name another file"
+        )
+    net.bind(weights.params, weights.params)
+    return net
+
+
+def round_weights(weights: Weights, net: Sequential, precision: str) -> Weights:
+    """The weights with every parameter rounded as a file of this precision keeps it.
+
+    `net` is their network. Raises UserError for parameters that the precision can't hold.
+    """
+    layout = matrices(net)
+    params = rounded(weights.params, precision, layout)
+    if precision == "float32":
+        return replace(weights, params=params)
+    return replace(
+        weights,
+        params=params,
+        sha256=parameter_digest(params),
+        precision=precision,
+        made_from=weights.made_from or weights.sha256,
+        layout=layout if precision == "int8" else (),
+    )
+
+
+def matrices(net: Sequential) -> Sequence[tuple[int, int]]:
+    """The inputs and outputs of each layer's weights; filters of 3x3 have 9 inputs a channel."""
+    return [(slot.fan_in, slot.shape[-1]) for slot in net.slots if not slot.is_bias]
