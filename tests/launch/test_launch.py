@@ -158,6 +158,7 @@ def test_the_command_that_a_recipe_is(project: Path) -> None:
     seeds = ["--seeds", "0,1,2,3,4", "--prepare"]
     assert asked("mnist-100") == [*common, *seeds, data, *rest]
     assert asked("mnist-100", SEEDS="7")[7:] == ["--seeds", "7", "--prepare", data, *rest]
+    assert asked("mnist-narrow")[7:11] == ["--seeds", "0", "--vary", "width=0.125,0.25,0.5"]
     for given, meant in [
         (["--raw", "mnist", "--source", "mnist"], f"--raw '{caller}/mnist' --source mnist"),
         (["--raw=mnist"], f"'--raw={caller}/mnist'"),
@@ -173,7 +174,7 @@ def test_the_command_that_a_recipe_is(project: Path) -> None:
     [
         (
             (),
-            "error: name a recipe: mnist-100, mnist-1000, mnist-60000, fashion-mnist or cifar10; ",
+            "error: name a recipe: mnist-100, mnist-1000, mnist-60000, mnist-narrow, fashion-mnist or cifar10; ",
         ),
         (("mnist-10",), "error: unknown recipe 'mnist-10'; choose mnist-100, mnist-1000, mnist-"),
         (("--raw", "x"), "error: unknown recipe '--raw'; choose mnist-100, mnist-1000, mnist-"),
