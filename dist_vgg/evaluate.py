@@ -164,10 +164,17 @@ def print_inputs(
         weights = model.weights
         print(
             f"{name:<7} {model.path}, {weights.sha256[:16]}, step {weights.step}, "
-            f"trained on {weights.source}"
+            f"trained on {weights.source}{origin(weights)}"
         )
     images = images_of(options.split, info)
     print(f"data    {options.data}, {images}: {info.source}, {info.digest[:16]}\n", flush=True)
+
+
+def origin(weights: Weights) -> str:
+    """Of weights that were rounded to travel: to what, and from which parameters."""
+    if weights.precision == "float32":
+        return ""
+    return f", {weights.precision} of {weights.made_from[:16]}"
 
 
 def images_of(split: str, info: SetInfo) -> str:
@@ -259,6 +266,7 @@ def as_json(
         own = result.setdefault("shifted", dict(shifts=pixels)) if pixels else result
         (own if name == "weights" else own.setdefault(name, {})).update(
             weights=models[name].weights.sha256,
+            precision=models[name].weights.precision,
             accuracy=found.accuracy,
             loss=found.loss,
             confusion=found.confusion.tolist(),

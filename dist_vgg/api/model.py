@@ -19,12 +19,13 @@ from dist_vgg.base.command_line import nearest
 from dist_vgg.base.errors import UserError
 from dist_vgg.data.samples import normalise
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.formats.trained import load_network, read_trained
+from dist_vgg.formats.trained import load_network, read_trained, round_weights
 from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.kernels.sets import AUTO
 from dist_vgg.mpi.collectives import collective_errors
 from dist_vgg.network.vgg import VGG16
 from dist_vgg.state.checksums import parameter_digest
+from dist_vgg.state.precision import PRECISIONS
 from dist_vgg.state.weights import Weights, save_weights
 from dist_vgg.training.scoring import BATCH, Score, score, shifts_by
 
@@ -145,9 +146,15 @@ class Model:
         """A model with parameters of its own: what a callback of `fit` may keep."""
         return Model(replace(self._weights, params=self.params.copy()), self._net.ops)
 
-    def save(self, path: str | Path) -> None:
-        """Write the parameters as a file of weights, which `load` and the commands read."""
-        save_weights(Path(path), replace(self._weights, sha256=self.sha256))
+    def save(self, path: str | Path, *, precision: str = "float32") -> None:
+        """Write the parameters as a file of weights, which `load` and the commands read.
+
+        A `precision` of float16 or int8 rounds them and takes a half or a quarter of the bytes.
+        Raises UserError for another one, and for parameters that it can't hold.
+        """
+        if precision not in PRECISIONS:
+            raise UserError(f"no precision {precision}; choose one of {', '.join(PRECISIONS)}")
+        save_weights(Path(path), round_weights(self._weights, self._net, precision))
 
     def _up_to(self, layer: str, pixels: np.ndarray) -> np.ndarray:
         """One batch, through the layers up to one of them."""

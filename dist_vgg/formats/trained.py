@@ -62,14 +62,13 @@ def round_weights(weights: Weights, net: Sequential, precision: str) -> Weights:
     """
     layout = matrices(net)
     params = rounded(weights.params, precision, layout)
-    if precision == "float32":
-        return replace(weights, params=params)
+    less = precision != "float32"
     return replace(
         weights,
         params=params,
         sha256=parameter_digest(params),
         precision=precision,
-        made_from=weights.made_from or weights.sha256,
+        made_from=(weights.made_from or parameter_digest(weights.params)) if less else "",
         layout=layout if precision == "int8" else (),
     )
 

@@ -75,17 +75,19 @@ def join(parts: dict[str, np.ndarray], layout: Layout) -> np.ndarray:
 def rounded(params: np.ndarray, precision: str, layout: Layout) -> np.ndarray:
     """The flat float32 vector with the values that a file of this precision keeps.
 
-    Raises UserError for a parameter that float16 can't hold, or that is not finite.
+    Raises UserError for a parameter that float16 can't hold, or to round one that is not finite.
     """
+    if precision == "float32":
+        return params
     if not np.isfinite(params).all():
-        raise UserError("the weights are not all finite, so there is nothing to export")
+        raise UserError("the weights are not all finite, so they can't be rounded")
     if precision == "float16":
         with np.errstate(over="ignore"):
             result = params.astype(np.float16).astype(np.float32)
         if not np.isfinite(result).all():
-            raise UserError("a weight is too large for float16; export --precision int8")
+            raise UserError("a parameter is too large for float16; choose int8")
         return result
-    return join(split(params, layout), layout) if precision == "int8" else params
+    return join(split(params, layout), layout)
 
 
 def valid_layout(value: Any) -> bool:

@@ -96,6 +96,22 @@ def test_a_saved_model_is_the_same_again(model: Model, tmp_path: Path) -> None:
         assert load(path).sha256 == changed.sha256 == load_weights(path).sha256
 
 
+def test_a_model_saved_in_fewer_bytes(model: Model, tmp_path: Path) -> None:
+    sizes = {}
+    for precision in ("float32", "float16", "int8"):
+        path = tmp_path / f"{precision}.h5"
+        model.save(path, precision=precision)
+        sizes[precision], small = path.stat().st_size, load(path)
+        np.testing.assert_allclose(small.params, model.params, atol=np.abs(model.params).max() / 99)
+        # What is loaded is saved with the same parameters, in float32 unless told.
+        small.save(tmp_path / "again.h5")
+        assert load(tmp_path / "again.h5").sha256 == small.sha256
+        assert (small.sha256 == model.sha256) == (precision == "float32")
+    assert sizes["int8"] < sizes["float16"] < sizes["float32"]
+    with pytest.raises(UserError, match="no precision int4; choose one of float32, float16, int8"):
+        model.save(tmp_path / "x.h5", precision="int4")
+
+
 @pytest.mark.parametrize("shifts", [0, 2])
 def test_its_score_is_that_of_the_command(
     model: Model, data: Path, reference: Path, tmp_path: Path, shifts: int

@@ -174,7 +174,8 @@ def test_the_command_that_a_recipe_is(project: Path) -> None:
     [
         (
             (),
-            "error: name a recipe: mnist-100, mnist-1000, mnist-60000, mnist-narrow, fashion-mnist or cifar10; ",
+            "error: name a recipe: mnist-100, mnist-1000, mnist-60000, mnist-narrow, fashion-mnist "
+            "or cifar10; ",
         ),
         (("mnist-10",), "error: unknown recipe 'mnist-10'; choose mnist-100, mnist-1000, mnist-"),
         (("--raw", "x"), "error: unknown recipe '--raw'; choose mnist-100, mnist-1000, mnist-"),
