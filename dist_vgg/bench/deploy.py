@@ -92,9 +92,8 @@ def run(options: argparse.Namespace) -> Report:
             files=files[label],
             **speeds[label],
         )
-    first = files[next(iter(files))][PRECISIONS[0]]
-    results = dict(networks=entries, kernels=kernels, images=first["images"])
-    return Report(f"{_table(entries)}\n\n{EQUAL}", results, _picture(entries, first["images"]))
+    text = "\n\n".join([_table(entries), f"kernels {kernels}", EQUAL])
+    return Report(text, dict(networks=entries, kernels=kernels), _picture(entries))
 
 
 def read_all(paths: Sequence[Path]) -> dict[str, Trained]:
@@ -228,7 +227,7 @@ def _table(entries: Mapping[str, Mapping[str, Any]]) -> str:
     return table(HEADER, rows)
 
 
-def _picture(entries: Mapping[str, Mapping[str, Any]], images: str) -> Frontier:
+def _picture(entries: Mapping[str, Mapping[str, Any]]) -> Frontier:
     """The picture of all networks."""
     points = {
         label: {
@@ -238,5 +237,5 @@ def _picture(entries: Mapping[str, Mapping[str, Any]], images: str) -> Frontier:
         }
         for label, one in entries.items()
     }
-    total = entries[next(iter(entries))]["files"][PRECISIONS[0]]["total"]
-    return Frontier(points, f"{total:,} {images} images")
+    scored = entries[next(iter(entries))]["files"][PRECISIONS[0]]  # all are scored on the same
+    return Frontier(points, f"{scored['total']:,} {scored['images']} images")

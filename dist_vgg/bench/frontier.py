@@ -1,5 +1,6 @@
 """The picture of networks that travel: error against bytes, by width and precision."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ from dist_vgg.state.precision import PRECISIONS
 # Okabe and Ito's colours; the markers tell the lines apart where a print has none.
 LOOKS = {"float32": ("#0072B2", "o"), "float16": ("#009E73", "s"), "int8": ("#D55E00", "^")}
 MB = 1e6
-TICKS = (1, 1.5, 2, 3, 5, 7)  # of each power of ten of the error
+TICKS = (1, 1.5, 2, 3, 4, 5, 7)  # of each power of ten of the error
+LEAST_SPAN = 3.0  # largest by smallest error of the axis: a difference of one image looks small
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Frontier:
 
     def draw(self, axes: Any) -> None:
         """Draw a line for each precision; a thin one joins the precisions of a network."""
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -48,10 +50,11 @@ class Frontier:
                 [p.bytes / MB for p in line], [p.error for p in line],
                 label=name, color=colour, marker=marker, markersize=6, linewidth=1.4,
             )  # fmt: skip
-        axes.margins(x=0.12, y=0.12)
+        axes.margins(x=0.12)
+        axes.set_ylim(*self._error_limits())
         for axis, subs in ((axes.xaxis, (1, 2, 5)), (axes.yaxis, TICKS)):
             axis.set_major_locator(LogLocator(subs=subs))
-            axis.set_minor_formatter(NullFormatter())
+            axis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g} MB"))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}%"))
         axes.grid(which="major", color="0.92", linewidth=0.6)
@@ -60,12 +63,22 @@ class Frontier:
         axes.set_ylabel(f"error on {self.images}")
         axes.legend(frameon=False, fontsize="small", loc="upper right")
 
+    def _error_limits(self) -> tuple[float, float]:
+        """The lowest and highest error on the axis: those of all points, and room around them."""
+        errors = [p.error for points in self.networks.values() for p in points.values()]
+        low, high = min(errors), max(errors)
+        half = max(math.sqrt(LEAST_SPAN), 1.2 * math.sqrt(high / low))
+        return math.sqrt(low * high) / half, math.sqrt(low * high) * half
+
 
 def _draw_network(axes: Any, label: str, points: Sequence[Point]) -> None:
     """Join the points of a network, and name it below the smallest."""
+    from matplotlib.patheffects import withStroke
+
     axes.plot([p.bytes / MB for p in points], [p.error for p in points], color="0.7", linewidth=0.8)
     smallest = min(points, key=lambda p: p.bytes)
     axes.annotate(
         label, (smallest.bytes / MB, smallest.error), (-5, -5), textcoords="offset points",
         ha="right", va="top", fontsize="small", color="0.25",
+        path_effects=[withStroke(linewidth=3, foreground="white")],
     )  # fmt: skip
