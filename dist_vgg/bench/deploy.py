@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -132,8 +132,9 @@ def export_and_score(
                 progress.update(1, f"{label} in {precision} is scored")
                 if precision == "int8" and find_spec(PAGE):
                     page = Path(folder) / "page.html"
-                    import_module(PAGE).write_html(page, weights, one.net)
-                    found[label]["html"] = dict(bytes=page.stat().st_size)
+                    with suppress(UserError):  # not every network has a page
+                        import_module(PAGE).write_html(page, weights, one.net)
+                        found[label]["html"] = dict(bytes=page.stat().st_size)
     return found
 
 
