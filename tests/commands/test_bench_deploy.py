@@ -139,7 +139,9 @@ def test_the_picture_has_its_words_apart(errors: tuple[float, ...], tmp_path: Pa
     boxes = [words.get_window_extent() for words in axes.texts]
     boxes.append(axes.get_legend().get_window_extent())
     boxes += [words.get_window_extent() for words in (*axes.get_xticklabels(), axes.xaxis.label)]
+    points = [axes.transData.transform(xy) for line in axes.lines for xy in line.get_xydata()]
     pyplot.close(figure)
     assert len(axes.texts) == len(errors)
+    assert not any(box.contains(*point) for box in boxes for point in points)
     for one, other in itertools.combinations(boxes, 2):
         assert not one.overlaps(other)
