@@ -69,9 +69,9 @@ def deploy_table(found: Mapping[str, Any]) -> str:
                 of = f"{file['total']:,} {file['images']} images"
             rows.append(row + [""] * (6 - len(row)))
             name, speed = "", ["", ""]
-    head = ["", "precision", "bytes", f"accuracy, {of}", "images/s", "ms, one image"]
+    head = ["", "precision", "bytes", "accuracy", "images/s", "ms, one image"]
     kernels = found["results"]["kernels"]
-    note = f"Speed is that of {kernels} kernels in one process with one thread.\n"
+    note = f"Accuracy on {of}; speed of {kernels} kernels in one process with one thread.\n"
     shown = table(["", "precision", "SHA-256 of the parameters"], hashes, 3)
     return "\n".join([table(head, rows, 2), note, folded("The hash of each", shown)])
 

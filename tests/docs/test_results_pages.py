@@ -100,7 +100,7 @@ def test_what_bench_deploy_writes(tmp_path: Path) -> None:
     path = tmp_path / "deploy.json"
     write_json(path, dict(benchmark="deploy", results=found))
     page = render(json.loads(path.read_text()), {"name": "deploy"})
-    assert "| precision | bytes | accuracy, 2,000 test images |" in page
+    assert "\nAccuracy on 2,000 test images; speed of compiled kernels in one" in page
     speed = "2,000 (1,900–2,100) | 2.35 (2.35–2.35)"
     assert f"| width 0.125 | float32 | 4,000 | 99.50% | {speed} |\n" in page
     assert "|  | int8 | 1,000 | 99.45% |  |  |\n" in page
