@@ -1,4 +1,4 @@
-"""Benchmarks of the step, the kernels, the exchange, evaluation, the audit and memory.
+"""Benchmarks of the step and its parts, of evaluation and memory, and of trained networks.
 
 Each benchmark is a module of the command's name with three functions: `add_options` for the
 command line, `run`, which starts ranks and makes a report of what they find, and `measure`, which

@@ -1,14 +1,25 @@
-"""A bar chart of readings, drawn with matplotlib."""
+"""Pictures of what was measured, drawn with matplotlib: here a bar chart of readings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dist_vgg.base.files import written_beside
 from dist_vgg.bench.readings import Readings
 
 BAR, GAP = 0.27, 0.12  # thickness of a bar, and what parts two groups
+
+
+class Picture(Protocol):
+    """What can be drawn."""
+
+    @property
+    def height(self) -> float:
+        """Inches, of 9 in width."""
+
+    def draw(self, axes: Any) -> None:
+        """Draw on matplotlib's axes, labels included."""
 
 
 @dataclass
@@ -42,28 +53,36 @@ class Chart:
             position += GAP
         return positions, middles
 
+    @property
+    def height(self) -> float:
+        return 1.6 + BAR * len(self.positions()[0])
 
-def draw(path: Path, chart: Chart, caption: str) -> None:
-    """Draw a chart with its first group at the top; error bars reach from lowest to highest."""
+    def draw(self, axes: Any) -> None:
+        """Draw the first group at the top; error bars reach from lowest to highest."""
+        positions, middles = self.positions()
+        for name, values in self.series.items():
+            at = [positions[group, name] for group in values]
+            _draw_series(axes, name, at, list(values.values()))
+        axes.set_yticks(middles, self.groups)
+        axes.invert_yaxis()
+        axes.margins(x=0.1, y=0.01)
+        axes.set_xlim(left=0)
+        axes.set_xlabel(self.unit)
+        axes.set_title(self.title, fontsize="medium")
+        if len(self.series) > 1:
+            axes.legend(frameon=False, fontsize="small")
+
+
+def draw(path: Path, picture: Picture, caption: str) -> None:
+    """Draw a picture into a file, with a caption below it."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    positions, middles = chart.positions()
-    figure, axes = pyplot.subplots(figsize=(9, 1.6 + BAR * len(positions)), layout="constrained")
-    for name, values in chart.series.items():
-        at = [positions[group, name] for group in values]
-        _draw_series(axes, name, at, list(values.values()))
-    axes.set_yticks(middles, chart.groups)
-    axes.invert_yaxis()
-    axes.margins(x=0.1, y=0.01)
-    axes.set_xlim(left=0)
-    axes.set_xlabel(chart.unit)
-    axes.set_title(chart.title, fontsize="medium")
+    figure, axes = pyplot.subplots(figsize=(9, picture.height), layout="constrained")
     axes.spines[["top", "right"]].set_visible(False)
-    if len(chart.series) > 1:
-        axes.legend(frameon=False, fontsize="small")
+    picture.draw(axes)
     figure.text(0.01, -0.01, caption, fontsize="x-small", va="top", color="0.4", wrap=True)
     with written_beside(path) as beside:
         figure.savefig(beside, format=path.suffix[1:], dpi=150, bbox_inches="tight")

@@ -37,10 +37,7 @@ def add_training(parser: argparse.ArgumentParser, micro_batch: int) -> None:
 
 def add_comparison(parser: argparse.ArgumentParser, others: Sequence[str]) -> None:
     """Add how contenders are compared, and with which of so many others."""
-    add_number(parser, "--repeat", 5, "rounds; in each, every contender has its turn")
-    parser.add_argument(
-        "--seconds", type=_seconds, default=2.0, metavar="X", help="to measure each (default: 2)"
-    )
+    add_rounds(parser, "contender")
     add_products(parser)
     titles = ", ".join(OTHERS[name].title for name in others)
     parser.add_argument(
@@ -54,6 +51,14 @@ def add_comparison(parser: argparse.ArgumentParser, others: Sequence[str]) -> No
     )  # fmt: skip
     add_numbers(
         parser, "--torch-batch", [16, 32, 64, 128], "images at a time of the others, in one process"
+    )
+
+
+def add_rounds(parser: argparse.ArgumentParser, measured: str) -> None:
+    """Add how often and how long each of what takes turns is measured."""
+    add_number(parser, "--repeat", 5, f"rounds; in each, every {measured} has its turn")
+    parser.add_argument(
+        "--seconds", type=_seconds, default=2.0, metavar="X", help="to measure each (default: 2)"
     )
 
 

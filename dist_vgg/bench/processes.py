@@ -37,12 +37,24 @@ def worker_command(ranks: int, benchmark: str, **settings: Any) -> list[str]:
 
 
 def result_of(name: str, command: Sequence[str]) -> dict[str, Any]:
-    """Run a command to its end, and read the JSON of its last line.
+    """Run a command as `output_of` does, and read the JSON of its last line.
 
-    A result with `first_step`, the time of day, also gets `seconds_to_first_step`. Raises
-    UserError with the command's own words for a mistake, and MeasurementFailed for anything else.
+    A result with `first_step`, the time of day, also gets `seconds_to_first_step`.
     """
     started = time.time()
+    lines = [line for line in output_of(name, command, "{").splitlines() if line.startswith("{")]
+    result: dict[str, Any] = json.loads(lines[-1])
+    if "first_step" in result:
+        result["seconds_to_first_step"] = result.pop("first_step") - started
+    return result
+
+
+def output_of(name: str, command: Sequence[str], expected: str = "") -> str:
+    """Run a command to its end; returns what it printed, in which a line begins as `expected`.
+
+    Raises UserError with the command's own words for a mistake, and MeasurementFailed for anything
+    else.
+    """
     process = subprocess.Popen(
         command,
         env=_environment(),
@@ -55,21 +67,18 @@ def result_of(name: str, command: Sequence[str]) -> dict[str, Any]:
     )
     with _ended(process):
         output, errors = process.communicate()
-    lines = [line for line in output.splitlines() if line.startswith("{")]
-    if process.returncode or not lines:
+    found = not expected or any(line.startswith(expected) for line in output.splitlines())
+    if process.returncode or not found:
         if "no MPI library found" in errors:
             raise UserError(f"no MPI library found: {INSTALL}")
-        mistake = re.search(r"^dist_vgg\.bench\.worker: error: (.*)", errors, re.MULTILINE)
+        mistake = re.search(r"^dist_vgg\.[\w.]+: error: (.*)", errors, re.MULTILINE)
         if mistake:
             raise UserError(mistake[1])
         said = "\n".join((errors.strip() or output.strip()).splitlines()[-TAIL:])
         raise MeasurementFailed(
             f"{name} failed with status {process.returncode}; its last words:\n{said}"
         )
-    result: dict[str, Any] = json.loads(lines[-1])
-    if "first_step" in result:
-        result["seconds_to_first_step"] = result.pop("first_step") - started
-    return result
+    return output
 
 
 def _environment() -> dict[str, str]:

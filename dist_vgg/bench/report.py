@@ -1,4 +1,4 @@
-"""What a benchmark reports: a text, results for JSON, and a chart."""
+"""What a benchmark reports: a text, results for JSON, and a picture."""
 
 import json
 from collections.abc import Mapping
@@ -7,25 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from dist_vgg.base.files import write_text
-from dist_vgg.bench.chart import Chart
+from dist_vgg.bench.chart import Picture
 from dist_vgg.bench.readings import Readings
 
 
 @dataclass
 class Report:
-    """What a benchmark has found: the text to print, the results for JSON, and their chart."""
+    """What a benchmark has found: the text to print, the results for JSON, and their picture."""
 
     text: str
     results: dict[str, Any]
-    chart: Chart
+    picture: Picture
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write results, which may hold Readings, to a JSON file."""
-    write_text(path, json.dumps(content, indent=2, default=_as_dict) + "\n")
+    """Write results, which may hold Readings and paths, to a JSON file."""
+    write_text(path, json.dumps(content, indent=2, default=_as_json) + "\n")
 
 
-def _as_dict(value: Any) -> dict[str, Any]:
+def _as_json(value: Any) -> dict[str, Any] | str:
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Readings):
         return value.as_dict()
     raise TypeError(f"JSON has no place for {value!r}")

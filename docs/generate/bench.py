@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .markdown import table, text
+from .markdown import code, folded, table, text
 
 OURS = "dist_vgg"
 
@@ -54,6 +54,26 @@ def audit_table(found: Mapping[str, Any]) -> str:
         f"{results['share']:.1%}",
     ]
     return table(["", "more in each step", "of the step"], [row])
+
+
+def deploy_table(found: Mapping[str, Any]) -> str:
+    """Each network in each precision: bytes, accuracy and speed; then the hashes, folded."""
+    rows, hashes, of = [], [], ""
+    for label, one in found["results"]["networks"].items():
+        name, speed = text(label), [reading(one["images_per_s"], 0), reading(one["ms"], 2)]
+        for kind, file in one["files"].items():
+            row = [name, kind if "total" in file else f"int8, as {kind}", f"{file['bytes']:,}"]
+            if "total" in file:
+                row += [f"{file['accuracy']:.2%}", *speed]
+                hashes.append([text(label), kind, code(file["sha256"][:16])])
+                of = f"{file['total']:,} {file['images']} images"
+            rows.append(row + [""] * (6 - len(row)))
+            name, speed = "", ["", ""]
+    head = ["", "precision", "bytes", "accuracy", "images/s", "ms, one image"]
+    kernels = found["results"]["kernels"]
+    note = f"Accuracy on {of}; speed of {kernels} kernels in one process with one thread.\n"
+    shown = table(["", "precision", "SHA-256 of the parameters"], hashes, 3)
+    return "\n".join([table(head, rows, 2), note, folded("The hash of each", shown)])
 
 
 def reading(spread: Mapping[str, Any], decimals: int) -> str:

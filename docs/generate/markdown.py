@@ -41,6 +41,11 @@ def fence(content: str, language: str = "text") -> str:
     return f"```{language}\n{content}\n```\n"
 
 
+def folded(title: str, content: str) -> str:
+    """A part that opens at a click."""
+    return f"<details>\n<summary>{title}</summary>\n\n{content}\n</details>\n"
+
+
 def prose(docstring: str) -> str:
     """A docstring as Markdown: paragraphs of text, and blocks of what is indented or a command."""
     parts = []

@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from .bench import audit_table, compared_table
+from .bench import audit_table, compared_table, deploy_table
 from .chaos import chaos_table
-from .markdown import code, fence, table, text
+from .markdown import code, fence, folded, table, text
 
 ABOUT = "about.json"
 MODELS = ("weights", "average", "best")  # of a run: the last step's, their average, the best
@@ -42,6 +42,8 @@ def render(found: Found, about: Mapping[str, Any]) -> str:
         return compared_table(found)
     if found.get("benchmark") == "audit":
         return audit_table(found)
+    if found.get("benchmark") == "deploy":
+        return deploy_table(found)
     if "accuracy" in found:
         return score_table(found)
     raise ValueError("no command writes a file such as this")
@@ -84,7 +86,7 @@ def sweep_tables(runs: list[dict[str, Any]], about: Mapping[str, Any]) -> str:
     if any(len(ones) > 1 for ones in groups.values()):
         parts.append("± is the sample standard deviation over the seeds.\n")
     if any("sha256" in model for run in runs for model in run["models"].values()):
-        parts.append(_folded("Each run and its hash", _run_table(runs, columns, heads, about)))
+        parts.append(folded("Each run and its hash", _run_table(runs, columns, heads, about)))
     return "\n".join(parts)
 
 
@@ -140,7 +142,7 @@ def score_table(found: Mapping[str, Any]) -> str:
             for k, row in enumerate(found["confusion"])
         ]
         head = ["true, predicted", *map(str, classes), "recall"]
-        parts.append(_folded("The confusion matrix", table(head, matrix)))
+        parts.append(folded("The confusion matrix", table(head, matrix)))
     return "\n".join(parts)
 
 
@@ -156,8 +158,3 @@ def spread(values: list[float | None]) -> str:
         return "–"
     deviation = f" ± {100 * stdev(known):.2f}" if len(known) > 1 else ""
     return f"{100 * mean(known):.2f}{deviation}%"
-
-
-def _folded(title: str, content: str) -> str:
-    """A part that opens at a click."""
-    return f"<details>\n<summary>{title}</summary>\n\n{content}\n</details>\n"

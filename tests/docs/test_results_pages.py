@@ -89,6 +89,25 @@ def test_what_bench_writes(tmp_path: Path) -> None:
     assert "- dist\\_vgg, 2 ranks: 2.00 times torch, 2 threads, batch 32\n" in page
 
 
+def test_what_bench_deploy_writes(tmp_path: Path) -> None:
+    def scored(right: int, size: int) -> dict[str, Any]:
+        score = dict(right=right, total=2000, accuracy=right / 2000, images="test")
+        return dict(bytes=size, sha256=64 * "b", **score)
+
+    files = {"float32": scored(1990, 4000), "int8": scored(1989, 1000), "html": dict(bytes=1500)}
+    one = dict(files=files, images_per_s=Readings((2000, 2100, 1900)), ms=Readings((2.345,)))
+    found = dict(networks={"width 0.125": one}, kernels="compiled")
+    path = tmp_path / "deploy.json"
+    write_json(path, dict(benchmark="deploy", results=found))
+    page = render(json.loads(path.read_text()), {"name": "deploy"})
+    assert "\nAccuracy on 2,000 test images; speed of compiled kernels in one" in page
+    speed = "2,000 (1,900–2,100) | 2.35 (2.35–2.35)"
+    assert f"| width 0.125 | float32 | 4,000 | 99.50% | {speed} |\n" in page
+    assert "|  | int8 | 1,000 | 99.45% |  |  |\n" in page
+    assert "|  | int8, as html | 1,500 |  |  |  |\n" in page
+    assert page.count("| `bbbbbbbbbbbbbbbb` |") == 2
+
+
 def test_what_chaos_writes() -> None:
     trials = []
     for number, kind in enumerate(("kill-update", "kill-update", "slow")):
