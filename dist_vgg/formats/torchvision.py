@@ -5,7 +5,7 @@ and (kh, kw, in, out) here, matrices are (out, in) there and (in, out) here. The
 fully connected layer come as (C, H, W) there and as (H, W, C) here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,24 +64,19 @@ def to_torchvision(net: Sequential, params: np.ndarray) -> dict[str, np.ndarray]
     return arrays
 
 
-def from_torchvision(net: Sequential, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The flat float32 vector of the arrays that torchvision's names have.
+def shapes(net: Sequential) -> dict[str, Shape]:
+    """The shapes of the arrays by torchvision's names."""
+    return {each.name: each.theirs for each in parameters(net)}
 
-    Raises ValueError where one is missing, is left over, or has another shape.
+
+def flat_vector(net: Sequential, array_of: Callable[[str], np.ndarray]) -> np.ndarray:
+    """The flat float32 vector of torchvision's arrays; `array_of` has one by its name.
+
+    The arrays must have the names and shapes of `shapes`.
     """
     params = np.empty(net.parameter_count, np.float32)
-    known = set()
     for each in parameters(net):
-        if each.name not in arrays:
-            raise ValueError(f"it lacks {each.name}")
-        array = arrays[each.name]
-        if array.shape != each.theirs:
-            raise ValueError(f"its {each.name} is {array.shape} and must be {each.theirs}")
-        theirs = array.reshape([each.ours[axis] for axis in AXES[len(each.ours)]])
+        theirs = array_of(each.name).reshape([each.ours[axis] for axis in AXES[len(each.ours)]])
         target = params[each.slot.lo : each.slot.hi].reshape(each.ours)
         target[...] = theirs.transpose(BACK[theirs.ndim])
-        known.add(each.name)
-    for name in arrays:
-        if name not in known:
-            raise ValueError(f"it has an unknown array {name}")
     return params
