@@ -28,6 +28,19 @@ class Parameter:
     ours: Shape  # here; of the first linear layer's weights (H, W, C, out)
     theirs: Shape
 
+    def find(self, params: np.ndarray) -> np.ndarray:
+        """The array in a flat vector of ours, a view of our shape."""
+        return params[self.slot.lo : self.slot.hi].reshape(self.ours)
+
+    def convert(self, array: np.ndarray) -> np.ndarray:
+        """An array of our shape in torchvision's layout, contiguous; output channels first."""
+        return np.ascontiguousarray(array.transpose(AXES[array.ndim]).reshape(self.theirs))
+
+    def convert_back(self, array: np.ndarray) -> np.ndarray:
+        """An array of torchvision's shape in our layout."""
+        array = array.reshape([self.ours[axis] for axis in AXES[len(self.ours)]])
+        return array.transpose(BACK[array.ndim])
+
 
 def parameters(net: Sequential) -> Iterator[Parameter]:
     """The arrays of parameters in layer order."""
@@ -56,12 +69,7 @@ def parameters(net: Sequential) -> Iterator[Parameter]:
 
 def to_torchvision(net: Sequential, params: np.ndarray) -> dict[str, np.ndarray]:
     """The arrays of a flat vector by torchvision's names, contiguous and in its layouts."""
-    arrays = {}
-    for each in parameters(net):
-        array = params[each.slot.lo : each.slot.hi].reshape(each.ours)
-        theirs = array.transpose(AXES[array.ndim]).reshape(each.theirs)
-        arrays[each.name] = np.ascontiguousarray(theirs)
-    return arrays
+    return {each.name: each.convert(each.find(params)) for each in parameters(net)}
 
 
 def shapes(net: Sequential) -> dict[str, Shape]:
@@ -76,7 +84,5 @@ def flat_vector(net: Sequential, array_of: Callable[[str], np.ndarray]) -> np.nd
     """
     params = np.empty(net.parameter_count, np.float32)
     for each in parameters(net):
-        theirs = array_of(each.name).reshape([each.ours[axis] for axis in AXES[len(each.ours)]])
-        target = params[each.slot.lo : each.slot.hi].reshape(each.ours)
-        target[...] = theirs.transpose(BACK[theirs.ndim])
+        each.find(params)[...] = each.convert_back(array_of(each.name))
     return params
