@@ -109,16 +109,15 @@ def command(config: Mapping[str, Any]) -> str:
     options, words = config["config"], []
     for option in describe_options(TrainConfig):
         value = options.get(option.name, option.default)
-        option.check(value)
         if option.changes_result and value != option.default:
             if type(value) is bool:
                 words.append(option.flag if value else option.flag.replace("--", "--no-", 1))
             else:
                 words += [option.flag, Path(value).name if option.name == "init" else str(value)]
-    ranks = int(config["ranks"])
-    start = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
+    ranks = config["ranks"]
+    start = ["mpirun", "-n", str(ranks)] if ranks != 1 else []
     data = ["--data", Path(options["data"]).name]
     found = shlex.join([*start, "python", "-m", "dist_vgg.train", *data, *words])
-    if not bounds.text(found):
-        raise ValueError("it can't be shown")
+    if not bounds.integer(1, 2**31)(ranks) or not bounds.text(found):
+        raise ValueError("it is none of ours")
     return found
