@@ -35,7 +35,8 @@ def quantise(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def dequantise(levels: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """The float32 weights that levels and the scales of their last axis stand for."""
-    return levels * scales
+    with np.errstate(over="ignore", invalid="ignore"):  # a file may name any scales
+        return levels * scales
 
 
 def split(params: np.ndarray, layout: Layout) -> dict[str, np.ndarray]:
