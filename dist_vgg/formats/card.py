@@ -46,7 +46,8 @@ model.load_state_dict(arrays)
 model.eval()
 
 pixels = torch.zeros(1, {channels}, {size}, {size})  # from 0 to 255
-mean, std = (torch.tensor(each).view(-1, 1, 1) for each in ({mean}, {std}))
+mean = torch.tensor({mean}).view(-1, 1, 1)
+std = torch.tensor({std}).view(-1, 1, 1)
 logits = model((pixels - mean) / std)
 """
 

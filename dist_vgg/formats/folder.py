@@ -30,9 +30,8 @@ def write_folder(
     """Write the three files, each whole or not at all; those of an earlier export are replaced.
 
     `run` is the folder whose records may say how the weights were trained. Raises UserError for
-    int8, and for a folder with files of these names that no export wrote.
+    int8.
     """
-    check_folder(folder)
     name = folder.resolve().name
     name = name if bounds.text(name) and name else weights.source
     config = json.dumps(as_config(weights, net), indent=2, ensure_ascii=False)

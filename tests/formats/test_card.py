@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from launcher import ROOT
 from test_torchvision import PLANS, torchvision_like
 from trained import COLOURS, DIGITS, NETWORKS, close, logits, pixels, ready, some_weights
 
@@ -173,6 +174,13 @@ def test_what_the_card_tells() -> None:
         assert words in text
     assert "rounded from" not in card()
     assert "The classes are the numbers from 0 to 9." in card()
+
+
+def test_the_docs_have_the_lines_for_torchvision() -> None:
+    page = (ROOT / "docs" / "reference" / "file-formats.md").read_text()
+    mean, std = 33.74893151189631, 76.37003799200292  # of MNIST's first 55,000 images
+    lines = torchvision_lines(replace(WEIGHTS, mean=(mean,), std=(std,)))
+    assert f"```python\n{lines}```" in page
 
 
 @pytest.mark.parametrize("network", NETWORKS)
