@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load, save
-from trained import COLOURS, DIGITS, NETWORKS, ready, same
+from trained import COLOURS, DIGITS, NETWORKS, SHORT, ready, same
 
 from dist_vgg.api.model import load as load_model
 from dist_vgg.base.errors import UserError
 from dist_vgg.formats.safetensors import as_safetensors, read_safetensors, write_safetensors
 from dist_vgg.formats.trained import read_trained, round_weights
+from dist_vgg.network.vgg import vgg
+from dist_vgg.runs.config import TrainConfig
 from dist_vgg.state.weights import save_weights
+from dist_vgg.training.pretrained import read_init
 
 pytestmark = pytest.mark.usefixtures("quick_disk")
 
@@ -175,3 +178,16 @@ def test_a_folder_of_an_export_stands_for_its_file(tmp_path: Path) -> None:
     other = replace(weights, step=8)
     save_weights(tmp_path / "weights.h5", other)  # a run's folder has its own
     same(read_trained(tmp_path), other)
+
+
+def test_training_starts_from_it(tmp_path: Path) -> None:
+    from mpi4py import MPI
+
+    weights, net = ready(SHORT)
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, weights, net)
+    config = TrainConfig(network="vgg11", width=SHORT["width"], init=str(path))
+    init = read_init(MPI.COMM_SELF, config, SHORT, vgg(**SHORT))
+    assert (init.sha256, init.fresh) == (weights.sha256, {})
+    found = np.concatenate([init.arrays[slot.name].ravel() for slot in net.slots])
+    assert found.tobytes() == weights.params.tobytes()
