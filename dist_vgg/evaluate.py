@@ -27,13 +27,13 @@ from dist_vgg.data.batches import load_local
 from dist_vgg.data.dataset import check_split, open_set
 from dist_vgg.data.samples import SPLITS, Samples
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.formats.trained import load_network, read_trained
+from dist_vgg.formats.trained import load_network, read_trained, trained_in
 from dist_vgg.kernels.sets import AUTO, CHOICES, HELP, load
 from dist_vgg.mpi.collectives import collective_errors, require_same
 from dist_vgg.mpi.command import run_command
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.runs.fields import LARGEST, flag
-from dist_vgg.state.weights import Weights, weights_in
+from dist_vgg.state.weights import Weights
 from dist_vgg.training.scoring import Score, score, shifts_by
 from dist_vgg.training.setup import reads_on_demand, require_same_kernels
 
@@ -106,9 +106,9 @@ def own_parser() -> Parser:
 
 
 def load_models(place: Path, kernels: str = AUTO) -> dict[str, LoadedModel]:
-    """The networks of a run's folder or of one file, by name: "weights", "average", "best"."""
+    """The networks of a folder or of one file, by name: "weights", "average", "best"."""
     ops, models = load(kernels), {}
-    for name, path in weights_in(place).items():
+    for name, path in trained_in(place).items():
         weights = read_trained(path)
         models[name] = LoadedModel(path, weights, load_network(weights, ops))
     return models

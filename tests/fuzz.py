@@ -37,6 +37,7 @@ from fuzz_formats import (
 )
 from fuzz_hdf5 import CHECKPOINT, INFO, SAMPLES, WEIGHTS, hdf5_seeds, write_hdf5
 from fuzz_sets import IMAGES, cifar_seeds, npz_seeds, write_cifar, write_npz
+from fuzz_trained import INT8, safetensors_seeds, write_safetensors
 
 from data_prep import cifar10, idx, npz
 from data_prep.folder import FilePictures
@@ -46,6 +47,8 @@ from dist_vgg.data import digit, pictures, shards
 from dist_vgg.data.dataset import load_shard
 from dist_vgg.data.digit import like_mnist
 from dist_vgg.data.pictures import light_on_dark, read_picture, silent
+from dist_vgg.formats import metadata, safetensors
+from dist_vgg.formats.trained import read_trained
 from dist_vgg.runs import recipes
 from dist_vgg.state import checkpoint
 from dist_vgg.state.checkpoint import load_newest, save_checkpoint
@@ -94,6 +97,13 @@ READERS = {
         write_hdf5,
         load_weights,
     ),
+    "int8": Reader(
+        "weights.h5",
+        hdf5_seeds(lambda folder: save_weights(folder / "weights.h5", INT8), "weights.h5"),
+        write_hdf5,
+        load_weights,
+    ),
+    "safetensors": Reader("model.safetensors", safetensors_seeds, write_safetensors, read_trained),
     "toml": Reader("options.toml", toml_seeds, write_toml, read_options),
     "image": Reader(
         "image",
@@ -244,7 +254,9 @@ def cover(name: str, trials: int, seed: int) -> None:
             digit,
             files,
             idx,
+            metadata,
             pictures,
+            safetensors,
             shards,
             recipes.tomllib,
         ):

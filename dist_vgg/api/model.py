@@ -26,7 +26,7 @@ from dist_vgg.mpi.collectives import collective_errors
 from dist_vgg.network.vgg import VGG16
 from dist_vgg.state.checksums import parameter_digest
 from dist_vgg.state.precision import PRECISIONS
-from dist_vgg.state.weights import Weights, save_weights
+from dist_vgg.state.weights import FLOAT32, Weights, save_weights
 from dist_vgg.training.scoring import BATCH, Score, score, shifts_by
 
 if TYPE_CHECKING:
@@ -154,7 +154,10 @@ class Model:
         """
         if precision not in PRECISIONS:
             raise UserError(f"no precision {precision}; choose one of {', '.join(PRECISIONS)}")
-        save_weights(Path(path), round_weights(self._weights, self._net, precision))
+        weights = replace(self._weights, sha256=self.sha256, **FLOAT32)
+        if precision != "float32":
+            weights = round_weights(weights, self._net, precision)
+        save_weights(Path(path), weights)
 
     def _up_to(self, layer: str, pixels: np.ndarray) -> np.ndarray:
         """One batch, through the layers up to one of them."""

@@ -136,8 +136,15 @@ def read_header(
         raise NotWhole("its header is no string")
     raw = np.empty((), f"S{form.get_size()}")
     attribute.read(raw)
+    return parse_header(raw.item(), kind, rules, defaults)
+
+
+def parse_header(
+    raw: bytes | str, kind: str, rules: Mapping[str, Rule], defaults: Mapping[str, Any] = EMPTY
+) -> dict[str, Any]:
+    """The fields in the JSON of a header; else as `read_header`."""
     try:
-        fields = json.loads(raw.item())
+        fields = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise NotWhole("its header is not JSON") from error
     if type(fields) is not dict or fields.get("kind") != kind:

@@ -5,7 +5,7 @@ and (kh, kw, in, out) here, matrices are (out, in) there and (in, out) here. The
 fully connected layer come as (C, H, W) there and as (H, W, C) here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,19 @@ class Parameter:
     name: str  # torchvision's
     ours: Shape  # here; of the first linear layer's weights (H, W, C, out)
     theirs: Shape
+
+    def find(self, params: np.ndarray) -> np.ndarray:
+        """The array in a flat vector of ours, a view of our shape."""
+        return params[self.slot.lo : self.slot.hi].reshape(self.ours)
+
+    def convert(self, array: np.ndarray) -> np.ndarray:
+        """An array of our shape in torchvision's layout, contiguous; output channels first."""
+        return np.ascontiguousarray(array.transpose(AXES[array.ndim]).reshape(self.theirs))
+
+    def convert_back(self, array: np.ndarray) -> np.ndarray:
+        """An array of torchvision's shape in our layout."""
+        array = array.reshape([self.ours[axis] for axis in AXES[len(self.ours)]])
+        return array.transpose(BACK[array.ndim])
 
 
 def parameters(net: Sequential) -> Iterator[Parameter]:
@@ -56,32 +69,20 @@ def parameters(net: Sequential) -> Iterator[Parameter]:
 
 def to_torchvision(net: Sequential, params: np.ndarray) -> dict[str, np.ndarray]:
     """The arrays of a flat vector by torchvision's names, contiguous and in its layouts."""
-    arrays = {}
-    for each in parameters(net):
-        array = params[each.slot.lo : each.slot.hi].reshape(each.ours)
-        theirs = array.transpose(AXES[array.ndim]).reshape(each.theirs)
-        arrays[each.name] = np.ascontiguousarray(theirs)
-    return arrays
+    return {each.name: each.convert(each.find(params)) for each in parameters(net)}
 
 
-def from_torchvision(net: Sequential, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The flat float32 vector of the arrays that torchvision's names have.
+def shapes(net: Sequential) -> dict[str, Shape]:
+    """The shapes of the arrays by torchvision's names."""
+    return {each.name: each.theirs for each in parameters(net)}
 
-    Raises ValueError where one is missing, is left over, or has another shape.
+
+def flat_vector(net: Sequential, array_of: Callable[[str], np.ndarray]) -> np.ndarray:
+    """The flat float32 vector of torchvision's arrays; `array_of` has one by its name.
+
+    The arrays must have the names and shapes of `shapes`.
     """
     params = np.empty(net.parameter_count, np.float32)
-    known = set()
     for each in parameters(net):
-        if each.name not in arrays:
-            raise ValueError(f"it lacks {each.name}")
-        array = arrays[each.name]
-        if array.shape != each.theirs:
-            raise ValueError(f"its {each.name} is {array.shape} and must be {each.theirs}")
-        theirs = array.reshape([each.ours[axis] for axis in AXES[len(each.ours)]])
-        target = params[each.slot.lo : each.slot.hi].reshape(each.ours)
-        target[...] = theirs.transpose(BACK[theirs.ndim])
-        known.add(each.name)
-    for name in arrays:
-        if name not in known:
-            raise ValueError(f"it has an unknown array {name}")
+        each.find(params)[...] = each.convert_back(array_of(each.name))
     return params

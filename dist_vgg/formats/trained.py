@@ -11,27 +11,36 @@ from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import vgg
 from dist_vgg.state.checksums import parameter_digest
 from dist_vgg.state.precision import rounded
-from dist_vgg.state.weights import Weights, load_weights
+from dist_vgg.state.weights import Weights, load_weights, weights_in
 
 SUFFIXES = (".h5", ".safetensors")  # of the files that hold a trained network
+MODEL = "model.safetensors"  # in a folder that export wrote
 # The network that is installed with the package; docs/guides/deploy.md says how it was made.
 SHIPPED = Path(__file__).parents[1] / "shipped" / "digits.h5"
 
 
 def read_trained(path: str | Path) -> Weights:
-    """Read the weights of a run's folder, of a file of weights, or of a safetensors file.
+    """Read the weights of a folder of a run or an export, of a file, or of a safetensors file.
 
     Raises UserError for a file that is missing, damaged or something else.
     """
-    path = Path(path)
-    if path.is_dir() and not (path / "weights.h5").exists():
-        inside = path / "model.safetensors"
-        path = inside if inside.exists() else path
+    path = trained_in(Path(path))["weights"]
     if path.suffix == ".safetensors":
         from dist_vgg.formats.safetensors import read_safetensors
 
         return read_safetensors(path)
     return load_weights(path)
+
+
+def trained_in(path: Path) -> dict[str, Path]:
+    """The files of trained networks in a folder, by what they are; "weights" first.
+
+    The folder is a run's, or one that export wrote. A file stands for itself, as "weights".
+    """
+    files, exported = weights_in(path), path / MODEL
+    if exported.exists() and not files["weights"].exists():
+        return {"weights": exported}
+    return files
 
 
 def is_trained(path: Path) -> bool:
@@ -62,13 +71,15 @@ def round_weights(weights: Weights, net: Sequential, precision: str) -> Weights:
     """
     layout = matrices(net)
     params = rounded(weights.params, precision, layout)
-    less = precision != "float32"
+    made_from = weights.made_from
+    if precision != "float32" and not made_from:
+        made_from = parameter_digest(weights.params)
     return replace(
         weights,
         params=params,
         sha256=parameter_digest(params),
         precision=precision,
-        made_from=(weights.made_from or parameter_digest(weights.params)) if less else "",
+        made_from=made_from,
         layout=layout if precision == "int8" else (),
     )
 

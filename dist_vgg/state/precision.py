@@ -35,7 +35,8 @@ def quantise(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def dequantise(levels: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """The float32 weights that levels and the scales of their last axis stand for."""
-    return levels * scales
+    with np.errstate(over="ignore", invalid="ignore"):  # a file may name any scales
+        return levels * scales
 
 
 def split(params: np.ndarray, layout: Layout) -> dict[str, np.ndarray]:
@@ -75,17 +76,17 @@ def join(parts: dict[str, np.ndarray], layout: Layout) -> np.ndarray:
 def rounded(params: np.ndarray, precision: str, layout: Layout) -> np.ndarray:
     """The flat float32 vector with the values that a file of this precision keeps.
 
-    Raises UserError for a parameter that float16 can't hold, or to round one that is not finite.
+    Raises UserError for a parameter that float16 can't hold, or that is not finite.
     """
+    if not np.isfinite(params).all():
+        raise UserError("the weights are not all finite, so there is nothing to export")
     if precision == "float32":
         return params
-    if not np.isfinite(params).all():
-        raise UserError("the weights are not all finite, so they can't be rounded")
     if precision == "float16":
         with np.errstate(over="ignore"):
             result = params.astype(np.float16).astype(np.float32)
         if not np.isfinite(result).all():
-            raise UserError("a parameter is too large for float16; choose int8")
+            raise UserError("a weight is too large for float16; choose int8")
         return result
     return join(split(params, layout), layout)
 

@@ -93,7 +93,7 @@ def test_a_fault_is_found_and_can_be_repeated(
 
 
 def test_checksums_are_those_of_hdf5(tmp_path: Path) -> None:
-    for name in ("shard", "checkpoint", "weights"):
+    for name in ("shard", "checkpoint", "weights", "int8"):
         for seed in fuzz.READERS[name].seeds(tmp_path):
             content = seed[512:]
             assert fuzz_hdf5.with_checksums(content) == content
@@ -101,19 +101,22 @@ def test_checksums_are_those_of_hdf5(tmp_path: Path) -> None:
                 assert fuzz_hdf5.with_checksums(content[:44] + bytes(4) + content[48:]) == content
 
 
+ANYTHING = ["idx", "toml", "image", "picture", "npz", "cifar10", "safetensors"]
+
+
 @functools.cache
 def seeds(name: str) -> list[bytes]:
     return fuzz.READERS[name].seeds(Path())
 
 
-@pytest.mark.parametrize("name", ["idx", "toml", "image", "picture", "npz", "cifar10"])
+@pytest.mark.parametrize("name", ANYTHING)
 @given(more=st.binary(max_size=300), which=st.integers(0, 50), place=st.integers(0, 3000))
 @settings(max_examples=100, deadline=None)
 def test_readers_take_anything(
     name: str, more: bytes, which: int, place: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    path = tmp_path_factory.getbasetemp() / "anything"
     reader = fuzz.READERS[name]
+    path = tmp_path_factory.getbasetemp() / f"anything{Path(reader.name).suffix}"
     found = seeds(name)
     seed = found[which % len(found)]
     place %= len(seed)
