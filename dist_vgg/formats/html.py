@@ -30,6 +30,12 @@ SERVED_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data: blob:; base-uri 'none'; form-action 'none'"
 )
+PREPARED = {
+    "digit": "The digit is cut out, scaled and centred as MNIST’s digits were.",
+    "crop": "The picture’s middle is cut out and scaled.",
+    "pad": "The picture is scaled and framed in black.",
+    "stretch": "Each side of the picture is scaled by itself.",
+}
 Facts = Mapping[str, Any]
 
 
@@ -82,7 +88,7 @@ def write_html(path: Path, weights: Weights, net: Sequential) -> None:
             f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
             "worker-src blob:; img-src data: blob:; base-uri 'none'; form-action 'none'"
         ),
-        where="in this page, on your own device: nothing is sent anywhere",
+        where="in this page, on your own device; nothing is sent anywhere",
         style=f"<style>{style}</style>",
         data=_data("facts", facts)
         + _data("weights", coded)
@@ -118,11 +124,11 @@ def _filled(facts: Facts, where: str, **parts: str) -> str:
     name = facts["network"].get("name", "vgg16").upper()
     title = "Draw a digit" if digit else "What is in the picture?"
     task = "reads the digit that you draw" if digit else "names what is in a picture"
-    kind = "pictures" if facts["preparation"] != "digit" else "digits"
     return Template(_part("page.html")).substitute(
         title=title,
-        kind=kind,
-        lead=f"A neural network, {name}, {task}. It is computed {where}.",
+        kind="digits" if digit else "pictures",
+        prepared=PREPARED[facts["preparation"]],
+        lead=f"A neural network, {name}, {task}. It runs {where}.",
         pad="A pad to draw a digit on" if digit else "The picture",
         hint="Draw a digit here" if digit else "Drop a picture here",
         note="Or drop or paste a picture of a digit. Escape clears."

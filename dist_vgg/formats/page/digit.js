@@ -78,7 +78,9 @@ function withoutGround(levels, width, height) {
   let rest = levels;
   for (let round = 0; round < 10; round++) {
     rest = withoutSurface(levels, near, width, height);
+    const before = near;
     near = nearGround(rest, near);
+    if (near.every((value, i) => value === before[i])) break;  // more rounds would change nothing
   }
   const every = new Uint8Array(levels.length).fill(1);
   const radius = Math.floor(Math.max(height, width) / 6);
@@ -132,11 +134,17 @@ function withoutSurface(levels, near, width, height) {
     });
   }
   const c = solve(a);
-  return levels.map((level, i) => {
-    const x = centred(i % width, width);
-    const y = centred(Math.floor(i / width), height);
-    return level - (c[0] + c[1] * x + c[2] * y + c[3] * x * x + c[4] * x * y + c[5] * y * y);
-  });
+  const rest = new Float64Array(levels.length);
+  for (let row = 0, i = 0; row < height; row++) {
+    const y = centred(row, height);
+    const constant = c[0] + c[2] * y + c[5] * y * y;
+    const slope = c[1] + c[4] * y;
+    for (let column = 0; column < width; column++, i++) {
+      const x = centred(column, width);
+      rest[i] = levels[i] - (constant + slope * x + c[3] * x * x);
+    }
+  }
+  return rest;
 }
 
 // The solution of linear equations, the right side in the last column, by Gauss with pivots.
@@ -176,7 +184,9 @@ function threshold(levels) {
 
 function nearGround(rest, near) {
   const most = Math.max(2 * rms(rest, near), FAINT);
-  return Uint8Array.from(rest, (value) => Math.abs(value) <= most);
+  const result = new Uint8Array(rest.length);
+  for (let i = 0; i < rest.length; i++) result[i] = Math.abs(rest[i]) <= most ? 1 : 0;
+  return result;
 }
 
 // The root mean square of the values that are near.

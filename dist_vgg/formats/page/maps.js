@@ -28,10 +28,11 @@ function newBlock(index, { layer, height, width, channels }) {
   const figure = find("block").content.cloneNode(true).firstElementChild;
   const part = (selector) => figure.querySelector(selector);
   part("h2").textContent = `Block ${index + 1}`;
-  const sight = Math.min(fieldOfView(index), facts.network.size);
+  const { size } = facts.network;
+  const sight = fieldOfView(index);
   part(".what").textContent =
     `${channels} maps of ${width} × ${height}, behind ${layer}. ` +
-    `Each value looks at ${sight} × ${sight} pixels.`;
+    `Each value looks at ${sight < size ? `${sight} × ${sight}` : "all"} pixels.`;
   part(".says").textContent = SAYS[Math.min(index, SAYS.length - 1)];
   const grid = part(".grid");
   grid.setAttribute("aria-label", `Map of block ${index + 1} shown large`);

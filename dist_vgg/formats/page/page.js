@@ -32,7 +32,11 @@ async function next() {
   const asked = version;
   try {
     const answer = await engine.answer(picture, find("inside").open);
-    if (asked >= cleared) show(answer);
+    if (asked >= cleared) {
+      show(answer);
+      // Only now is it known to be a picture, and not too large.
+      if (picture !== pad && !pad.classList.contains("photo")) preview(picture);
+    }
   } catch (error) {
     if (asked >= cleared) fail(error.message);
   }
@@ -45,7 +49,6 @@ let cleared = 0;  // the first version after the pad was cleared
 function bring(file) {
   clear();
   picture = file;
-  preview(file);
   ask();
 }
 
@@ -117,7 +120,7 @@ function line(events) {
 
 // ---- Pictures.
 
-// A file on the pad, as large as fits; the engine says what is wrong with one that can't be shown.
+// A file on the pad, as large as fits; one that only the server can read is not shown.
 async function preview(file) {
   const asked = version;
   try {
@@ -131,7 +134,7 @@ async function preview(file) {
     pad.classList.add("photo");
     find("hint").hidden = true;
   } catch (error) {
-    // The answer will say it.
+    find("hint").textContent = file.name;
   }
 }
 

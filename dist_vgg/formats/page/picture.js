@@ -88,35 +88,44 @@ function networkPixels(image, size, fit) {
   return frame;
 }
 
-// Pillow's resize by cubic convolution: first along the rows, then along the columns, in bytes.
+// Pillow's resize by cubic convolution: along the rows and along the columns, in bytes. Pillow 13
+// begins with the columns where the height shrinks by more than twice the pixels; that can show.
 function resize(image, width, height, box = [0, 0, image.width, image.height]) {
-  const { channels } = image;
   const [left, top, right, bottom] = box;
-  let { data } = image;
-  if (width !== image.width || left !== 0 || right !== width) {
-    const lines = { count: image.height, step: image.width * channels, between: channels };
-    data = resample(data, image.width, left, right, width, lines, channels);
-  }
-  if (height !== image.height || top !== 0 || bottom !== height) {
-    const lines = { count: width, step: channels, between: width * channels };
-    data = resample(data, image.height, top, bottom, height, lines, channels);
-  }
-  return { width, height, channels, data };
+  const along = (from) =>
+    width === from.width && left === 0 && right === width ? from : rows(from, left, right, width);
+  const down = (from) =>
+    height === from.height && top === 0 && bottom === height ? from
+      : columns(from, top, bottom, height);
+  const shrunk = image.height - height;
+  const columnsFirst = shrunk > 0 && shrunk > 2 * (image.width - width);
+  return columnsFirst ? along(down(image)) : down(along(image));
 }
 
-// Resample lines of pixels from start..end to `extent` pixels. `step` leads from a line to the
-// next, `between` from a pixel of a line to the next.
-function resample(data, before, start, end, extent, { count, step, between }, channels) {
+function rows({ width, height, channels, data }, start, end, extent) {
+  const lines = { count: height, step: width * channels, between: channels };
+  const out = { step: extent * channels, between: channels };
+  const result = resample(data, width, start, end, extent, lines, out, channels);
+  return { width: extent, height, channels, data: result };
+}
+
+function columns({ width, height, channels, data }, start, end, extent) {
+  const lines = { count: width, step: channels, between: width * channels };
+  const result = resample(data, height, start, end, extent, lines, lines, channels);
+  return { width, height: extent, channels, data: result };
+}
+
+// Resample lines of so many pixels from start..end to `extent` pixels. `step` leads from a line to
+// the next, `between` from a pixel of a line to the next.
+function resample(data, pixels, start, end, extent, lines, out, channels) {
   const BITS = 22;  // of the coefficients behind the point
   const scale = (end - start) / extent;
   const stretch = Math.max(scale, 1);  // where an image shrinks, the filter covers more pixels
-  const along = between === channels;
-  const result = new Uint8Array(count * extent * channels);
-  const outStep = along ? extent * channels : step;
+  const result = new Uint8Array(lines.count * extent * channels);
   for (let i = 0; i < extent; i++) {
     const centre = start + (i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - 2 * stretch + 0.5));
-    const last = Math.min(before, Math.trunc(centre + 2 * stretch + 0.5));
+    const last = Math.min(pixels, Math.trunc(centre + 2 * stretch + 0.5));
     const weights = [];
     for (let k = first; k < last; k++) weights.push(cubic((k - centre + 0.5) / stretch));
     const sum = weights.reduce((a, b) => a + b, 0) || 1;
@@ -124,13 +133,16 @@ function resample(data, before, start, end, extent, { count, step, between }, ch
       const scaled = (weight / sum) * (1 << BITS);
       return Math.trunc(scaled + (scaled < 0 ? -0.5 : 0.5));
     });
-    for (let line = 0; line < count; line++) {
+    for (let line = 0; line < lines.count; line++) {
       for (let channel = 0; channel < channels; channel++) {
         let total = 1 << (BITS - 1);
-        let from = line * step + first * between + channel;
-        for (let k = 0; k < taps.length; k++, from += between) total += data[from] * taps[k];
+        let from = line * lines.step + first * lines.between + channel;
+        for (let k = 0; k < taps.length; k++, from += lines.between) {
+          total += data[from] * taps[k];
+        }
         const level = total >> BITS;
-        result[line * outStep + i * between + channel] = level < 0 ? 0 : level > 255 ? 255 : level;
+        const at = line * out.step + i * out.between + channel;
+        result[at] = level < 0 ? 0 : level > 255 ? 255 : level;
       }
     }
   }
