@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import os
 import socket
 from collections.abc import Iterator
 from types import FrameType
@@ -56,9 +57,10 @@ def listening(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise UserError(f"--host {host}: {error.strerror}") from error
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise UserError(
-            f"can't listen on {host} port {port}: {error.strerror}; choose another with --host and "
-            "--port (0 takes a free port)"
+            f"can't listen on {host} port {port}: {reason}; choose another with --host and --port "
+            "(0 takes a free port)"
         ) from error
 
 
