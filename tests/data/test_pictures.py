@@ -50,6 +50,15 @@ def test_an_opaque_picture_is_as_it_is_on_paper(mode: str) -> None:
     assert (np.asarray(read_picture(png(image))) == image.convert("RGBA").convert("RGB")).all()
 
 
+def test_a_level_that_counts_as_transparent_shows_the_paper() -> None:
+    image = Image.new("L", (20, 30), 7)
+    image.paste(60, (5, 5, 10, 10))
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=7)
+    found = read_picture(file.getvalue())
+    assert found.getpixel((0, 0)) == (255, 255, 255) and found.getpixel((7, 7)) == (60, 60, 60)
+
+
 def test_names_of_pictures() -> None:
     assert all(map(named_as_picture, map(Path, ("a.png", "a.b.JPEG", "x/a.tif"))))
     assert not any(map(named_as_picture, map(Path, ("a", "a.h5", "a.eps", "runs/lr-0.05"))))
