@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "dist_vgg.evaluate",
     "predict": "dist_vgg.predict",
     "export": "dist_vgg.export",
+    "serve": "dist_vgg.serve",
     "preview": "dist_vgg.preview",
     "summary": "dist_vgg.summary",
     "sweep": "dist_vgg.sweep",

@@ -1,5 +1,6 @@
 """Predict the class of image files with trained weights.
 
+python -m dist_vgg.predict digit.png
 python -m dist_vgg.predict runs/NAME digit.png photo.jpg
 python -m dist_vgg.predict runs/NAME photo.jpg --show seen.png
 python -m dist_vgg.predict runs/NAME *.png --json
@@ -7,6 +8,7 @@ python -m dist_vgg.predict runs/NAME *.png --json
 
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,30 +21,28 @@ from dist_vgg.base.command_line import Parser, run_alone, tell
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import check_writable, write_bytes
 from dist_vgg.data.contact_sheet import Panel, contact_sheet, fit
-from dist_vgg.data.digit import like_mnist
-from dist_vgg.data.pictures import (
-    light_on_dark,
-    network_pixels,
-    read_image,
-    read_picture,
-    silent,
-)
+from dist_vgg.data.pictures import named_as_picture, prepared, silent
 from dist_vgg.data.samples import normalise
-from dist_vgg.formats.trained import load_network, read_trained
+from dist_vgg.formats.trained import SHIPPED, is_trained, load_network, read_trained
 from dist_vgg.kernels.sets import AUTO, CHOICES, HELP
 from dist_vgg.network.sequential import Sequential
+from dist_vgg.network.vgg import VGG16
 from dist_vgg.state.weights import Weights
 
 NO_DIGIT = "no digit found"
+STARTS = (b"dist_vgg ", b"\x89HDF\r\n\x1a\n")  # of files of weights, whatever their names
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
-    options = own_parser().parse_args(argv)
+    options = own_parser().parse_intermixed_args(argv)  # images may stand behind options
     check_show(options.show)
-    weights = load_known(options.weights)
+    path, images = split(options.paths)
+    weights = load_known(path or SHIPPED)
     net = load_network(weights, options.kernels)
-    coming = (answer(net, weights, path, options.as_is) for path in options.images)
+    if not path:
+        tell(f"dist_vgg.predict: weights: {summary(SHIPPED, weights)}")
+    coming = (answer(net, weights, path, options.as_is) for path in images)
     answers = report(coming, options.json)
     if options.show:
         write_png(options.show, contact_sheet([panel(each) for each in answers]))
@@ -52,13 +52,13 @@ def main(argv: Sequence[str]) -> int:
 def own_parser() -> Parser:
     """The command line of `python -m dist_vgg.predict`."""
     parser = Parser(prog="python -m dist_vgg.predict", description=__doc__.split("\n")[0])
+    parser.usage = "%(prog)s [options] [WEIGHTS] IMAGE [IMAGE ...]"
     parser.add_argument(
-        "weights", metavar="WEIGHTS", type=Path, help="weights.h5, or a run's folder"
-    )
-    parser.add_argument(
-        "images", metavar="IMAGE", type=Path, nargs="+",
-        help="one digit in each, or whatever the network was trained on; a file that can't be read "
-        "is reported, the others are predicted, and the exit status is 2",
+        "paths", metavar="[WEIGHTS] IMAGE", type=Path, nargs="+",
+        help="weights: a run's folder or a file of weights (default: digits.h5, which is installed "
+        "with the package); then images: one digit in each, or whatever the network was trained "
+        "on; a file that can't be read is reported, the others are predicted, and the exit status "
+        "is 2",
     )  # fmt: skip
     parser.add_argument(
         "--as-is",
@@ -85,6 +85,41 @@ def check_show(path: Path | None) -> None:
         if path.suffix != ".png":
             raise UserError(f"--show {path}: name a .png file")
         check_writable("--show", path)
+
+
+def split(paths: Sequence[Path]) -> tuple[Path | None, Sequence[Path]]:
+    """The weights, None where the first path is not meant as such, and the images.
+
+    UserError where there is no image.
+    """
+    first, *others = paths
+    if not means_weights(first):
+        return None, paths
+    if not others and first.exists():
+        raise UserError(f"{first} is no picture but weights; name the pictures behind it")
+    return first, others
+
+
+def means_weights(path: Path) -> bool:
+    """Whether a path is meant as weights: by its name or first bytes.
+
+    What is not there is meant so, unless it has the name of a picture.
+    """
+    if is_trained(path):
+        return True
+    if path.is_file() and os.access(path, os.R_OK):
+        with path.open("rb") as file:
+            return file.read(16).startswith(STARTS)
+    return not path.exists() and not named_as_picture(path)
+
+
+def summary(path: Path, weights: Weights) -> str:
+    """The file and the network in it, in words."""
+    network = {"name": VGG16, **weights.network}
+    return (
+        f"{path} ({network['name']} of width {network['width']:g}, trained on {weights.source}, "
+        f"{weights.precision}, parameters {weights.sha256[:16]})"
+    )
 
 
 def load_known(path: Path) -> Weights:
@@ -121,15 +156,21 @@ class Answer:
 
     def fields(self) -> dict[str, Any]:
         """What --json prints."""
-        p = self.probabilities
-        best = None if p is None else int(p.argmax())
         return {
             "image": str(self.path),
-            "prediction": best,
-            **({"class": None if best is None else self.names[best]} if self.names else {}),
-            "probabilities": None if p is None else p.tolist(),
+            **prediction(self.probabilities, self.names),
             **({"error": self.error} if self.error else {}),
         }
+
+
+def prediction(p: np.ndarray | None, names: Sequence[str]) -> dict[str, Any]:
+    """What is said of an image in JSON; all null where it has no probabilities."""
+    best = None if p is None else int(p.argmax())
+    return {
+        "prediction": best,
+        **({"class": None if best is None else names[best]} if names else {}),
+        "probabilities": None if p is None else p.tolist(),
+    }
 
 
 def answer(net: Sequential, weights: Weights, path: Path, as_is: bool) -> Answer:
@@ -137,31 +178,20 @@ def answer(net: Sequential, weights: Weights, path: Path, as_is: bool) -> Answer
 
     One image at a time, so that its probabilities do not depend on the others.
     """
-    names, side = weights.class_names, weights.network["size"]
+    names, network = weights.class_names, weights.network
     try:
-        picture, image, fit_to = _prepared(path, weights.preparation, as_is)
+        with silent():
+            picture, pixels = prepared(
+                path, weights.preparation, network["size"], network["channels"], as_is
+            )
     except UserError as error:
         return Answer(path, error=str(error), names=names)
-    if image is None:
+    if pixels is None:
         return Answer(path, fit(picture), names=names)
-    pixels = network_pixels(image, side, weights.network["channels"], fit_to)
     x = normalise(pixels[None], weights.mean, weights.std)
     (p,) = net.ops.softmax(net.forward(x))
     frame = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     return Answer(path, fit(picture), frame, p, names=names)
-
-
-def _prepared(
-    path: Path, preparation: str, as_is: bool
-) -> tuple[Image.Image, Image.Image | None, str]:
-    """The picture in a file; what of it is resized, None where there is no digit; and how."""
-    if preparation == "digit":
-        picture = read_picture(path)
-        grey = light_on_dark(picture)
-        return picture, grey if as_is else like_mnist(grey), "stretch"
-    with silent():
-        image = read_image(path)
-    return image, image, "stretch" if as_is else preparation
 
 
 def report(answers: Iterable[Answer], as_json: bool) -> list[Answer]:

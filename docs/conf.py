@@ -30,7 +30,7 @@ nitpick_ignore_regex = [("py:.*", ".*")]
 myst_enable_extensions = ["colon_fence", "deflist", "attrs_block"]
 myst_heading_anchors = 3
 
-autodoc_mock_imports = ["onnx", "torch"]
+autodoc_mock_imports = ["onnx", "starlette", "torch", "uvicorn"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

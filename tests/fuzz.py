@@ -68,6 +68,12 @@ class Reader:
     read: Callable[[Path], object]
 
 
+def read_digit(path: Path) -> None:
+    """As predict reads a picture."""
+    with silent():
+        like_mnist(light_on_dark(read_picture(path)))
+
+
 def read_small(path: Path) -> None:
     """As data_prep reads the pictures of a folder."""
     with silent():
@@ -109,7 +115,7 @@ READERS = {
         "image",
         image_seeds,
         write_image,
-        lambda path: like_mnist(light_on_dark(read_picture(path))),
+        read_digit,
     ),
     "picture": Reader(
         "image",

@@ -14,10 +14,13 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dist_vgg.base.errors import UserError
+from dist_vgg.data.digit import like_mnist
 
 # No format that needs another program (EPS: Ghostscript), or that is rare and so little tested.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 MAX_BYTES, MAX_PIXELS = 128 << 20, 1 << 25
+OPAQUE = ("1", "L", "RGB")  # Pillow's modes of pictures that are as they will be used
+Source = Path | bytes  # an image file, or what is in one
 
 
 class BadPicture(UserError):
@@ -28,28 +31,58 @@ class BadPicture(UserError):
         self.why = why
 
 
-def read_picture(path: Path) -> Image.Image:
+class NoPicture(BadPicture):
+    """A file that is no image, as far as Pillow can tell."""
+
+
+def prepared(
+    source: Source, preparation: str, size: int, channels: int, as_is: bool = False
+) -> tuple[Image.Image, np.ndarray | None]:
+    """A picture, and the pixels that a network sees of it: (size, size, channels) uint8.
+
+    They are made as its training images were, by one of base/bounds.py's PREPARATIONS, or are only
+    resized where the picture is to be taken as it is; None where there is no digit. Decoders may
+    print: call it in `silent`. Raises BadPicture as `read_picture` does.
+    """
+    if preparation == "digit":
+        picture = read_picture(source)
+        grey = light_on_dark(picture)
+        image, fit = grey if as_is else like_mnist(grey), "stretch"
+    else:
+        picture = image = read_image(source)
+        fit = "stretch" if as_is else preparation
+    return picture, None if image is None else network_pixels(image, size, channels, fit)
+
+
+def read_picture(source: Source) -> Image.Image:
     """Read an image file in RGB as a person sees it, with paper behind what is transparent.
 
-    Raises BadPicture for a file that is no image, or is too large; memory stays below 1 GB.
+    Decoders may print: call it in `silent`. Raises BadPicture for a file that is no image, or is
+    too large; memory stays below 1 GB.
     """
 
     def on_paper(image: Image.Image) -> Image.Image:
+        if image.mode in OPAQUE and "transparency" not in image.info:
+            return image.convert("RGB")
         rgba = _stretched(image).convert("RGBA")
         paper = Image.new("RGBA", rgba.size, _paper(rgba))
         return Image.alpha_composite(paper, rgba).convert("RGB")
 
-    with silent():
-        return _read(path, on_paper)
+    return _read(source, on_paper)
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(source: Source) -> Image.Image:
     """Read an image file as training sets take it: grey or RGB, white where it is transparent.
 
     Levels of 16 bits become 8 bits alike in all images. Decoders may print: call it in `silent`.
     Raises BadPicture as `read_picture` does.
     """
-    return _read(path, _plain)
+    return _read(source, _plain)
+
+
+def named_as_picture(path: Path) -> bool:
+    """Whether a file's name ends as those of pictures do."""
+    return Image.registered_extensions().get(path.suffix.lower()) in FORMATS
 
 
 def network_pixels(image: Image.Image, size: int, channels: int, fit: str) -> np.ndarray:
@@ -92,16 +125,12 @@ def _paper(rgba: Image.Image) -> str:
     return "black" if sparse and not any(levels[:128]) else "white"
 
 
-def _read(path: Path, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+def _read(source: Source, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """The first picture in an image file, upright and converted; BadPicture where that fails."""
+    name = "the picture" if isinstance(source, bytes) else str(source)
+    image_name = name if isinstance(source, bytes) else f"the image {name}"
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise BadPicture(f"can't read the image {path}: it is no file", "it is no file")
-        if status.st_size > MAX_BYTES:
-            why = f"larger than {MAX_BYTES >> 20} MiB"
-            raise BadPicture(f"the image {path} is {why}; make it smaller", why)
-        data = path.read_bytes()
+        data = source if isinstance(source, bytes) else _bytes_of(source)
         # Decode from memory: given a file, decoders request as many bytes as it claims to have.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -114,17 +143,29 @@ def _read(path: Path, convert: Callable[[Image.Image], Image.Image]) -> Image.Im
         raise
     except UnidentifiedImageError as error:
         why = "no image that Pillow can read"
-        raise BadPicture(f"{path} is {why}; name a PNG or JPEG file", why) from error
+        raise NoPicture(f"{name} is {why}; name a PNG or JPEG file", why) from error
     except Exception as error:  # whatever a decoder stumbles over
         why = getattr(error, "strerror", None) or " ".join(str(error).split()) or "damaged"
-        raise BadPicture(f"can't read the image {path}: {why}", why) from error
+        raise BadPicture(f"can't read {image_name}: {why}", why) from error
+
+
+def _bytes_of(path: Path) -> bytes:
+    """What is in a file; BadPicture for what has no end, or is too large."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise BadPicture(f"can't read the image {path}: it is no file", "it is no file")
+    if status.st_size > MAX_BYTES:
+        why = f"larger than {MAX_BYTES >> 20} MiB"
+        raise BadPicture(f"the image {path} is {why}; make it smaller", why)
+    return path.read_bytes()
 
 
 @contextmanager
 def silent() -> Iterator[TextIO]:
     """Keep decoders from printing: Pillow warns and logs, libtiff writes to the error output.
 
-    Yields the error output, for those who have something to say meanwhile.
+    It holds for the whole process, so one of its threads enters, on behalf of all. Yields the error
+    output, for those who have something to say meanwhile.
     """
     sys.stderr.flush()
     kept = os.dup(2)

@@ -120,11 +120,6 @@ def test_predict_is_one_process(
     assert capsys.readouterr() == ("", expected)
 
 
-@pytest.mark.parametrize("argv", [[], ["weights.h5"]])
-def test_something_left_out(argv: list[str]) -> None:
-    assert "the following arguments are required: " in refused(*argv)
-
-
 def cloth() -> np.ndarray:
     """Soft spots as large as strokes, which stand out from each other no more than noise does."""
     spots = np.random.default_rng(1).normal(128, 8, (25, 20))

@@ -38,7 +38,13 @@ def test_the_page_of_commands_has_all_options() -> None:
     page = all_commands()
     for command in COMMANDS.values():
         assert f"\n## {command.rpartition('.')[2]}\n" in page
-    for words in ("--resume [yes|if-any]", "-n N", "--vary NAME=X,Y", "IMAGE ...", "--step N"):
+    for words in (
+        "--resume [yes|if-any]",
+        "-n N",
+        "--vary NAME=X,Y",
+        "[WEIGHTS] IMAGE ...",
+        "--step N",
+    ):
         assert f"{{option}} {words}\n" in page
     assert "### bench step" in page
     assert "```{program} dist_vgg.bench step" in page

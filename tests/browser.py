@@ -1,0 +1,109 @@
+"""What the tests of the pages share: Chromium, a page in it, and a hand that draws."""
+
+import base64
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+# Strokes of a digit as a person draws them, on a pad of side 1.
+STROKES: dict[int, list[list[tuple[float, float]]]] = {
+    1: [[(0.42, 0.3), (0.52, 0.2), (0.51, 0.5), (0.5, 0.8)]],
+    3: [
+        [(0.33, 0.27), (0.45, 0.19), (0.6, 0.24), (0.62, 0.36), (0.47, 0.46)],
+        [(0.47, 0.46), (0.64, 0.54), (0.66, 0.68), (0.5, 0.79), (0.33, 0.72)],
+    ],
+    5: [
+        [(0.36, 0.22), (0.34, 0.46), (0.5, 0.43), (0.64, 0.54), (0.62, 0.7), (0.48, 0.79)],
+        [(0.48, 0.79), (0.33, 0.73)],
+        [(0.36, 0.22), (0.64, 0.21)],
+    ],
+    7: [[(0.31, 0.24), (0.67, 0.23), (0.56, 0.5), (0.45, 0.8)]],
+}
+
+
+def find_chromium() -> str:
+    """The path of Debian's Chromium; the test that asks is skipped where there is none."""
+    return shutil.which("chromium") or pytest.skip("Chromium is not installed")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser without a window."""
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
+    """A page, which must neither complain nor request anything from elsewhere."""
+    context = browser.new_context(**options)
+    complaints: list[str] = []
+    context.on("request", lambda request: complaints.append(request.url))
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(url)
+    yield page
+    context.close()
+    own = (url, *(f"{scheme}:" for scheme in ("blob", "data")))
+    assert not [each for each in complaints if not each.startswith(own)]
+
+
+def draw(page: Page, digit: int) -> None:
+    """Draw a digit on the pad with the mouse."""
+    for stroke in STROKES[digit]:
+        draw_stroke(page, stroke)
+
+
+def draw_stroke(page: Page, stroke: Sequence[tuple[float, float]]) -> None:
+    """Draw one stroke on the pad, whose points are in parts of its side."""
+    box = page.locator("#pad").bounding_box()
+    assert box
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*point, steps=8)
+    page.mouse.up()
+
+
+def answer(page: Page) -> str:
+    """The class that the page names, once it names one."""
+    return page.locator(".answered #answer strong").inner_text()
+
+
+def bring(page: Page, path: Path | str, name: str = "", data: bytes = b"") -> None:
+    """Choose a picture in the page's file input: a file, or its name and content."""
+    files: Any = {"name": name, "mimeType": "image/png", "buffer": data} if name else path
+    page.set_input_files("#file", files)
+
+
+def engine(page: Page, data: bytes, name: str, maps: bool = False) -> dict[str, Any]:
+    """What the page's engine answers to an image file: `seen` as bytes, or `error` with its line."""
+    found = page.evaluate(
+        """async ([data, name, maps]) => {
+            const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));
+            try {
+                const answer = await engine.answer(new File([bytes], name), maps);
+                const image = ({ pixels, ...rest }) => ({ ...rest, pixels: Array.from(pixels) });
+                return {
+                    probabilities: answer.probabilities,
+                    seen: answer.seen && image(answer.seen),
+                    maps: answer.maps && answer.maps.map(image),
+                };
+            } catch (error) {
+                return { error: error.message };
+            }
+        }""",
+        [base64.b64encode(data).decode(), name, maps],
+    )
+    assert isinstance(found, dict)
+    return found
