@@ -75,6 +75,7 @@ def draw_stroke(page: Page, stroke: Stroke) -> None:
 
 def on_pad(page: Page, stroke: Stroke) -> Stroke:
     """The points in pixels of the window."""
+    page.locator("#pad").scroll_into_view_if_needed()
     box = page.locator("#pad").bounding_box()
     assert box
     return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]

@@ -65,6 +65,7 @@ function bring(file) {
 function clear() {
   cleared = ++version;
   picture = null;
+  pending = false;
   drawing = null;
   ink.fillStyle = "white";
   ink.fillRect(0, 0, pad.width, pad.height);
@@ -181,8 +182,8 @@ function say(name, words) {
   answer.textContent = "";
   if (name) answer.append(Object.assign(document.createElement("strong"), { textContent: name }), " ");
   answer.append(words);
-  // Told once a stroke is done, else every moment would be read aloud.
-  if (!drawing) find("spoken").textContent = name ? `${name}, ${words}` : words;
+  // Told once a stroke is done and answered, else every moment would be read aloud.
+  if (!drawing && !pending) find("spoken").textContent = name ? `${name}, ${words}` : words;
 }
 
 function fail(message) {
