@@ -2,13 +2,13 @@
 
 import base64
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 Stroke = Sequence[tuple[float, float]]
 # Strokes of digits as a person draws them, on a pad of side 1.
@@ -38,12 +38,21 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, url: str, allowed: str = "", **options: Any) -> Iterator[Page]:
+def opened(
+    browser: Browser,
+    url: str,
+    allowed: str = "",
+    route: Callable[[Route], None] | None = None,
+    **options: Any,
+) -> Iterator[Page]:
     """A page, which must neither complain nor request anything from elsewhere.
 
-    It may log what begins with `allowed`; the options are those of a browser's context.
+    It may log what begins with `allowed`; `route` answers its requests in a server's place; the
+    options are those of a browser's context.
     """
     context = browser.new_context(**options)
+    if route:
+        context.route("**", route)
     complaints: list[str] = []
     context.on("request", lambda request: complaints.append(request.url))
     page = context.new_page()
