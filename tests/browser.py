@@ -2,16 +2,17 @@
 
 import base64
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
-# Strokes of a digit as a person draws them, on a pad of side 1.
-STROKES: dict[int, list[list[tuple[float, float]]]] = {
+Stroke = Sequence[tuple[float, float]]
+# Strokes of digits as a person draws them, on a pad of side 1.
+STROKES: dict[int, list[Stroke]] = {
     1: [[(0.42, 0.3), (0.52, 0.2), (0.51, 0.5), (0.5, 0.8)]],
     3: [
         [(0.33, 0.27), (0.45, 0.19), (0.6, 0.24), (0.62, 0.36), (0.47, 0.46)],
@@ -26,34 +27,42 @@ STROKES: dict[int, list[list[tuple[float, float]]]] = {
 }
 
 
-def find_chromium() -> str:
-    """The path of Debian's Chromium; the test that asks is skipped where there is none."""
-    return shutil.which("chromium") or pytest.skip("Chromium is not installed")
-
-
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser without a window."""
+    """Debian's Chromium without a window; the test is skipped where it is not installed."""
+    path = shutil.which("chromium") or pytest.skip("Chromium is not installed")
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
 @contextmanager
-def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
-    """A page, which must neither complain nor request anything from elsewhere."""
+def opened(
+    browser: Browser,
+    url: str,
+    allowed: str = "",
+    route: Callable[[Route], None] | None = None,
+    **options: Any,
+) -> Iterator[Page]:
+    """A page, which must neither complain nor request anything from elsewhere.
+
+    It may log what begins with `allowed`; `route` answers its requests in a server's place; the
+    options are those of a browser's context.
+    """
     context = browser.new_context(**options)
+    if route:
+        context.route("**", route)
     complaints: list[str] = []
     context.on("request", lambda request: complaints.append(request.url))
     page = context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(20_000)
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(url)
     yield page
     context.close()
-    own = (url, *(f"{scheme}:" for scheme in ("blob", "data")))
+    own = tuple(filter(None, (url, "blob:", "data:", allowed)))
     assert not [each for each in complaints if not each.startswith(own)]
 
 
@@ -63,11 +72,9 @@ def draw(page: Page, digit: int) -> None:
         draw_stroke(page, stroke)
 
 
-def draw_stroke(page: Page, stroke: Sequence[tuple[float, float]]) -> None:
+def draw_stroke(page: Page, stroke: Stroke) -> None:
     """Draw one stroke on the pad, whose points are in parts of its side."""
-    box = page.locator("#pad").bounding_box()
-    assert box
-    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+    points = on_pad(page, stroke)
     page.mouse.move(*points[0])
     page.mouse.down()
     for point in points[1:]:
@@ -75,35 +82,38 @@ def draw_stroke(page: Page, stroke: Sequence[tuple[float, float]]) -> None:
     page.mouse.up()
 
 
+def on_pad(page: Page, stroke: Stroke) -> Stroke:
+    """The points in pixels of the window."""
+    page.locator("#pad").scroll_into_view_if_needed()
+    box = page.locator("#pad").bounding_box()
+    assert box
+    return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+
+
 def answer(page: Page) -> str:
     """The class that the page names, once it names one."""
     return page.locator(".answered #answer strong").inner_text()
 
 
-def bring(page: Page, path: Path | str, name: str = "", data: bytes = b"") -> None:
-    """Choose a picture in the page's file input: a file, or its name and content."""
-    files: Any = {"name": name, "mimeType": "image/png", "buffer": data} if name else path
-    page.set_input_files("#file", files)
+def choose(page: Page, path: Path) -> None:
+    """Choose a picture in the page's file input."""
+    page.set_input_files("#file", path)
 
 
-def engine(page: Page, data: bytes, name: str, maps: bool = False) -> dict[str, Any]:
-    """What the page's engine answers to an image file: `seen` as bytes, or `error` with its line."""
+def engine(page: Page, data: bytes, name: str) -> dict[str, Any]:
+    """What the page's engine answers to an image file: pixels as lists, or the line of an error."""
     found = page.evaluate(
-        """async ([data, name, maps]) => {
+        """async ([data, name]) => {
             const bytes = Uint8Array.from(atob(data), (each) => each.charCodeAt(0));
             try {
-                const answer = await engine.answer(new File([bytes], name), maps);
-                const image = ({ pixels, ...rest }) => ({ ...rest, pixels: Array.from(pixels) });
-                return {
-                    probabilities: answer.probabilities,
-                    seen: answer.seen && image(answer.seen),
-                    maps: answer.maps && answer.maps.map(image),
-                };
+                const { probabilities, seen } = await engine.answer(new File([bytes], name));
+                if (seen) seen.pixels = Array.from(seen.pixels);
+                return { probabilities, seen };
             } catch (error) {
                 return { error: error.message };
             }
         }""",
-        [base64.b64encode(data).decode(), name, maps],
+        [base64.b64encode(data).decode(), name],
     )
     assert isinstance(found, dict)
     return found

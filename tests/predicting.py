@@ -11,7 +11,7 @@ from drawings import seven, uneven
 from PIL import Image
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.network.vgg import initialise, vgg16
+from dist_vgg.network.vgg import initialise, vgg
 from dist_vgg.predict import main
 from dist_vgg.state.weights import Weights
 
@@ -20,7 +20,7 @@ NETWORK: dict[str, Any] = dict(size=32, channels=1, classes=10, width=0.05)
 
 def some_weights(**network: Any) -> Weights:
     """An untrained network's weights."""
-    net = vgg16(**{**NETWORK, **network})
+    net = vgg(**{**NETWORK, **network})
     params = np.zeros(net.parameter_count, np.float32)
     initialise(net, params, seed=0)
     last = net.slots[-2]

@@ -31,7 +31,7 @@ async function next() {
   busy = true;
   const asked = version;
   try {
-    const answer = await engine.answer(picture, find("inside").open);
+    const answer = await engine.answer(picture === pad ? sketch() : picture, find("inside").open);
     if (asked >= cleared) {
       show(answer);
       // Only now is it known to be a picture, and not too large.
@@ -46,6 +46,16 @@ async function next() {
 
 let cleared = 0;  // the first version after the pad was cleared
 
+// The pad at a size at which a digit is found quickly.
+function sketch() {
+  const small = document.createElement("canvas");
+  small.width = small.height = pad.width / 4;
+  const context = small.getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingQuality = "high";
+  context.drawImage(pad, 0, 0, small.width, small.height);
+  return small;
+}
+
 function bring(file) {
   clear();
   picture = file;
@@ -55,6 +65,7 @@ function bring(file) {
 function clear() {
   cleared = ++version;
   picture = null;
+  pending = false;
   drawing = null;
   ink.fillStyle = "white";
   ink.fillRect(0, 0, pad.width, pad.height);
@@ -171,8 +182,8 @@ function say(name, words) {
   answer.textContent = "";
   if (name) answer.append(Object.assign(document.createElement("strong"), { textContent: name }), " ");
   answer.append(words);
-  // Told once a stroke is done, else every moment would be read aloud.
-  if (!drawing) find("spoken").textContent = name ? `${name}, ${words}` : words;
+  // Told once a stroke is done and answered, else every moment would be read aloud.
+  if (!drawing && !pending) find("spoken").textContent = name ? `${name}, ${words}` : words;
 }
 
 function fail(message) {

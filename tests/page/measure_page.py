@@ -1,6 +1,6 @@
 """How the page does: its pictures, its logits and its delays, beside predict's.
 
-python tests/page/measure.py runs/NAME --raw DIR
+python tests/page/measure_page.py runs/NAME --raw DIR
 
 Of 230 pictures, those of tests/photos.py, it says how many the page and predict get right and how
 far the pixels differ that they make of them; of MNIST's test images, how far the logits differ; and
@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import photos
 from browser import STROKES, chromium, draw_stroke, engine, opened
+from PIL import Image
+from scripts import load, logits
 
 from data_prep import mnist
-from PIL import Image
 from dist_vgg.data.pictures import network_pixels
 from dist_vgg.data.samples import normalise
 from dist_vgg.formats.html import write_html
@@ -31,8 +32,6 @@ from dist_vgg.formats.trained import load_network, read_trained, round_weights
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.predict import answer
 from dist_vgg.state.weights import Weights
-
-SCRIPTS = Path(__file__).parents[2] / "dist_vgg" / "formats" / "page"
 
 
 def main() -> None:
@@ -82,34 +81,21 @@ def measure_delays(page: Page) -> None:
     print(f"median {median(delays):.0f} ms, longest {max(delays):.0f} ms of {len(delays)}")
 
 
-def logits_of(page: Page, pixels: np.ndarray) -> np.ndarray:
-    """What the page's forward pass makes of images, (n, size, size, channels) bytes."""
-    script = (SCRIPTS / "network.js").read_text(encoding="utf-8")
-    page.evaluate(f"""() => {{
-        {script}
-        const weights = JSON.parse(document.getElementById("weights").textContent);
-        const network = readNetwork(engine.facts, weights);
-        window.logits = (pixels) => Array.from(forward(network, pixels).logits);
-    }}""")
-    return np.array(
-        [
-            page.evaluate("pixels => window.logits(pixels)", image.ravel().tolist())
-            for image in pixels
-        ]
-    )
-
-
 def measure_logits(page: Page, net: Sequential, weights: Weights, images: np.ndarray) -> None:
     """Print how far the page's logits are from ours, as parts of an image's largest."""
     size = net.input_shape[0]
     frames = [network_pixels(Image.fromarray(each), size, 1, "stretch") for each in images]
     pixels = np.stack(frames)
     ours = net.forward(normalise(pixels, weights.mean, weights.std))
-    theirs = logits_of(page, pixels)
+    load(page, weights, net)
+    theirs = logits(page, pixels)
     apart = np.abs(theirs - ours).max(axis=1) / np.abs(ours).max(axis=1)
     other = np.flatnonzero(ours.argmax(axis=1) != theirs.argmax(axis=1))
-    print(f"logits of {len(ours)} test images: at most {apart.max():.1e} of the largest apart, ")
-    print(f"  another class in {len(other)}: {other.tolist()}")
+    print(
+        f"logits of {len(ours)} test images: at most {apart.max():.1e} of the largest apart, ",
+        end="",
+    )
+    print(f"another class in {len(other)}")
 
 
 def measure_photos(page: Page, net: Sequential, weights: Weights, pictures: Any) -> None:
