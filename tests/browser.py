@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
@@ -19,8 +20,8 @@ STROKES: dict[int, list[Stroke]] = {
         [(0.47, 0.46), (0.64, 0.54), (0.66, 0.68), (0.5, 0.79), (0.33, 0.72)],
     ],
     5: [
-        [(0.36, 0.22), (0.34, 0.46), (0.5, 0.43), (0.64, 0.54), (0.62, 0.7), (0.48, 0.79)],
-        [(0.48, 0.79), (0.33, 0.73)],
+        [(0.36, 0.22), (0.34, 0.46)],
+        [(0.34, 0.46), (0.5, 0.42), (0.64, 0.53), (0.63, 0.7), (0.48, 0.79), (0.33, 0.73)],
         [(0.36, 0.22), (0.64, 0.21)],
     ],
     7: [[(0.31, 0.24), (0.67, 0.23), (0.56, 0.5), (0.45, 0.8)]],
@@ -74,12 +75,24 @@ def draw(page: Page, digit: int) -> None:
 
 def draw_stroke(page: Page, stroke: Stroke) -> None:
     """Draw one stroke on the pad, whose points are in parts of its side."""
-    points = on_pad(page, stroke)
-    page.mouse.move(*points[0])
+    first, *others = on_pad(page, rounded(stroke))
+    page.mouse.move(*first)
     page.mouse.down()
-    for point in points[1:]:
-        page.mouse.move(*point, steps=8)
+    for point in others:
+        page.mouse.move(*point)
     page.mouse.up()
+
+
+def rounded(stroke: Stroke, steps: int = 8) -> Stroke:
+    """The stroke with so many points for each, on the curve of Catmull and Rom through them."""
+    p = np.array([stroke[0], *stroke, stroke[-1]])
+    t = np.linspace(0, 1, steps, endpoint=False)[:, None]
+    curves = [
+        b + t / 2 * (c - a) + t**2 / 2 * (2 * a - 5 * b + 4 * c - d)
+        + t**3 / 2 * (3 * b - a - 3 * c + d)
+        for a, b, c, d in zip(p, p[1:], p[2:], p[3:], strict=False)
+    ]  # fmt: skip
+    return [(float(x), float(y)) for x, y in (*np.concatenate(curves), stroke[-1])]
 
 
 def on_pad(page: Page, stroke: Stroke) -> Stroke:

@@ -141,8 +141,8 @@ def test_the_feature_maps_of_each_block_are_shown(page: Page) -> None:
     )
     grid, large = page.locator(".grid").first, page.locator(".large canvas").first
     assert (large.get_attribute("width"), large.get_attribute("height")) == ("32", "32")
-    grid.click(position={"x": 70, "y": 10})
-    assert grid.get_attribute("aria-valuetext") == "map 2 of 8"
+    grid.click(position={"x": 310, "y": 10})
+    assert grid.get_attribute("aria-valuetext") == "map 4 of 8"
     five = pixels(large)
     assert five.max() > 0
     page.keyboard.press("Escape")

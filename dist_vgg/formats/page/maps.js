@@ -1,10 +1,10 @@
 // The feature maps of each block: all side by side, and one of them large.
 "use strict";
 
-const GAP = 2;
+const GAP = 2;  // pixels between maps
 const LARGE = 160;  // pixels, the side of the map that is shown large
 const SAYS = [
-  "The first filters know only light and dark: most fit the edge of a stroke in one direction.",
+  "The first filters know only light and dark: some fit all ink, others an edge in one direction.",
   "Filters over those maps fit what edges form together, such as corners, ends and bends.",
   "Bends and ends come together to larger pieces, and the place of each is less exact.",
   "A value now looks at most of the picture; it says that a large part is there, hardly where.",
@@ -24,7 +24,7 @@ function drawBlocks() {
   if (find("inside").open) blocks.forEach(drawBlock);
 }
 
-function newBlock(index, { layer, height, width, channels }) {
+function newBlock(index, { layer, height, width, channels, pixels }) {
   const figure = find("block").content.cloneNode(true).firstElementChild;
   const part = (selector) => figure.querySelector(selector);
   part("h2").textContent = `Block ${index + 1}`;
@@ -38,7 +38,8 @@ function newBlock(index, { layer, height, width, channels }) {
   grid.setAttribute("aria-label", `Map of block ${index + 1} shown large`);
   grid.setAttribute("aria-valuemax", channels);
   find("blocks").append(figure);
-  const block = { grid, large: part(".large canvas"), caption: part(".large p"), chosen: 0 };
+  const brightest = Math.max(pixels.indexOf(255), 0) % channels;
+  const block = { grid, large: part(".large canvas"), caption: part(".large p"), chosen: brightest };
   grid.addEventListener("click", (event) => {
     const box = grid.getBoundingClientRect();
     const column = Math.floor((event.clientX - box.left) / block.cell);
@@ -63,11 +64,14 @@ function choose(block, index) {
 function drawBlock(block) {
   const { grid, map } = block;
   const { width, channels } = map;
-  const side = channels <= 16 ? 64 : channels <= 128 ? 40 : 24;
+  const narrow = grid.parentElement.clientWidth < 700;  // then the large one is below
+  const room = grid.parentElement.clientWidth - (narrow ? 0 : LARGE + 24);
+  const [few, more, many] = narrow ? [64, 32, 22] : [96, 48, 22];
+  const side = channels <= 16 ? few : channels <= 128 ? more : many;
   const scale = Math.max(1, Math.floor(side / width));
   block.cell = scale * width + GAP;
-  const room = grid.parentElement.clientWidth - (innerWidth < 600 ? 0 : LARGE + 24);
-  block.columns = Math.max(1, Math.min(channels, Math.floor((room + GAP) / block.cell)));
+  block.columns = 1;
+  while (2 * block.columns <= channels && 2 * block.columns * block.cell <= room) block.columns *= 2;
   grid.width = block.columns * block.cell;
   grid.height = Math.ceil(channels / block.columns) * block.cell;
   const context = grid.getContext("2d");

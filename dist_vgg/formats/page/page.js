@@ -169,9 +169,9 @@ function show(answer) {
   const seen = answer && answer.seen;
   if (seen) {
     const { size } = seen;
-    const colours = seen.channels === 1 ? "grey levels" : "colours";
+    const colours = seen.channels === 1 ? "grey levels" : "pixels in colour";
     paint(find("seen").firstElementChild, { ...seen, width: size, height: size });
-    find("extent").textContent = `${size} × ${size} ${colours}`;
+    find("extent").textContent = `${size}\u00a0×\u00a0${size} ${colours}`;
   }
   find("seen").classList.toggle("empty", !seen);
   if (answer && answer.maps) showMaps(answer.maps);
