@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -27,6 +27,9 @@ from dist_vgg.data.shards import write_shard
 from dist_vgg.kernels import sets
 from dist_vgg.state import shm
 from dist_vgg.state.weights import load_weights
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # A shell has the jobs that it starts in the background ignore Ctrl-C, and what they start
 # inherits that. The commands under test are to be interrupted all the same.
@@ -122,6 +125,15 @@ def real_mnist() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real MNIST is not in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """Chromium; one for all tests of a process, since Playwright keeps a loop in its thread."""
+    from browser import chromium
+
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

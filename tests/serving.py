@@ -1,14 +1,22 @@
 """What the tests of serve share: a server in its own process, and requests to it."""
 
+import asyncio
 import http.client
 import json
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import launcher
+
+
+def in_a_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine, in a thread: Playwright keeps a loop in the main one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 class Served(NamedTuple):

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -29,6 +27,7 @@ from dist_vgg.bench.products import per_second
 from dist_vgg.bench.readings import Readings
 from dist_vgg.bench.report import Report
 from dist_vgg.data.samples import SPLITS, normalise
+from dist_vgg.formats.html import write_html
 from dist_vgg.formats.trained import load_network, read_trained, round_weights
 from dist_vgg.kernels.sets import CHOICES, HELP, load
 from dist_vgg.network.sequential import Sequential
@@ -40,7 +39,6 @@ from dist_vgg.training.scoring import BATCH
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-PAGE = "dist_vgg.formats.html"
 HEADER = ("", "", "bytes", "accuracy", "right", "images/s", "ms, one image", "parameters")
 EQUAL = f"""\
 A file's parameters are read into float32 whatever its precision, and the network computes in
@@ -130,10 +128,10 @@ def export_and_score(
                     bytes=path.stat().st_size, sha256=weights.sha256, **_score(path, options)
                 )
                 progress.update(1, f"{label} in {precision} is scored")
-                if precision == "int8" and find_spec(PAGE):
+                if precision == "int8":
                     page = Path(folder) / "page.html"
                     with suppress(UserError):  # not every network has a page
-                        import_module(PAGE).write_html(page, weights, one.net)
+                        write_html(page, weights, one.net)
                         found[label]["html"] = dict(bytes=page.stat().st_size)
     return found
 

@@ -1,20 +1,14 @@
-"""What the tests of the page share: a browser, and pages with the network that is installed."""
+"""What the tests of the page share: pages with the network that is installed."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import chromium, opened
+from browser import opened
 from playwright.sync_api import Browser, Page
 
 from dist_vgg.formats.html import write_html
 from dist_vgg.formats.trained import SHIPPED, load_network, read_trained
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from predicting import some_weights
+from serving import in_a_loop
 from sets import KERNELS
 
 from dist_vgg.formats.trained import load_network
@@ -26,7 +27,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(kernels: str) -> None:
     async def together() -> list[tuple[np.ndarray, Sequence[object]]]:
         return await asyncio.gather(*map(answers._compute.result, asked))
 
-    found = asyncio.run(together())
+    found = in_a_loop(together())
     for one, (p, maps) in zip(asked, found, strict=True):
         ((expected, expected_maps),) = answers._computed([one])
         assert (p == expected).all()
@@ -63,7 +64,7 @@ def test_a_batch_is_what_waits_and_still_is_wanted() -> None:
         go.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    found = asyncio.run(ask())
+    found = in_a_loop(ask())
     assert batches == [[1], [2, 4], [0, 5]]
     assert found[:2] == [10, 5] and found[3] == 2
     assert [type(each) for each in found[2::2]] == [asyncio.CancelledError, ZeroDivisionError]

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 import pytest
+from serving import in_a_loop
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.serve import app
@@ -56,7 +57,7 @@ def make(answers: object) -> Any:
 
 def test_a_picture_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "SECONDS", 0.05)
-    status, headers, body = asyncio.run(ask(make(SlowAnswers()), [b"half", None]))
+    status, headers, body = in_a_loop(ask(make(SlowAnswers()), [b"half", None]))
     assert (status, body) == (408, {"error": "no whole picture within 0.05 s"})
     assert headers[b"connection"] == b"close"
 
@@ -80,7 +81,7 @@ def test_more_than_it_can_hold(name: str, value: int, monkeypatch: pytest.Monkey
         for _ in range(3):  # what has been answered is held no longer
             assert (await ask(server, [b"01234", b"56789"]))[0] == 200
 
-    asyncio.run(crowd())
+    in_a_loop(crowd())
 
 
 def test_a_fault_of_ours_is_told_on_stderr_and_not_to_the_client(
@@ -90,7 +91,7 @@ def test_a_fault_of_ours_is_told_on_stderr_and_not_to_the_client(
         async def answer(self, *arguments: object) -> None:
             raise ZeroDivisionError("a secret")
 
-    status, headers, body = asyncio.run(ask(make(Broken()), [b"picture"]))
+    status, headers, body = in_a_loop(ask(make(Broken()), [b"picture"]))
     assert (status, body) == (500, {"error": "a fault of the program; its error output has more"})
     assert b"content-security-policy" in headers
     assert "ZeroDivisionError: a secret" in capsys.readouterr().err

@@ -2,20 +2,15 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import answer, bring, chromium, draw, opened
+from browser import answer, choose, draw, opened
 from drawings import seven, uneven
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from serving import Served
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture
@@ -40,15 +35,21 @@ def test_what_is_drawn_is_answered_with_feature_maps(page: Page) -> None:
     expect(page.locator("#blocks figure")).to_have_count(5)
 
 
-def test_a_picture_that_is_brought_gets_the_servers_answer(page: Page, server: Served) -> None:
+def test_a_picture_that_is_brought_gets_the_servers_answer(
+    page: Page, server: Served, tmp_path: Path
+) -> None:
     picture = png(uneven(seven()))
-    bring(page, "", "seven.png", picture)
+    (tmp_path / "seven.png").write_bytes(picture)
+    choose(page, tmp_path / "seven.png")
     assert answer(page) == str(server.predict(picture)[1]["prediction"])
 
 
-def test_the_servers_words_about_what_is_no_picture(browser: Browser, server: Served) -> None:
+def test_the_servers_words_about_what_is_no_picture(
+    browser: Browser, server: Served, tmp_path: Path
+) -> None:
+    (tmp_path / "text.png").write_text("seven")
     page = browser.new_page()  # not `opened`: Chromium notes the status in the console
     page.goto(f"http://{server.host}:{server.port}/")
-    bring(page, "", "text.png", b"seven")
+    choose(page, tmp_path / "text.png")
     expect(page.locator("#problem")).to_contain_text("no image that Pillow can read")
     page.close()
