@@ -25,6 +25,7 @@ COMMANDS = {
     "replay": "dist_vgg.replay",
     "bench": "dist_vgg.bench",
     "chaos": "dist_vgg.chaos",
+    "doctor": "dist_vgg.doctor",
 }
 
 

@@ -29,7 +29,7 @@ def choose(
     if wanted == "flat":
         return "flat"
     with freed(neighbours(comm)) as node:
-        needed = _node_bytes(comm, node, count, shards_of_rank, vectors, together)
+        needed = node_bytes(comm, node, count, shards_of_rank, vectors, together)
         several = node.size > 1
     free = shm.bytes_free()
     shared = allreduce_sum(comm, np.array([several, several and free < needed], "i8"))
@@ -56,7 +56,7 @@ def why_no_standby(
         if kind == "flat":
             needed = 2 * 4 * count * (node.size + vectors - 1)
         else:
-            needed = _node_bytes(comm, node, count, shards_of_rank, vectors, together)
+            needed = node_bytes(comm, node, count, shards_of_rank, vectors, together)
             needed += 4 * count * vectors
     free = shm.bytes_free()
     short = ""
@@ -70,7 +70,7 @@ def why_no_standby(
     return next((text for text in allgather_text(comm, short) if text), "")
 
 
-def _node_bytes(
+def node_bytes(
     comm: MPI.Intracomm,
     node: MPI.Intracomm,
     count: int,

@@ -44,12 +44,14 @@ def run_command(
     name: str,
     main: "Callable[[Sequence[str], MPI.Intracomm], int]",
     parser: Callable[[], Parser] | None = None,
+    checks: bool = True,
 ) -> NoReturn:
     """Run a command on every rank and end the process, so that no rank is left hanging.
 
     A UserError must reach all ranks (see `collective_errors`); it is printed once, and the status
     is its own. Any other exception ends the whole job with that rank's traceback and status 1.
-    With its `parser`, the command shows its --help and --version even without MPI.
+    With its `parser`, the command shows its --help and --version even without MPI. Without
+    `checks`, ranks that don't belong together come to `main`, which is to look at them.
     """
     # Open MPI's wheel tries UCX for windows and complains where there is none; the windows
     # here are shared memory, which needs no network.
@@ -59,14 +61,15 @@ def run_command(
         if started.rank:
             sys.exit(0)
         sys.exit(guarded(name, lambda: int(parser().parse_args(argv) is None)))
-    comm = _start_mpi(name, started)
+    comm = _start_mpi(name, started, checks)
     if comm.rank:
         # Rank 0 speaks for all; errors of any rank are still heard.
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         _unlink_shared_memory(comm)
         try:
-            require_same(comm, program_facts(), "install the same version on every host")
+            if checks:
+                require_same(comm, program_facts(), "install the same version on every host")
             status = main(argv, comm)
         except SystemExit as end:  # argparse, after --help
             status = int(end.code or 0)
@@ -85,8 +88,11 @@ def run_command(
     sys.exit(status)
 
 
-def _start_mpi(name: str, started: Launched) -> "MPI.Intracomm":
-    """All ranks, connected; one line and the end of the process where they can't be."""
+def _start_mpi(name: str, started: Launched, checks: bool) -> "MPI.Intracomm":
+    """All ranks, connected; one line and the end of the process where they can't be.
+
+    Without `checks` the one that speaks for all goes on alone.
+    """
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -96,16 +102,21 @@ def _start_mpi(name: str, started: Launched) -> "MPI.Intracomm":
     except KeyboardInterrupt as error:
         sys.exit(KILLED_BY + getattr(error, "number", signal.SIGINT))
     comm = MPI.COMM_WORLD
-    if comm.size < started.size:
+    if comm.size < started.size and (checks or not started.speaks):
         if started.speaks:
-            tell(f"{name}: error: {_not_connected(started, comm.size, MPI.Get_library_version())}")
+            tell(f"{name}: error: {not_connected(started, comm.size, MPI.Get_library_version())}")
         sys.exit(2)
     return comm
 
 
-def _not_connected(started: Launched, known: int, version: str) -> str:
+def library_name(version: str) -> str:
+    """An MPI library's name and version in one line, from all that it says of itself."""
+    return " ".join(version.split(",")[0].splitlines()[0].replace("\0", "").split())
+
+
+def not_connected(started: Launched, known: int, version: str) -> str:
     """What is wrong where a launcher has started several ranks that MPI doesn't connect."""
-    library = " ".join(version.split(",")[0].splitlines()[0].split())
+    library = library_name(version)
     count = str(started.size) if started.speaks and started.rank == 0 else "several"
     said = f"{started.launcher} has started {count} ranks, and {library} that Python uses"
     if started.launcher == "srun":

@@ -1,0 +1,128 @@
+"""The exchange: sums that are right to the bit, and how long they take by size."""
+
+import statistics
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dist_vgg.base.random import generator
+from dist_vgg.base.table import table
+from dist_vgg.bench.exchange import RouteAllreduce
+from dist_vgg.data.shards import hosted
+from dist_vgg.doctor.findings import FAULT, OK, WARNING, Finding, World, by_host
+from dist_vgg.mpi.collectives import allreduce_sum
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+CHECK = "exchange"
+SIZES = (1 << 8, 1 << 14, 1 << 18, 1 << 22)  # numbers: 1 KiB to 16 MiB
+READINGS = 3  # of each size, after one that warms up
+PATIENCE = 2.0  # seconds of one reading, beyond which no larger size is tried
+TREE = 1 << 16  # numbers that are added along the tree
+# Gbit/s that leave a host, below which a step of the full network is exchange for the most part:
+# its 160 MB take 4 s and more at 0.3. A link of 1 Gbit/s gives 0.4 to 0.95.
+SLOW = 0.3
+MEND = "memory, a network card or its driver is faulty: run without a host at a time to find which"
+
+
+def facts(comm: "MPI.Intracomm", kind: str, shards: int) -> dict[str, Any]:
+    """Whether sums are right on a route, and the seconds that they take; collective."""
+    found: dict[str, Any] = dict(kind=kind, wrong="", seconds={})
+    try:
+        for count in SIZES if comm.size > 1 else ():
+            seconds = _seconds(comm, kind, count)
+            found["seconds"][4 * count] = seconds
+            if 16 * seconds > PATIENCE:
+                break
+    except RuntimeError as error:  # on all ranks alike
+        found["wrong"] = str(error)
+        return found
+    differing = np.zeros(comm.size, np.int64)
+    differing[comm.rank] = not has_bits_of_tree(comm, kind, shards)
+    ranks = np.flatnonzero(allreduce_sum(comm, differing)).tolist()
+    found["wrong"] = f"the bits on rank {ranks[0]} are not those of the tree" if ranks else ""
+    return found
+
+
+def _seconds(comm: "MPI.Intracomm", kind: str, count: int) -> float:
+    """The seconds of one sum of whole numbers that are brought to all ranks, and checked."""
+    way = RouteAllreduce(comm, (np.arange(count) % 1021).astype(np.float32), kind)
+    try:
+        return statistics.median([way.seconds(turn) for turn in range(1 + READINGS)][1:])
+    finally:
+        way.close()
+
+
+def has_bits_of_tree(comm: "MPI.Intracomm", kind: str, shards: int) -> bool:
+    """Whether ranks together get the bits of the tree's sum, which this rank computes alone."""
+    from dist_vgg.exchange.route import Route
+    from dist_vgg.exchange.tree import sum_along_tree
+
+    hosting = [hosted(shards, comm.size, rank) for rank in range(comm.size)]
+    numbers = [
+        generator(0, "doctor/tree", i).standard_normal(TREE, np.float32) for i in range(shards)
+    ]
+    route = Route(comm, TREE, hosting, kind=kind)
+    for branch in route.branches:
+        route.gradient()[:] = numbers[branch[0]]
+        route.add(*branch)
+    route.wait()
+    route.reduce_scatter()
+    for lo, hi in route.owned:
+        route.params[lo:hi] = route.total[lo:hi]
+    route.all_gather()
+    alone = sum_along_tree({(0, i): vector for i, vector in enumerate(numbers)}, shards)
+    same = np.array_equal(route.params.view(np.uint32), alone.view(np.uint32))
+    route.close()
+    return same
+
+
+def seconds_of(world: World, size: int) -> float:
+    """Seconds of a sum of so many bytes, as the largest that was measured lets expect."""
+    measured = {int(n): seconds for n, seconds in world[0][CHECK]["seconds"].items()}
+    if not measured:
+        return 0.0
+    largest = max(measured)
+    return float(measured[largest] * max(1.0, size / largest))
+
+
+def leaving(world: World, size: int, seconds: float) -> float:
+    """Gbit/s that leave each host in both halves of a sum; 0 for one host."""
+    hosts = len(by_host(world))
+    return 2 * (hosts - 1) / hosts * 8e-9 * size / max(seconds, 1e-9)
+
+
+def judge(world: World) -> Iterator[Finding]:
+    """Sums that are wrong, and a link that is slow."""
+    found = world[0][CHECK]
+    if found["wrong"]:
+        yield Finding(FAULT, CHECK, f"the sum over ranks is wrong: {found['wrong']}", MEND)
+        return
+    if not found["seconds"]:
+        yield Finding(OK, CHECK, "one rank; the order of its sums is the tree's")
+        return
+    size, seconds = max((int(n), s) for n, s in found["seconds"].items())
+    smallest = min(found["seconds"].values())
+    words = f"sums have the tree's bits, route {found['kind']}; {smallest * 1e3:.1f} ms at least"
+    speed = leaving(world, size, seconds)
+    if not speed:
+        words += f", {size / 1e9 / seconds:.1f} GB/s"
+        yield Finding(OK, CHECK, words)
+        return
+    words += f", {speed:.2f} Gbit/s leave each host"
+    if speed < SLOW:
+        yield Finding(WARNING, CHECK, words, "use the faster network if there is one (see network)")
+    else:
+        yield Finding(OK, CHECK, words)
+
+
+def sizes_table(world: World) -> str:
+    """The seconds by size; "" where nothing was measured."""
+    found = world[0][CHECK]["seconds"]
+    rows = [
+        [f"{int(n) / 2**10:,.0f} KiB", f"{1e3 * s:.2f}", f"{int(n) / 1e9 / s:.2f}"]
+        for n, s in found.items()
+    ]
+    return table(("sum of", "ms", "GB/s"), rows) if rows else ""

@@ -1,0 +1,86 @@
+"""Speed: how fast each rank multiplies alone, and how fast all do at once."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dist_vgg.base.random import generator
+from dist_vgg.doctor.cores import usable
+from dist_vgg.doctor.findings import OK, WARNING, Finding, World, by_host, ranks_words
+from dist_vgg.mpi.collectives import barrier
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+CHECK = "speed"
+SIDE = 512  # of the matrices; a product takes some milliseconds, less than a time slice
+SECONDS = 0.15  # of products alone
+TOGETHER = 0.3  # of products at once, many time slices
+# A rank below this share of the median holds all others up. Equal processors differ by a few
+# percent in their best product, those of different clock rates by 20% and more.
+SLOW = 0.8
+# The share of its own rate that a rank keeps as all compute. Hyper-threads and the clock's fall
+# under load leave 55% and more; where others compute on the same cores it is 50% or less.
+CROWDED = 0.5
+
+
+def facts(comm: "MPI.Intracomm", turn: int, turns: int) -> dict[str, Any]:
+    """GFLOP/s of products, alone on the host in its turn of so many, and at once; collective."""
+    a, b, out = generator(0, "doctor/products").random((3, SIDE, SIDE), np.float32)
+    np.matmul(a, b, out=out)
+    alone = 0.0
+    for now in range(turns):
+        barrier(comm)
+        if now == turn:
+            alone, _ = _rates(SECONDS, a, b, out)
+    barrier(comm)
+    _, together = _rates(TOGETHER, a, b, out)
+    barrier(comm)
+    return dict(alone=alone, together=together)
+
+
+def _rates(seconds: float, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> tuple[float, float]:
+    """GFLOP/s of the best product, which is hardly ever interrupted, and of all."""
+    work = 2e-9 * SIDE**3
+    spent: list[float] = []
+    start = time.perf_counter()
+    while not spent or time.perf_counter() - start < seconds:
+        before = time.perf_counter()
+        np.matmul(a, b, out=out)
+        spent.append(time.perf_counter() - before)
+    return work / min(spent), work * len(spent) / sum(spent)
+
+
+def judge(world: World) -> Iterator[Finding]:
+    """Ranks and hosts that are slower than the others, and hosts on which others compute."""
+    hosts = by_host(world)
+    median = statistics.median(rank[CHECK]["alone"] for rank in world)
+    wrong = False
+    for host, ranks in hosts.items():
+        best = [rank[CHECK]["alone"] for rank in ranks]
+        slow = [rank["rank"] for rank in ranks if rank[CHECK]["alone"] < SLOW * median]
+        kept = statistics.median(r[CHECK]["together"] / r[CHECK]["alone"] for r in ranks)
+        if slow:
+            wrong = True
+            rate = min(best)
+            yield Finding(
+                WARNING, CHECK, f"{ranks_words(slow)} on {host} multiply at {rate:.0f} GFLOP/s, "
+                f"{rate / median:.0%} of the median; all others wait for them",
+                "leave the host out, or look at its clock rate, cooling and other programs",
+            )  # fmt: skip
+        elif kept < CROWDED and len(ranks) <= usable(ranks):
+            wrong = True
+            load = ranks[0]["cores"]["load"]
+            yield Finding(
+                WARNING, CHECK, f"ranks on {host} keep {kept:.0%} of their speed as all compute "
+                f"(load {load:g} before): others use its cores", "wait for them, or ask for whole "
+                "hosts (Slurm: --exclusive)",
+            )  # fmt: skip
+    if not wrong:
+        total = sum(rank[CHECK]["together"] for rank in world)
+        yield Finding(
+            OK, CHECK, f"{median:.0f} GFLOP/s of a rank alone, {total:.0f} of all at once"
+        )
