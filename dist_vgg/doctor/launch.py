@@ -35,7 +35,7 @@ def facts(comm: "MPI.Intracomm") -> dict[str, Any]:
         started=started.size,
         size=comm.size,
         refusal=not_connected(started, comm.size, MPI.Get_library_version()),
-        library=library_name(MPI.Get_library_version()),
+        library=library_name(MPI.Get_library_version()).replace(" Version:", ""),
         mpirun=mpirun,
         mpirun_version=_version(mpirun) if mpirun else "",
         slurm_tasks=os.environ.get("SLURM_NTASKS", ""),

@@ -8,7 +8,7 @@ from typing import Any
 import dist_vgg
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.table import table
-from dist_vgg.doctor import clocks, cores, exchange, step
+from dist_vgg.doctor import clocks, cores, exchange, speed, step
 from dist_vgg.doctor.findings import FAULT, WARNING, Finding, World, by_host
 
 HEADER = ("host", "ranks", "cores", "GFLOP/s", "at once", "/dev/shm", "interface", "clock")
@@ -32,7 +32,7 @@ def hosts_table(world: World) -> str:
             str(len(ranks)),
             cores.row(ranks),
             f"{statistics.median(rank['speed']['alone'] for rank in ranks):.0f}",
-            f"{sum(rank['speed']['together'] for rank in ranks):.0f}",
+            f"{speed.at_once(ranks):.0f}",
             f"{ranks[0]['memory']['free'] >> 20:,} MiB",
             ranks[0]["network"]["used"] or "-",
             f"{ahead:+.2f} s",

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 CHECK = "speed"
 SIDE = 512  # of the matrices; a product takes some milliseconds, less than a time slice
+GFLOP = 2e-9 * SIDE**3  # of a product
 SECONDS = 0.15  # of products alone
-TOGETHER = 0.3  # of products at once, many time slices
+TOGETHER = 0.3  # of as many products as a rank alone makes in this time
 # A rank below this share of the median holds all others up. Equal processors differ by a few
 # percent in their best product, those of different clock rates by 20% and more.
 SLOW = 0.8
@@ -35,23 +36,31 @@ def facts(comm: "MPI.Intracomm", turn: int, turns: int) -> dict[str, Any]:
     for now in range(turns):
         barrier(comm)
         if now == turn:
-            alone, _ = _rates(SECONDS, a, b, out)
+            alone = _best(a, b, out)
+    count = max(1, round(TOGETHER * alone / GFLOP))
     barrier(comm)
-    _, together = _rates(TOGETHER, a, b, out)
-    barrier(comm)
-    return dict(alone=alone, together=together)
-
-
-def _rates(seconds: float, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> tuple[float, float]:
-    """GFLOP/s of the best product, which is hardly ever interrupted, and of all."""
-    work = 2e-9 * SIDE**3
-    spent: list[float] = []
     start = time.perf_counter()
-    while not spent or time.perf_counter() - start < seconds:
+    for _ in range(count):
+        np.matmul(a, b, out=out)
+    own = time.perf_counter() - start
+    barrier(comm)  # where ranks share a core, those that come last have it for themselves
+    work = count * GFLOP
+    return dict(alone=alone, together=work / own, work=work, all=time.perf_counter() - start)
+
+
+def _best(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> float:
+    """GFLOP/s of the best of many products, which is hardly ever interrupted."""
+    best, start = float("inf"), time.perf_counter()
+    while time.perf_counter() - start < SECONDS:
         before = time.perf_counter()
         np.matmul(a, b, out=out)
-        spent.append(time.perf_counter() - before)
-    return work / min(spent), work * len(spent) / sum(spent)
+        best = min(best, time.perf_counter() - before)
+    return GFLOP / best
+
+
+def at_once(ranks: World) -> float:
+    """GFLOP/s of ranks together, while all compute."""
+    return sum(r[CHECK]["work"] for r in ranks) / max(r[CHECK]["all"] for r in ranks)
 
 
 def judge(world: World) -> Iterator[Finding]:
@@ -80,7 +89,7 @@ def judge(world: World) -> Iterator[Finding]:
                 "hosts (Slurm: --exclusive)",
             )  # fmt: skip
     if not wrong:
-        total = sum(rank[CHECK]["together"] for rank in world)
+        total = at_once(world)
         yield Finding(
             OK, CHECK, f"{median:.0f} GFLOP/s of a rank alone, {total:.0f} of all at once"
         )
