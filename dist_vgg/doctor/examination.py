@@ -58,7 +58,9 @@ def examine(comm: "MPI.Intracomm", options: argparse.Namespace, beat: Beat) -> W
         found["out"] = files.out_facts(comm, Path(options.out), size)
     found["clocks"] = clocks.facts(comm)
     beat("measuring the exchange", 0)
-    found["exchange"] = exchange.facts(comm, found["memory"]["kind"], shards)
+    refused = any(rank["memory"]["error"] for rank in _gather(comm, found))
+    kind = "flat" if refused else found["memory"]["kind"]  # it needs no shared memory
+    found["exchange"] = exchange.facts(comm, kind, shards)
     beat("measuring products", 0)
     here = [rank["rank"] for rank in world if rank["host"] == host]
     turns = max(map(len, by_host(world).values()))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dist_vgg.base.errors import UserError
 from dist_vgg.base.random import generator
 from dist_vgg.base.table import table
 from dist_vgg.bench.exchange import RouteAllreduce
@@ -36,7 +37,7 @@ def facts(comm: "MPI.Intracomm", kind: str, shards: int) -> dict[str, Any]:
             found["seconds"][4 * count] = seconds
             if 16 * seconds > PATIENCE:
                 break
-    except RuntimeError as error:  # on all ranks alike
+    except (RuntimeError, UserError) as error:  # on all ranks alike
         found["wrong"] = str(error)
         return found
     differing = np.zeros(comm.size, np.int64)

@@ -58,7 +58,7 @@ def judge(world: World) -> Iterator[Finding]:
     versions = [rank["program"]["versions"] for rank in world]
     for name in dict.fromkeys(name for each in versions for name in each):
         differing = unlike(world, "program", "versions", name)
-        if differing:
+        if differing and all(name in each for each in versions):
             wrong = True
             level = FAULT if name in MENDS else WARNING
             mend = MENDS.get(name, "it does no harm that is known; install the same all the same")
