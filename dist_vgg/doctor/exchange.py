@@ -40,10 +40,13 @@ def facts(comm: "MPI.Intracomm", kind: str, shards: int) -> dict[str, Any]:
     except (RuntimeError, UserError) as error:  # on all ranks alike
         found["wrong"] = str(error)
         return found
-    differing = np.zeros(comm.size, np.int64)
-    differing[comm.rank] = not has_bits_of_tree(comm, kind, shards)
-    ranks = np.flatnonzero(allreduce_sum(comm, differing)).tolist()
-    found["wrong"] = f"the bits on rank {ranks[0]} are not those of the tree" if ranks else ""
+    differing = np.zeros((2, comm.size), np.int64)
+    differing[:, comm.rank] = differs_from_tree(comm, kind, shards)
+    added, received = (np.flatnonzero(of_all).tolist() for of_all in allreduce_sum(comm, differing))
+    if added:
+        found["wrong"] = f"what rank {added[0]} adds has other bits than the tree's sum"
+    elif received:
+        found["wrong"] = f"what rank {received[0]} gets from others has other bits than they have"
     return found
 
 
@@ -56,8 +59,11 @@ def _seconds(comm: "MPI.Intracomm", kind: str, count: int) -> float:
         way.close()
 
 
-def has_bits_of_tree(comm: "MPI.Intracomm", kind: str, shards: int) -> bool:
-    """Whether ranks together get the bits of the tree's sum, which this rank computes alone."""
+def differs_from_tree(comm: "MPI.Intracomm", kind: str, shards: int) -> tuple[bool, bool]:
+    """Whether the sum differs from the tree's, which this rank computes alone, in a bit.
+
+    First where this rank adds, then in the whole vector that it gets.
+    """
     from dist_vgg.exchange.route import Route
     from dist_vgg.exchange.tree import sum_along_tree
 
@@ -71,13 +77,15 @@ def has_bits_of_tree(comm: "MPI.Intracomm", kind: str, shards: int) -> bool:
         route.add(*branch)
     route.wait()
     route.reduce_scatter()
+    alone = sum_along_tree({(0, i): vector for i, vector in enumerate(numbers)}, shards)
+    added = False
     for lo, hi in route.owned:
+        added |= route.total[lo:hi].tobytes() != alone[lo:hi].tobytes()
         route.params[lo:hi] = route.total[lo:hi]
     route.all_gather()
-    alone = sum_along_tree({(0, i): vector for i, vector in enumerate(numbers)}, shards)
-    same = np.array_equal(route.params.view(np.uint32), alone.view(np.uint32))
+    received = route.params.tobytes() != alone.tobytes()
     route.close()
-    return same
+    return added, received
 
 
 def seconds_of(world: World, size: int) -> float:

@@ -132,7 +132,7 @@ SICK: list[tuple[int, dict[str, tuple[str, str]]]] = [
          "elsewhere": ("out", "node2 can't see what rank 0 writes")}),
     (2, {"version": ("program", "ranks differ in the version of dist_vgg: ")}),
     (2, {"kernels": ("program", "ranks differ in the kernels: "),
-         "bits": ("exchange", "the sum over ranks is wrong: the bits on rank 2")}),
+         "bits": ("exchange", "the sum over ranks is wrong: what rank 2 adds has")}),
     (2, {"refused memory": ("memory", "does not give")}),
 ]  # fmt: skip
 
