@@ -14,7 +14,7 @@ from dist_vgg.state.weights import load_weights
 NEED_NO_MPI = (("predict", "--help"), ("summary",), ("preview", "--help"), ("train", "--help"),
                ("train", "--version"), ("evaluate", "--help"), ("replay", "--version"),
                ("sweep", "--version"), ("elastic", "--version"),
-               ("bench", "--help"), ("chaos", "--help"))  # fmt: skip
+               ("bench", "--help"), ("chaos", "--help"), ("doctor", "--help"))  # fmt: skip
 
 
 @pytest.mark.parametrize("words", NEED_NO_MPI, ids=" ".join)
