@@ -22,9 +22,9 @@ SIZES = (1 << 8, 1 << 14, 1 << 18, 1 << 22)  # numbers: 1 KiB to 16 MiB
 READINGS = 3  # of each size, after one that warms up
 PATIENCE = 2.0  # seconds of one reading, beyond which no larger size is tried
 TREE = 1 << 16  # numbers that are added along the tree
-# Gbit/s that leave a host, below which a step of the full network is exchange for the most part:
-# its 160 MB take 4 s and more at 0.3. A link of 1 Gbit/s gives 0.4 to 0.95.
-SLOW = 0.3
+# Gbit/s that leave a host, below which the link is slower than it should be, or is one of 100
+# Mbit/s. One of 1 Gbit/s gives 0.3 to 0.9 with pieces as small as these.
+SLOW = 0.15
 MEND = "memory, a network card or its driver is faulty: run without a host at a time to find which"
 
 

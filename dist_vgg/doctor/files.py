@@ -87,7 +87,8 @@ def judge_data(world: World) -> Iterator[Finding]:
             f"{ranks_words([r['rank'] for r in whose])} on {names(r['host'] for r in whose)}: "
         )  # fmt: skip
         what, _, mend = text.partition("; ")
-        yield Finding(FAULT, DATA, where + what, mend or "give every host the same shards")
+        same = "give every host the same shards"
+        yield Finding(FAULT, DATA, where + what, same if where else mend or same)
     whole = [rank for rank in world if not rank[DATA]["error"]]
     differing = False
     for name in found[0].get("facts", {}) if len(whole) == len(world) else ():

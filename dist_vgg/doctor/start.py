@@ -69,13 +69,13 @@ def _judge(
     name: str, probe: "subprocess.Popen[bytes]", errors: IO[str], seconds: float
 ) -> list[Finding]:
     """What a probe has come to."""
+    mend = f"see whether `ssh {name} 'cd {Path.cwd()}'` works without a password"
     try:
         if not probe.wait(seconds):
             return []
     except subprocess.TimeoutExpired:
         os.killpg(probe.pid, 9)
         probe.wait()
-        mend = f"see whether `ssh {name} true` works without a password"
         return [Finding(FAULT, CHECK, f"{name} doesn't answer in {PROBE_SECONDS} s", mend)]
     errors.seek(0)
     said = errors.read()
@@ -90,7 +90,6 @@ def _judge(
             FAULT, CHECK, f"{name} has no {sys.executable}",
             "install the environment at the same path on every host",
         )]  # fmt: skip
-    mend = f"see whether `ssh {name} true` works without a password"
     return [Finding(FAULT, CHECK, f"mpirun can't start a rank on {name}", mend)]
 
 

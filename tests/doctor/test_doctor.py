@@ -64,7 +64,7 @@ def test_a_host_that_does_not_exist_is_a_line(tmp_path: Path) -> None:
 
 
 def test_a_host_without_the_program_is_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """What stands for mpirun clears the environment, as a login to another host does."""
     mpirun = tmp_path / "mpirun"
@@ -75,6 +75,15 @@ def test_a_host_without_the_program_is_a_line(
     status, output, _ = examined(1, "--hostfile", hosts, "--mpirun", mpirun)
     assert status == 2
     assert "localhost lacks what ranks import (ModuleNotFoundError" in output
+
+
+def test_a_host_that_mpirun_cant_reach_is_a_line(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("localhost\n")
+    status, output, errors = examined(1, "--hostfile", hosts, "--mpirun", "false")
+    assert (status, errors) == (2, "")
+    ((_, check, words),) = findings(output)
+    assert check == "hosts" and "mpirun can't start a rank on localhost" in words
 
 
 def test_ranks_that_mpi_does_not_connect_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ FAULTS: list[tuple[int | None, str, dict[str, Any], str, str]] = [
     (0, "network", dict(interfaces={"virbr0": "192.0.2.1"}, used="virbr0"), "warning",
      "node1 reaches other hosts over virbr0"),
     (2, "data", dict(error="no data folder data; make one"), "fault",
-     "rank 2 on node2: no data folder data; make one"),
+     "rank 2 on node2: no data folder data; give every host the same shards"),
     (2, "data", dict(facts={"the data set": "def"}), "fault",
      "ranks differ in the data set: abc on node1, node2, def on node2"),
     (None, "data", dict(shards=2), "fault", "4 ranks for 2 shards"),
