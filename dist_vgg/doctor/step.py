@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 CHECK = "step"
 STEPS, SECONDS = 3, 6.0  # at most, after one that warms up; and as long as they may take together
-# Seconds of one exchange of all parameters, as smaller ones let expect, beyond which no step is made.
-# These send in smaller pieces, which take up to three times as long: at 1 Gbit/s 4 s are expected and
-# 1.5 s are true. At 100 Mbit/s, where start and steps would take more than a minute, it is 14 s.
+# Seconds of one exchange of all parameters, as a smaller one lets expect, beyond which no step is
+# made. That one sends in smaller pieces, which take up to three times as long: at 1 Gbit/s 4 s are
+# expected and 1.5 s are true. At 100 Mbit/s, where start and steps would take more than a minute,
+# 13 s are expected.
 SLOWEST = 8.0
 # The share of a step that the link may take: a fourth. Twice the ranks then still train 1.5 times
 # as fast as half of them.

@@ -46,8 +46,8 @@ def test_nothing_is_wrong_here(ranks: int, data: Path, tmp_path: Path) -> None:
 
 def test_it_starts_ranks_itself(tmp_path: Path) -> None:
     hosts = tmp_path / "hosts"
-    hosts.write_text("localhost:2\n")
-    for options in (("-n", 2), ("--hostfile", hosts)):
+    hosts.write_text("localhost\n")
+    for options in (("-n", 2), ("-n", 2, "--hostfile", hosts)):
         status, output, errors = examined(1, *options)
         assert status == 0, output + errors
         assert "2 ranks, as mpirun has started" in output
