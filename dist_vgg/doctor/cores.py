@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,28 +96,29 @@ def judge(world: World) -> Iterator[Finding]:
         yield Finding(OK, CHECK, f"{few}; no two ranks are bound to one")
 
 
+def cores_of(ranks: Sequence[Facts], what: str) -> list[int]:
+    """The cores that ranks of a host are `bound` to, or that their cgroups have `allowed`."""
+    return sorted({core for rank in ranks for core in rank["cores"][what]})
+
+
 def usable(ranks: list[Facts]) -> float:
     """How many cores the ranks of a host have together: those bound to, and the quota's."""
-    union = {core for rank in ranks for core in rank["cores"]["bound"]}
-    quota = ranks[0]["cores"]["quota"]
-    return min(len(union), quota) if quota else len(union)
+    bound, quota = len(cores_of(ranks, "bound")), ranks[0]["cores"]["quota"]
+    return min(bound, quota) if quota else bound
 
 
 def _of_host(host: str, ranks: list[Facts]) -> Iterator[Finding]:
     """One finding for a host at most: the worst."""
-    allowed = len(ranks[0]["cores"]["allowed"])
+    allowed = cores_of(ranks, "allowed")
     # Where every core must take several ranks, binding them in turns is as good as it gets.
-    fair = max(1, math.ceil(len(ranks) / allowed))
-    together: dict[tuple[int, ...], list[int]] = {}
-    for rank in ranks:
-        together.setdefault(tuple(rank["cores"]["bound"]), []).append(rank["rank"])
-    for bound, here in together.items():
-        inside = [rank for other, more in together.items() if set(other) <= set(bound)
-                  for rank in more]  # fmt: skip
-        if len(bound) < allowed and len(inside) > fair * len(bound) and len(here) > 0:
+    fair = max(1, math.ceil(len(ranks) / len(allowed)))
+    union = tuple(cores_of(ranks, "bound"))
+    for bound in [*dict.fromkeys(tuple(rank["cores"]["bound"]) for rank in ranks), union]:
+        inside = [rank["rank"] for rank in ranks if set(rank["cores"]["bound"]) <= set(bound)]
+        if len(bound) < len(allowed) and len(inside) > fair * len(bound):
             yield Finding(
-                FAULT, CHECK, f"{ranks_words(sorted(inside))} on {host} are bound to "
-                f"{plural(len(bound), 'core')} ({_spans(bound)}) of {allowed}", UNBIND,
+                FAULT, CHECK, f"{ranks_words(inside)} on {host} are bound to "
+                f"{plural(len(bound), 'core')} ({_spans(bound)}) of {len(allowed)}", UNBIND,
             )  # fmt: skip
             return
     have, quota = usable(ranks), ranks[0]["cores"]["quota"]
@@ -144,4 +145,4 @@ def _spans(cores: tuple[int, ...]) -> str:
 
 def row(ranks: list[Facts]) -> str:
     """The cores of a host for the table: how many are used of how many."""
-    return f"{usable(ranks):g} of {len(ranks[0]['cores']['allowed'])}"
+    return f"{usable(ranks):g} of {len(cores_of(ranks, 'allowed'))}"

@@ -18,7 +18,7 @@ from dist_vgg.doctor import (
     speed,
     step,
 )  # fmt: skip
-from dist_vgg.doctor.findings import Facts, Finding, World, by_host
+from dist_vgg.doctor.findings import Facts, Finding, World, by_host, unlike
 from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.network.vgg import vgg
 from dist_vgg.recovery.watchdog import Beat
@@ -32,7 +32,11 @@ SHARDS = 8  # where there is no data, or none that all ranks can read
 
 
 def examine(comm: "MPI.Intracomm", options: argparse.Namespace, beat: Beat) -> World:
-    """The facts of all ranks, on every rank; collective. `beat` hears of each part."""
+    """The facts of all ranks, on every rank; collective. `beat` hears of each part.
+
+    Ranks of different versions of this program find no more than that they are, since they would
+    not wait for each other in the same places.
+    """
     from mpi4py import MPI
 
     machine.settle(TrainConfig.blas_threads)  # as train does, before anything is measured
@@ -43,6 +47,9 @@ def examine(comm: "MPI.Intracomm", options: argparse.Namespace, beat: Beat) -> W
         rank=comm.rank, host=host, launch=launch.facts(comm), program=program.facts(comm),
         cores=cores.facts(comm), network=network.facts(comm, hosts),
     )  # fmt: skip
+    world = _gather(comm, found)
+    if unlike(world, "program", "versions", "the version of dist_vgg"):
+        return world
     beat("looking at the data", 0)
     if options.data:
         found["data"] = files.data_facts(Path(options.data), comm.rank)
@@ -95,12 +102,22 @@ def _step(
     return step.facts(comm, shards, asked, exchange.seconds_of(world, size))
 
 
+JUDGES = {
+    "launch": launch.judge,
+    "program": program.judge,
+    "cores": cores.judge,
+    "memory": memory.judge,
+    "network": network.judge,
+    "data": files.judge_data,
+    "out": files.judge_out,
+    "clocks": clocks.judge,
+    "exchange": exchange.judge,
+    "speed": speed.judge,
+    "step": step.judge,
+}
+
+
 def judge(world: World) -> list[Finding]:
-    """All findings, in the order in which a reader should see them."""
-    judges = [
-        launch.judge, program.judge, cores.judge, memory.judge, network.judge,
-        *([files.judge_data] if "data" in world[0] else []),
-        *([files.judge_out] if "out" in world[0] else []),
-        clocks.judge, exchange.judge, speed.judge, step.judge,
-    ]  # fmt: skip
+    """All findings about what was looked at, in the order in which a reader should see them."""
+    judges = [judge_one for name, judge_one in JUDGES.items() if name in world[0]]
     return [finding for judge_one in judges for finding in judge_one(world)]

@@ -16,10 +16,9 @@ HEADER = ("host", "ranks", "cores", "GFLOP/s", "at once", "/dev/shm", "interface
 
 def text(world: World, findings: Sequence[Finding]) -> str:
     """All that is printed."""
-    parts = [hosts_table(world), "\n".join(map(str, findings))]
-    if sizes := exchange.sizes_table(world):
-        parts.insert(1, sizes)
-    return "\n\n".join([*parts, summary(findings)])
+    tables = [hosts_table(world), exchange.sizes_table(world)] if "step" in world[0] else []
+    parts = [*filter(None, tables), "\n".join(map(str, findings)), summary(findings)]
+    return "\n\n".join(parts)
 
 
 def hosts_table(world: World) -> str:
@@ -48,7 +47,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 def as_json(world: World, findings: Sequence[Finding]) -> dict[str, Any]:
     """All that was found; `ranks` has what each rank found."""
-    measured = not world[0]["step"]["error"]
+    measured = "step" in world[0] and not world[0]["step"]["error"]
     return dict(
         dist_vgg=dist_vgg.__version__,
         findings=[asdict(finding) for finding in findings],

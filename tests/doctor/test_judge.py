@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from made_up import LEVELS, bad, sound
 
+from dist_vgg.doctor import cores
 from dist_vgg.doctor.examination import judge
 from dist_vgg.doctor.findings import OK
 from dist_vgg.doctor.report import as_json, text
@@ -121,15 +122,16 @@ def test_a_clock_that_is_ahead_is_found() -> None:
     [
         ([[0, 1], [2, 3], [4, 5], [6, 7]], False),
         ([[0], [1], [0], [1]], True),  # of 8 cores two
-        ([[0, 1], [0], [1], [5]], True),  # three on two
+        ([[0, 1], [0], [1], [5, 6]], True),  # three on two
         ([[0, 1, 2], [0], [1], [5]], False),
+        ([[0, 1], [1, 2], [0, 2], [1]], True),  # four on three
     ],
 )
 def test_ranks_bound_to_too_few_cores(bounds: list[list[int]], wrong: bool) -> None:
     world = sound(1, 4)
     for rank, bound in zip(world, bounds, strict=True):
         rank["cores"]["bound"] = bound
-    assert bool(bad(world)) == wrong
+    assert [finding.level for finding in bad(world)] == ["fault"] * wrong
 
 
 def test_binding_in_turns_is_fair_where_cores_are_few() -> None:
@@ -139,6 +141,21 @@ def test_binding_in_turns_is_fair_where_cores_are_few() -> None:
     (wrong,) = bad(world)
     assert wrong.level == "warning"
     assert "8 ranks share 2 cores" in wrong.found
+
+
+def test_slurm_gives_each_task_a_core_of_its_own() -> None:
+    world = sound(1, 2)
+    for rank in world:
+        rank["cores"] |= dict(bound=[rank["rank"]], allowed=[rank["rank"]])
+    assert not bad(world)
+    assert cores.row(world) == "2 of 2"
+
+
+def test_ranks_that_share_cores_are_not_slowed_by_others() -> None:
+    world = sound(1, 8, cores=2)
+    for rank in world:
+        rank["speed"]["together"] = 25.0
+    assert [finding.check for finding in bad(world)] == ["cores"]
 
 
 def test_the_micro_batch_that_would_do_is_named() -> None:
