@@ -68,7 +68,7 @@ FAULTS: list[tuple[int | None, str, dict[str, Any], str, str]] = [
     (0, "out", dict(checkpoint_seconds=90.0), "warning", "a checkpoint takes about 90 s"),
     (0, "exchange", dict(wrong="what rank 1 adds"), "fault", "the sum over ranks is wrong"),
     (0, "exchange", dict(seconds={"16777216": 2.0}), "warning", "0.07 Gbit/s leave each host"),
-    (3, "speed", dict(alone=70.0), "warning", "rank 3 on node2 multiply at 70 GFLOP/s"),
+    (3, "speed", dict(alone=70.0), "ok", ""),  # rank 2 has the same cores
     (None, "speed", dict(together=40.0), "warning", "ranks on node1 keep 40% of their speed"),
     (None, "step", dict(others=0.6), "warning", "the link takes 60% of it"),
     (0, "step", dict(error="the exchange alone takes about 9 s of a step"), "warning",
@@ -107,6 +107,24 @@ def test_other_versions_are_found(name: str, level: str) -> None:
     (wrong,) = bad(world)
     assert wrong.level == LEVELS[level]
     assert f"ranks differ in {name}: {before} on node1, other on node2" in wrong.found
+
+
+def test_a_slow_host_and_a_slow_core_are_found() -> None:
+    world = sound(3, 2)
+    for rank in world[4:]:
+        rank["speed"]["alone"] = 70.0
+    (wrong,) = bad(world)
+    assert "ranks 4-5 on node3 multiply at 70 GFLOP/s" in wrong.found
+    world = sound(2, 1)
+    world[1]["speed"]["alone"] = 82.0  # of two there is no middle one
+    (wrong,) = bad(world)
+    assert "rank 1 on node2 multiply" in wrong.found
+    world = sound(3, 2)
+    for rank in world:
+        rank["cores"]["bound"] = [rank["rank"] % 2]
+    world[3]["speed"]["alone"] = 70.0
+    (wrong,) = bad(world)
+    assert "rank 3 on node2 multiply at 70 GFLOP/s" in wrong.found
 
 
 def test_a_clock_that_is_ahead_is_found() -> None:
