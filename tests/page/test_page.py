@@ -224,6 +224,8 @@ def test_other_sets_get_a_drop_zone_and_names(rgb: Page, tmp_path: Path) -> None
     rows = rgb.locator("#probabilities li")
     expect(rows).to_have_count(10)  # the likeliest first
     expect(rows.first).to_have_class("best")
+    shares = [float(each.rstrip("%")) for each in rows.locator(".share").all_inner_texts()]
+    assert shares == sorted(shares, reverse=True)
     assert rows.first.locator(".name").inner_text() == name
 
 
