@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import shared_memory
+from hypothesis import settings
 from idx import ArrayDict, tiny_arrays
 from launcher import field, train
 from threadpoolctl import threadpool_limits
@@ -43,6 +44,11 @@ threadpool_limits(1, user_api="blas")
 # compile the package anew would be half of their work.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.hookimpl(wrapper=True)

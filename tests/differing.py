@@ -25,12 +25,12 @@ from dist_vgg.state.weights import Weights
 BATCH = 100
 
 
-def mnist_images(folder: Path, size: int) -> np.ndarray:
-    """The 10,000 as data_prep makes them: (10000, size, size, 1) uint8."""
+def mnist_images(folder: Path, size: int, count: int = 10_000) -> np.ndarray:
+    """Test images, the first `count`, as data_prep makes them: (count, size, size, 1) uint8."""
     path = find_file(folder, FILES["test"][0])
     assert path
     pictures = ArrayPictures(read_idx(path, 3))
-    return np.stack([pictures.pixels(row, size, 1, "stretch") for row in range(len(pictures))])
+    return np.stack([pictures.pixels(row, size, 1, "stretch") for row in range(count)])
 
 
 def session_of(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:

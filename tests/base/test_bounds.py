@@ -304,7 +304,7 @@ RULES = {"weights": weights.WEIGHTS, "checkpoint": checkpoint.CHECKPOINT, "shard
 
 @pytest.mark.parametrize("kind", RULES)
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_rules_take_anything(kind: str, data: st.DataObject) -> None:
     fields = {
         "weights": WEIGHTS,

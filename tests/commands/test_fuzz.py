@@ -111,7 +111,7 @@ def seeds(name: str) -> list[bytes]:
 
 @pytest.mark.parametrize("name", ANYTHING)
 @given(more=st.binary(max_size=300), which=st.integers(0, 50), place=st.integers(0, 3000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_readers_take_anything(
     name: str, more: bytes, which: int, place: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dist_vgg.base.errors import RankError
@@ -32,7 +32,6 @@ def epoch_ids(it: Batches, shard: int, epoch: int) -> list[int]:
     return [int(i) for step in steps for i in it.micro_batch(shard, step).ids]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 30), min_size=1, max_size=5).filter(any),
     st.integers(1, 40),

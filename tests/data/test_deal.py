@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dist_vgg.data import deal
@@ -64,7 +64,6 @@ def test_a_larger_choice_has_the_smaller_one_in_it(labels: np.ndarray, limit: in
     assert (np.diff(small) > 0).all()
 
 
-@settings(deadline=None)
 @given(label_lists, st.integers(1, 20))
 def test_deal_is_even_and_complete(labels: np.ndarray, shards: int) -> None:
     hands = deal.deal(labels, shards)

@@ -28,7 +28,7 @@ def test_samples_have_a_length_and_rows() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 3000), st.integers(1, 256))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_statistics_are_those_of_numpy(seed: int, count: int, top: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, top, (count, 2, 2, 3), np.uint8)
     for found, axes in (

@@ -22,6 +22,6 @@ def test_it_is_small_and_what_the_docs_say() -> None:
 def test_it_knows_digits(real_mnist: Path) -> None:
     model = load(SHIPPED)
     assert model.sha256 == read_trained(SHIPPED).sha256
-    images = mnist_images(real_mnist, 64)[:1000]
+    images = mnist_images(real_mnist, 64, 1000)
     labels = read_idx(real_mnist / "t10k-labels-idx1-ubyte.gz", 1)[:1000]
     assert np.mean(model.predict(images) == labels) >= 0.99

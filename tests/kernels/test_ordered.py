@@ -28,7 +28,7 @@ def test_squares_are_added_in_lanes(n: int) -> None:
 
 
 @given(n=st.integers(0, 3000), axis=st.integers(0, 1), seed=st.integers(0, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_total_runs_from_first_to_last(n: int, axis: int, seed: int) -> None:
     x = np.random.default_rng(seed).standard_normal((n, 3) if axis == 0 else (3, n), np.float32)
     expected = np.zeros(3)

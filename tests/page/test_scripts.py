@@ -109,7 +109,7 @@ def test_of_photos_too(page: Page, tmp_path: Path) -> None:
     weights = some_weights(size=64)
     net = load_network(weights, "numpy")
     images = np.stack([np.asarray(Image.fromarray(seven()).resize((28, 28)))] * 200)
-    for photo in photos.photos(images, np.full(200, 7), seed=0, every=16):
+    for photo in photos.photos(images, np.full(200, 7), seed=0, every=32):
         path = tmp_path / photo.name
         path.write_bytes(photo.data)
         seen = engine(page, photo.data, photo.name)["seen"]

@@ -32,7 +32,9 @@ const engine = (() => {
     }
     const canvas = document.createElement("canvas");
     try {
-      const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });
+      // Firefox knows no options before 98.
+      const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" })
+        .catch(() => createImageBitmap(file));
       canvas.width = bitmap.width;
       canvas.height = bitmap.height;
       const context = canvas.getContext("2d", { willReadFrequently: true });
