@@ -38,7 +38,8 @@ look() {  # at a machine: what ends with 255 is ssh itself
     *) refuse "$name lacks $PYTHON with dist_vgg, or the folder $DATA; it needs both there" ;;
     esac
 }
-while read -r name _; do
+while read -r name count; do
+    [[ $count =~ ^[1-9][0-9]*$ ]] || refuse "$HOSTS: $name takes a number of ranks, not '$count'"
     look "$name"
 done <<<"$machines"
 

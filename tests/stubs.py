@@ -20,7 +20,7 @@ name=${0##*/}
 if [[ $name == python && ${saves_at_usr1:-} ]]; then
     trap 'exit 138' USR1
     trap 'exit 143' TERM
-    while sleep 0.02; do :; done
+    for _ in {1..250}; do sleep 0.02; done  # no longer, should the signal not come
 fi
 said=${name}_says status=${name}_status
 [[ $name != ssh ]] || status=ssh_status_${5:-}

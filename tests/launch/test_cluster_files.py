@@ -166,6 +166,7 @@ def test_hosts_look_at_what_each_machine_has(stubs: Stubs) -> None:
     [
         ({"HOSTS": "none"}, "no file {}/none; copy launch/hosts.example there and put your"),
         ({"HOSTS": "empty"}, "{}/empty names no machine; see launch/hosts.example"),
+        ({"HOSTS": "two"}, "{}/two: node2 takes a number of ranks, not 'two'"),
         ({"ssh_status_node2": "255"}, "no way into node2 by ssh without a password; see that ssh"),
         ({"ssh_status_node2": "1"}, "node2 lacks {0}/venv/bin/python with dist_vgg, or the fold"),
     ],
@@ -173,6 +174,7 @@ def test_hosts_look_at_what_each_machine_has(stubs: Stubs) -> None:
 def test_hosts_refuses_in_a_line(variables: dict[str, str], complaint: str, stubs: Stubs) -> None:
     here = stubs.bin.parents[1]
     (here / "empty").write_text("# node1:2\n")
+    (here / "two").write_text("node1:2\nnode2:two\n")
     status, out, errors = stubs.run(LAUNCH / "hosts.sh", PYTHON="venv/bin/python", **variables)
     assert (status, out, errors.count("\n")) == (2, "", 1)
     assert errors.startswith(f"error: {complaint.format(here)}")
