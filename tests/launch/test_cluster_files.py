@@ -115,9 +115,9 @@ def test_slurm_with_srun_alone(status: int, requeued: list[list[str]], stubs: St
     )
     assert done == (status, "", "")
     [words] = stubs.called("srun")
-    assert words[:3] == ["--mpi=pmix", "--cpu-bind=cores", "--kill-on-bad-exit=1"]
-    assert words[3] == "python"
-    own, train = understood(words[4:])
+    options = ["--mpi=pmix", "--cpu-bind=cores", "--kill-on-bad-exit=0", "--wait=30"]
+    assert words[:5] == [*options, "python"]
+    own, train = understood(words[5:])
     assert own is None and train == {**GIVEN, "lr": 0.1}
     assert stubs.called("scontrol") == requeued
 
