@@ -23,7 +23,7 @@ from dist_vgg.base.files import check_writable, write_bytes
 from dist_vgg.data.contact_sheet import Panel, contact_sheet, fit
 from dist_vgg.data.pictures import named_as_picture, prepared, silent
 from dist_vgg.data.samples import normalise
-from dist_vgg.formats.trained import SHIPPED, is_trained, load_network, read_trained
+from dist_vgg.formats.trained import SHIPPED, is_trained, load_network, read_trained, takes_pictures
 from dist_vgg.kernels.sets import AUTO, CHOICES, HELP
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import VGG16
@@ -125,8 +125,7 @@ def summary(path: Path, weights: Weights) -> str:
 def load_known(path: Path) -> Weights:
     """Read weights; UserError where predict can't make their images of a picture."""
     weights = read_trained(path)
-    channels = weights.network["channels"]
-    if channels not in (1, 3) or (channels == 3 and weights.preparation == "digit"):
+    if not takes_pictures(weights):
         raise UserError(
             f"{path} is for images of several channels and doesn't tell how they are made of a "
             "picture; predict takes what data_prep has prepared"

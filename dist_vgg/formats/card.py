@@ -172,5 +172,6 @@ def history(training: Training, weights: Weights) -> str:
         end += "; these are others of it: a moving average, or the best on held-out images"
     return (
         f"## Training\n\n```sh\n{training.command}\n```\n\n{commit}{end}. The same command on the "
-        "same data gives the same parameters at any number of ranks.\n"
+        "same data gives the same parameters at any number of ranks; with NumPy's kernels, on "
+        "processors for which its BLAS has the same ones.\n"
     )

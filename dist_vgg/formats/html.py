@@ -16,7 +16,7 @@ import numpy as np
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import write_bytes
-from dist_vgg.formats.trained import matrices, round_weights
+from dist_vgg.formats.trained import matrices, round_weights, takes_pictures
 from dist_vgg.network.layers import Conv, Linear, MaxPool
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.state.precision import split
@@ -44,8 +44,7 @@ def page_facts(weights: Weights, net: Sequential) -> Facts:
 
     Raises UserError where a page can't make the network's images of a picture.
     """
-    channels = net.input_shape[-1]
-    if channels not in (1, 3) or (channels == 3 and weights.preparation == "digit"):
+    if not takes_pictures(weights):
         raise UserError(
             "the weights are for images of several channels and don't tell how they are made of a "
             "picture; a page needs what data_prep has prepared"

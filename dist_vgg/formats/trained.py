@@ -48,6 +48,12 @@ def is_trained(path: Path) -> bool:
     return path.is_dir() or path.suffix in SUFFIXES
 
 
+def takes_pictures(weights: Weights) -> bool:
+    """Whether the network's input can be made of a picture: data_prep has prepared grey or RGB."""
+    channels = weights.network["channels"]
+    return channels == 1 or (channels == 3 and weights.preparation != "digit")
+
+
 def load_network(weights: Weights, kernels: str | Kernels = AUTO) -> Sequential:
     """The network that the weights belong to, ready for forward passes.
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dist_vgg.base.command_line import tell
 from dist_vgg.data.pictures import BadPicture, NoPicture
+from dist_vgg.formats.html import SERVED_POLICY
 from dist_vgg.serve.answers import Answers
 
 MOST_BYTES = 16 << 20  # of a picture
@@ -27,10 +28,7 @@ DRAINED = 4 * MOST_BYTES  # so much of what is larger is read, so that its sende
 REQUESTS, HELD = 128, 256 << 20  # that are answered at a time, and the bytes of their pictures
 SECONDS = 30.0  # in which a picture has to come
 HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    ),
+    "Content-Security-Policy": f"{SERVED_POLICY}; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
