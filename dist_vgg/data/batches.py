@@ -101,8 +101,12 @@ class Batches:
 
     def global_size(self, step: int) -> int:
         """Number of samples in the global batch: the micro-batches of all shards."""
+        return int(self.sizes(step).sum())
+
+    def sizes(self, step: int) -> np.ndarray:
+        """Number of samples in the micro-batch of each shard, (shards,) int64."""
         _, index = self.position(step)
-        return int(np.clip(self._counts - index * self._micro_batch, 0, self._micro_batch).sum())
+        return np.clip(self._counts - index * self._micro_batch, 0, self._micro_batch)
 
     def micro_batch(self, shard: int, step: int) -> Samples:
         """The samples that a shard contributes to a step; none once the shard has run out.

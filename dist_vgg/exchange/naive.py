@@ -30,6 +30,7 @@ class Naive:
     """
 
     kind, is_leader, shared_bytes = "naive", True, 0
+    hidden_seconds = 0.0
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Naive:
         self._host = {shard: rank for rank, mine in enumerate(shards_of_rank) for shard in mine}
         self._gradients = {shard: aligned(count) for shard in sorted(self._host)}
         self._taken = 0  # micro-batches, in this step
+        self.sent_bytes = 0
         self.total = self._gradients[0]  # where `sum_along_tree` leaves the sum
         self._nodes = Nodes(comm, alone=True)
         self.vectors = Vectors(self._nodes, self.partition, self.replica, self.total)
@@ -78,7 +80,7 @@ class Naive:
     def reduce_scatter(self) -> None:
         self._taken = 0
         for shard, gradient in self._gradients.items():
-            wait(self.comm.Ibcast(gradient, root=self._host[shard]))
+            self._bcast(gradient, self._host[shard])
         blocks = {(0, shard): gradient for shard, gradient in self._gradients.items()}
         sum_along_tree(blocks, len(blocks))
 
@@ -88,7 +90,11 @@ class Naive:
     def all_gather(self) -> None:
         for rank in range(self.comm.size):
             for lo, hi in self.partition.owned(rank):
-                wait(self.comm.Ibcast(self.params[lo:hi], root=rank))
+                self._bcast(self.params[lo:hi], rank)
+
+    def _bcast(self, vector: np.ndarray, root: int) -> None:
+        wait(self.comm.Ibcast(vector, root=root))
+        self.sent_bytes += vector.nbytes * (self.comm.size - 1) * (root == self.comm.rank)
 
     def need(self, lo: int, hi: int) -> None:
         """All parameters are here since `all_gather`."""

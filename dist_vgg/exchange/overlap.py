@@ -6,6 +6,7 @@ backward finishes them from its end to its start.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -27,6 +28,8 @@ class OverlapThread:
         self._from: float = np.inf  # where the finished part begins
         self._news = threading.Condition()
         self._error: BaseException | None = None
+        self._work: list[tuple[float, float]] = []  # when each bucket's began and ended
+        self._joins: float = np.inf  # when the computation came to wait
         # A daemon, so that a rank whose computation fails can end.
         self._thread = threading.Thread(target=self._run, name="exchange", daemon=True)
         self._thread.start()
@@ -37,8 +40,14 @@ class OverlapThread:
             self._from = lo
             self._news.notify()
 
+    @property
+    def hidden_seconds(self) -> float:
+        """How long the thread has dealt with buckets by the time of the first `join`."""
+        return sum(max(0.0, min(end, self._joins) - start) for start, end in self._work)
+
     def join(self) -> None:
         """Wait for all buckets; raise here what went wrong in the thread."""
+        self._joins = min(self._joins, time.perf_counter())
         with waiting():
             self._thread.join()
         if self._error:
@@ -50,6 +59,8 @@ class OverlapThread:
                 with self._news:
                     while self._from > bucket[0]:
                         self._news.wait()
+                start = time.perf_counter()
                 self._deal(bucket)
+                self._work.append((start, time.perf_counter()))
         except BaseException as error:  # handed to the thread that joins
             self._error = error

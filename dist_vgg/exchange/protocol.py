@@ -54,6 +54,7 @@ class Exchange(Protocol):
     is_leader: bool  # of the ranks that share `replica`, one
     shared_bytes: int  # of memory that ranks share, counted by the leader
     no_standby: str  # why no replica outlives the processes although a standby was asked for
+    hidden_seconds: float  # in which gradients travelled while this rank computed, in all steps
 
     @property
     def params(self) -> np.ndarray:
@@ -62,6 +63,10 @@ class Exchange(Protocol):
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The optimizer's vectors by name; each is valid in `owned`."""
+
+    @property
+    def sent_bytes(self) -> int:
+        """What this rank has sent to other nodes, in all steps."""
 
     def gradient(self) -> np.ndarray:
         """The vector, (count,) float32, that the next branch's gradient is written to."""

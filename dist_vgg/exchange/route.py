@@ -75,6 +75,7 @@ class Route:
         self.replica, self.no_standby = placed.replica, placed.no_standby
         self.shared_bytes = self.memory.shared_bytes + placed.shared_bytes
         self._plan_sums(trees)
+        self.hidden_seconds = 0.0
         self._taken = 0  # branches, in this step
         self._overlap: OverlapThread | None = None
         self._overlaps = self._transport is not None and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
@@ -111,6 +112,11 @@ class Route:
     def state(self) -> dict[str, np.ndarray]:
         """The optimizer's vectors by name; whole only where this node's ranks own all."""
         return self.replica.state
+
+    @property
+    def sent_bytes(self) -> int:
+        """What this rank has sent to other nodes, in all steps."""
+        return self._transport.sent_bytes if self._transport else 0
 
     def gradient(self) -> np.ndarray:
         """The flat vector that the next micro-batch's gradient is to be written to."""
@@ -151,6 +157,7 @@ class Route:
         self._taken = 0
         if self._overlap:
             self._overlap.join()
+            self.hidden_seconds += self._overlap.hidden_seconds
             self._overlap = None
         else:
             self.memory.meet()

@@ -68,6 +68,14 @@ def allreduce_sum(comm: "MPI.Intracomm", values: np.ndarray) -> np.ndarray:
     return values
 
 
+def allreduce_max(comm: "MPI.Intracomm", values: np.ndarray) -> np.ndarray:
+    """The largest of each entry over the ranks, in place."""
+    from mpi4py import MPI
+
+    wait(comm.Iallreduce(MPI.IN_PLACE, values, op=MPI.MAX))
+    return values
+
+
 def allgather_text(comm: "MPI.Intracomm", text: str) -> list[str]:
     """Every rank's text, on every rank, in order of rank."""
     data = np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)
@@ -83,6 +91,13 @@ def allgather_text(comm: "MPI.Intracomm", text: str) -> list[str]:
     ]
 
 
+def allgather_hosts(comm: "MPI.Intracomm") -> list[str]:
+    """Every rank's host, on every rank."""
+    from mpi4py import MPI
+
+    return allgather_text(comm, MPI.Get_processor_name())
+
+
 def bcast_text(comm: "MPI.Intracomm", text: str) -> str:
     """Rank 0's text, on every rank."""
     return allgather_text(comm, text if comm.rank == 0 else "")[0]
@@ -96,8 +111,6 @@ def collective_errors(comm: "MPI.Intracomm") -> Iterator[None]:
     mistake, the message names them. All ranks must enter and leave the block, and nothing inside
     it may wait for another rank.
     """
-    from mpi4py import MPI
-
     mistake = ""
     try:
         yield
@@ -110,7 +123,7 @@ def collective_errors(comm: "MPI.Intracomm") -> Iterator[None]:
     mistakes = allgather_text(comm, mistake)
     first = next(filter(None, mistakes), "")
     if first:
-        hosts = allgather_text(comm, MPI.Get_processor_name())
+        hosts = allgather_hosts(comm)
         theirs = [host for host, text in zip(hosts, mistakes, strict=True) if text == first]
         some = set(theirs) != set(hosts)
         raise UserError(f"on {', '.join(dict.fromkeys(theirs))}: {first}" if some else first)

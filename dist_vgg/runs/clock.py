@@ -33,6 +33,11 @@ class Clock:
         self._last = time.perf_counter()
         return seconds
 
+    @property
+    def elapsed(self) -> float:
+        """The seconds from the lap to the last mark."""
+        return sum(self._seconds.values())
+
     def mark(self, name: str) -> None:
         """Count the time since the last mark, or lap, for a span."""
         now = time.perf_counter()

@@ -1,7 +1,8 @@
 """The records of a run, in metrics.jsonl, and the line on the terminal that shows its progress.
 
-Each line of metrics.jsonl is a JSON object. Its "kind" is "step", "epoch", "score" (of held-out
-images) or, where a signal has stopped the run, "stopped".
+Each line of metrics.jsonl is a JSON object. Its "kind" is "step", "ranks" (the figures of each
+rank in a step), "epoch", "score" (of held-out images) or, where a signal has stopped the run,
+"stopped".
 """
 
 import json
@@ -42,6 +43,10 @@ class RunLog:
             f"epoch {record['epoch']}/{self._epochs} loss {record['loss']:.4f} "
             f"training accuracy {record['accuracy']:.1%} {record['images_per_s']:.1f} images/s",
         )
+
+    def ranks(self, record: Mapping[str, Any]) -> None:
+        """Record the figures of each rank in a step, which comes before that of the next step."""
+        self._write("ranks", record)
 
     def epoch(self, record: Mapping[str, Any], words: str) -> None:
         """Record a finished epoch, and print `words` if there are any."""

@@ -9,12 +9,14 @@ EXPLODED_NORM = 1e6
 
 
 def exploded(loss: float, norm: float, classes: int) -> str:
-    """What shows that training has diverged; "" where nothing does.
+    """That training has diverged, what shows it, and what to try; "" where nothing does.
 
     `loss` is the mean over some images, `norm` that of the gradient before it is clipped.
     """
     if loss > EXPLODED_LOSS * log(classes):
-        return f"the loss is {loss:.3g}, more than {EXPLODED_LOSS:,} times that of guessing"
-    if norm > EXPLODED_NORM:
-        return f"the gradient's norm is {norm:.3g}, more than {EXPLODED_NORM:,.0f}"
-    return ""
+        found = f"the loss is {loss:.3g}, more than {EXPLODED_LOSS:,} times that of guessing"
+    elif norm > EXPLODED_NORM:
+        found = f"the gradient's norm is {norm:.3g}, more than {EXPLODED_NORM:,.0f}"
+    else:
+        return ""
+    return f"training has diverged: {found}; lower --lr, or lengthen --warmup"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dist_vgg.base.errors import SUPERVISED, Diverged, UserError
-from dist_vgg.mpi.collectives import allgather_text, barrier, collective_errors
+from dist_vgg.mpi.collectives import allgather_hosts, allgather_text, barrier, collective_errors
 from dist_vgg.network.layers import StepKey
 from dist_vgg.recovery.host_memory import remove_stale
 from dist_vgg.recovery.resume import MEMORY, Found
@@ -32,13 +32,11 @@ def begin(trainer: Trainer, folder: Path, run: str, found: Found | None, if_any:
     hold steps in memory that have turned out to be damaged. Returns the folder, which is another
     where its name was ours to choose and has been taken meanwhile.
     """
-    from mpi4py import MPI
-
     comm, beat = trainer.comm, trainer.clock.listener
     if not found:
         trainer.read_init()  # before the run has a folder; one that resumes needs the file no more
         beat("reading the file of --init")
-    hosts = allgather_text(comm, MPI.Get_processor_name())
+    hosts = allgather_hosts(comm)
     description = messages.describe(trainer, run, hosts)
     named = bool(found or trainer.config.out)
     folder = prepare_folder(folder, comm, bool(found), description, if_any, named)
@@ -88,14 +86,17 @@ def train(trainer: Trainer, folder: Path) -> None:
             log.stopped(trainer.step, trainer.agreed.stop_signal)
     finally:
         log.close()
-    print(messages.tail(trainer, folder, sha256, time.perf_counter() - started), flush=True)
+    seconds = time.perf_counter() - started
+    print(messages.tail(trainer, folder, sha256, seconds), flush=True)
 
 
 def run(trainer: Trainer, folder: Path, log: RunLog) -> None:
     """Take steps to the end or to a signal, saving on the way."""
     config, route, monitor = trainer.config, trainer.route, trainer.micro_batches.monitor
     while trainer.step < trainer.steps and not trainer.agreed.stop_signal:
-        log.step(trainer.train_step())
+        record = trainer.train_step()
+        _record_ranks(trainer, log)
+        log.step(record)
         epoch_done = trainer.step % trainer.batches.steps_per_epoch == 0
         if epoch_done:
             record = trainer.finish_epoch()
@@ -113,11 +114,19 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> None:
                 checkpointing.save(trainer, folder)
             except UserError as error:
                 log.say(f"warning: {error}; training goes on, and tries again later")
+    trainer.times.finish()
+    _record_ranks(trainer, log)
     if trainer.saves.step != trainer.step:
         try:
             checkpointing.save(trainer, folder)
         except UserError as error:
             raise UserError(f"{error}; go on with --resume --out {folder}") from error
+
+
+def _record_ranks(trainer: Trainer, log: RunLog) -> None:
+    """Record the figures of each rank in the last step of which rank 0 has them."""
+    if trainer.comm.rank == 0 and trainer.times.last:
+        log.ranks(trainer.times.last.record())
 
 
 def _validate(trainer: Trainer, folder: Path, log: RunLog, epoch: Mapping[str, Any]) -> None:

@@ -18,7 +18,9 @@ from dist_vgg.base.machine import blas_kernels
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.kernels.sets import NUMPY, on_every_processor
+from dist_vgg.mpi.collectives import allgather_hosts
 from dist_vgg.runs.provenance import describe_machine
+from dist_vgg.training.bottleneck import bottleneck
 from dist_vgg.training.records import peak_memory
 
 if TYPE_CHECKING:
@@ -154,6 +156,7 @@ def tail(trainer: Trainer, folder: Path, sha256: str, seconds: float) -> str:
     spent = {
         "time": f"{seconds:.1f} s, {trainer.totals.images / seconds:.1f} images/s",
         **_time_table(trainer.totals.mean_seconds(trainer.comm)),
+        "limit": bottleneck(trainer.times.window, allgather_hosts(trainer.comm)),
         "memory": memory,
     }
     steps = f"{trainer.step}"

@@ -13,7 +13,12 @@ from dist_vgg.data.shards import hosted
 from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.kernels.sets import load, on_every_processor
-from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, collective_errors, require_same
+from dist_vgg.mpi.collectives import (
+    allgather_hosts,
+    allreduce_sum,
+    collective_errors,
+    require_same,
+)
 from dist_vgg.mpi.command import program_facts
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.runs.config import TrainConfig
@@ -65,9 +70,7 @@ def reads_on_demand(
 
     `memory` is how many GiB of the host's memory they may take; 0 stands for half of it.
     """
-    from mpi4py import MPI
-
-    hosts = allgather_text(comm, MPI.Get_processor_name())
+    hosts = allgather_hosts(comm)
     here = [rank for rank, host in enumerate(hosts) if host == hosts[comm.rank]]
     shards = sum(len(hosted(info.shards, comm.size, rank)) for rank in here)
     largest = sum(-(-info.count(split) // info.shards) for split in splits)

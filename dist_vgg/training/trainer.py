@@ -21,6 +21,7 @@ from dist_vgg.training.divergence import exploded
 from dist_vgg.training.micro_batches import MicroBatches, following
 from dist_vgg.training.optim import AVERAGE
 from dist_vgg.training.pretrained import Init, fill, read_init
+from dist_vgg.training.rank_times import RankClock
 from dist_vgg.training.records import EpochSums, Totals, digests, speed
 from dist_vgg.training.saves import Saves
 from dist_vgg.training.setup import (
@@ -84,6 +85,7 @@ class Trainer:
         self.begun = False  # until then the parameters are unset memory
         self.epoch = EpochSums()
         self.totals = Totals()
+        self.times = RankClock(comm)
         self.agreed = Agreement()  # in the step just done
         self.saves = Saves(config.checkpoint_minutes)
 
@@ -137,6 +139,7 @@ class Trainer:
             losses[here], correct[here] = found
             route.add(*branch)
             clock.mark("exchange")
+        self.times.waits(clock.elapsed)
         route.wait()
         clock.mark("waiting")
         route.reduce_scatter()
@@ -167,17 +170,16 @@ class Trainer:
         signal, route = signals.received[0] if signals.received else 0, self.route
         arithmetic, due = self.net.ops.ARITHMETIC, self.saves.due()
         squares = route.partition.squares(route.total, route.owned, arithmetic)
-        agreed = agree(self.comm, losses, correct, squares, signal, due, arithmetic)
+        times = self.times.contribution()
+        agreed = agree(self.comm, losses, correct, squares, signal, due, arithmetic, times)
+        self.times.take(agreed.times)
         if not agreed.is_finite():
             self.check_all(self.route.total)
             raise Diverged(self.micro_batches.first_nonfinite(self.step, route, self.comm))
         loss = agreed.loss / self.batches.global_size(self.step)
         if found := exploded(loss, agreed.norm, self.info.classes):
             self.check_all(self.route.total)
-            raise Diverged(
-                f"step {self.step + 1}: training has diverged: {found}; lower --lr, or lengthen "
-                "--warmup"
-            )
+            raise Diverged(f"step {self.step + 1}: {found}")
         return agreed
 
     def check_all(self, total: np.ndarray | None = None) -> None:
@@ -204,6 +206,8 @@ class Trainer:
             **speed(total, spent),
         )
         self.totals.add(total, spent)
+        images = self.batches.sizes(self.step)[list(self.route.local_shards)].sum()
+        self.times.note(self.step + 1, spent, images, self.route)
         self.epoch.add(agreed.loss, agreed.correct, total, sum(spent.values()))
         self.step += 1
         return record

@@ -119,7 +119,8 @@ def test_an_epoch_s_line_has_both_scores_side_by_side() -> None:
     ],
 )
 def test_what_counts_as_exploded(loss: float, norm: float, words: str) -> None:
-    assert exploded(loss, norm, classes=10) == words
+    found = exploded(loss, norm, classes=10)
+    assert found == (words and f"training has diverged: {words}; lower --lr, or lengthen --warmup")
 
 
 def test_what_an_editor_leaves_beside_the_source_is_no_part_of_it(

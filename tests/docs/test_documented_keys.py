@@ -58,7 +58,7 @@ def test_config(struck: Path) -> None:
     assert set(json.loads((struck / "config.json").read_text())) == documented("## config.json")
 
 
-@pytest.mark.parametrize("kind", ["step", "epoch", "score"])
+@pytest.mark.parametrize("kind", ["step", "ranks", "epoch", "score"])
 def test_metrics(kind: str, struck: Path) -> None:
     found = [line for line in lines(struck / "metrics.jsonl") if line["kind"] == kind]
     assert {key for line in found for key in line} == documented(f"### kind `{kind}`")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import launcher
+import numpy as np
 import pytest
 from launcher import field, train
 from sets import each_set, in_some_cases
@@ -16,6 +17,7 @@ from training import EPOCHS, SMALL, outcome
 
 from dist_vgg.runs.clock import SPANS
 from dist_vgg.runs.log import read_metrics
+from dist_vgg.training.rank_times import PARTS
 
 
 @in_some_cases(
@@ -97,6 +99,27 @@ def test_one_rank_has_one_figure_of_memory(data: Path, tmp_path: Path) -> None:
         found = re.fullmatch(words, field(output, "memory"))
         assert found
         assert sorted(map(float, found.groups())) == list(map(float, found.groups()))
+
+
+def test_each_step_has_the_seconds_of_every_rank(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = ("--data", data, "--out", folder, "--route", "flat", *SMALL, *EPOCHS)
+    status, output, errors = train(3, *options)
+    assert status == 0, errors
+    assert field(output, "limit")
+    steps, ranks = read_metrics(folder, "step"), read_metrics(folder, "ranks")
+    parameters = json.loads((folder / "config.json").read_text())["parameters"]
+    assert [record["step"] for record in ranks] == [record["step"] for record in steps]
+    for step, record in zip(steps, ranks, strict=True):
+        assert record["ranks"] == [0, 1, 2]
+        each = np.array([record[part] for part in PARTS])
+        assert (each >= 0).all()
+        assert each[:, 0].sum() == pytest.approx(sum(step["seconds"].values()), abs=1e-4)
+        assert min(each[PARTS.index("waiting")]) == 0  # the slowest
+        images = step["images_per_s"] * sum(step["seconds"].values())
+        assert sum(record["images"]) == pytest.approx(images, rel=1e-3)
+        # The pieces of one or two sums of each rank, to those who own them; then the parameters.
+        assert 4 * parameters * (2 + 2) <= sum(record["sent_bytes"]) <= 4 * parameters * (4 + 2)
 
 
 def test_seconds_of_each_step_are_its_own(reference: Path) -> None:
