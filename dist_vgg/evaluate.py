@@ -59,7 +59,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     with collective_errors(comm):
         options = own_parser().parse_args(argv)
         models = load_models(options.weights, options.kernels)
-        info = open_set(options.data)
+        info = open_set(options.data, whole=False)
         check(options, models, info)
         if options.json and comm.rank == 0:
             check_writable("--json", options.json)

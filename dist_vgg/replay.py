@@ -102,7 +102,7 @@ def stored_config(run: Path, data: str | None) -> TrainConfig:
 def begin(config: TrainConfig, run: Path, step: int, comm: "MPI.Intracomm") -> Trainer:
     """A trainer at the newest whole checkpoint before a step, or at the start."""
     folder = Path(config.data)
-    info = open_set(folder)
+    info = open_set(folder, whole=False)
     on_demand = reads_on_demand(comm, info, ["train"], config.image_memory)
     with collective_errors(comm):
         shards = load_local(folder, info, "train", config.limit, comm.size, comm.rank, on_demand)

@@ -125,7 +125,7 @@ def read_data(
     """The data set, this rank's shards of the training images, and those to validate on."""
     folder = Path(config.data)
     with collective_errors(comm):
-        info = open_set(folder)
+        info = open_set(folder, whole=False)
         if found:
             check_resumed(config, info, found.header)
         if config.validate:

@@ -14,27 +14,38 @@ from dist_vgg.data.set_info import SetInfo
 from dist_vgg.data.shards import find_shards, how_to_mend, read_shard, shard_path
 
 
-def open_set(folder: str | Path) -> SetInfo:
-    """What the shards in a folder say of their data set, once they all agree on it.
+def open_set(folder: str | Path, whole: bool = True) -> SetInfo:
+    """What the shards in a folder say of their data set.
+
+    Of a `whole` set all shards are there and agree. Else one that is there speaks for all, since
+    a host needs no others than its ranks host; `load_shard` compares each of these with it.
 
     Raises UserError where there are no shards, one is missing or damaged, or shards of
     different sets lie together.
     """
     folder = Path(folder)
-    infos = {path: read_shard(path, with_samples=False)[0] for path in _shards_in(folder)}
-    first = next(iter(infos))
-    info = infos[first]
-    for path, other in infos.items():
-        if other != info:
+    found = _shards_in(folder)
+    first = found[0]
+    info, _ = read_shard(first, with_samples=False)
+    names = [
+        shard_path(folder, split, index, info.shards)
+        for split in info.splits
+        for index in range(info.shards)
+    ]
+    ours = set(names)
+    for path in found[1:]:
+        if path not in ours or (whole and read_shard(path, with_samples=False)[0] != info):
             raise UserError(
                 f"{path} belongs to another data set than {first.name}; {how_to_mend(folder)}"
             )
-    for split in info.splits:
-        for index in range(info.shards):
-            path = shard_path(folder, split, index, info.shards)
-            if path not in infos:
-                raise UserError(f"shard {path} is missing; {how_to_mend(folder)}")
+    missing = sorted(ours - set(found)) if whole else []
+    if missing:
+        raise _missing(missing[0])
     return info
+
+
+def _missing(path: Path) -> UserError:
+    return UserError(f"shard {path} is missing; {how_to_mend(path.parent)}")
 
 
 def check_split(info: SetInfo, split: str, folder: str | Path) -> None:
@@ -69,10 +80,13 @@ def load_shard(
 ) -> Samples:
     """Read one shard into memory, after verifying its digest; pixels perhaps only `on_demand`.
 
-    Raises UserError for a damaged file, another data set, or a label outside the classes.
+    Raises UserError for a missing or damaged file, another data set, or a label outside the
+    classes.
     """
     folder = Path(folder)
     path = shard_path(folder, split, index, info.shards)
+    if not path.exists():
+        raise _missing(path)
     found, samples = read_shard(path, on_demand=on_demand)
     mend = how_to_mend(folder)
     if found != info:

@@ -52,7 +52,7 @@ def examine(comm: "MPI.Intracomm", options: argparse.Namespace, beat: Beat) -> W
         return world
     beat("looking at the data", 0)
     if options.data:
-        found["data"] = files.data_facts(Path(options.data), comm.rank)
+        found["data"] = files.data_facts(Path(options.data), comm.rank, comm.size)
     world = _gather(comm, found)
     shards = max(_shards(world), comm.size)
     net = vgg(width=options.width)

@@ -15,9 +15,9 @@ import numpy as np
 from dist_vgg.base import files as base_files
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.files import whole_hdf5
-from dist_vgg.data.dataset import open_set
+from dist_vgg.data.dataset import load_shard, open_set
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.data.shards import find_shards, read_shard
+from dist_vgg.data.shards import find_shards, hosted
 from dist_vgg.doctor.findings import (
     FAULT,
     OK,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 DATA, OUT = "data", "out"  # checks
-WHOLE = 256 << 20  # bytes of a set up to which all shards are verified, else each rank's first
+WHOLE = 256 << 20  # bytes of a set up to which ranks verify all their shards, else each its first
 READ = 64 << 20  # bytes that show how fast a disk reads
 WRITTEN = 16 << 20  # bytes of the file that shows how long a checkpoint takes
 # MB/s below which reading may hold training up: an image of 64x64 has about 1.5 KB in a shard, and
@@ -46,15 +46,14 @@ SMALL = 100e6  # bytes of a set that is read in a moment even so
 SLOW_CHECKPOINT = 60  # seconds; the guide for Slurm asks for the signal that long ahead
 
 
-def data_facts(folder: Path, rank: int) -> dict[str, Any]:
-    """What the shards here say of their set, and how fast they read, in MB/s."""
+def data_facts(folder: Path, rank: int, ranks: int) -> dict[str, Any]:
+    """What a rank's shards say of their set, and how fast they read, in MB/s."""
     try:
         paths = find_shards(folder) if os.access(folder, os.R_OK | os.X_OK) else []
         size = sum(path.stat().st_size for path in paths)
-        if size <= WHOLE:
-            info = open_set(folder)
-        else:
-            info, _ = read_shard(paths[rank % len(paths)], with_samples=False)
+        info = open_set(folder, whole=False)
+        for index in list(hosted(info.shards, ranks, rank))[: None if size <= WHOLE else 1]:
+            load_shard(folder, "train", index, info, on_demand=True)
         rate = _read_rate(paths[rank % len(paths)])
     except UserError as error:
         return dict(error=str(error))
