@@ -4,6 +4,7 @@ import math
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from dist_vgg.base.errors import UserError
 from dist_vgg.recovery.job import Job, wait_until
 
-PROBE_SECONDS = 20  # that a host has to answer
+PROBE_SECONDS = 20  # that the first host has to answer
+LATER_SECONDS = 5  # that the others have from then on, or as long again where that is longer
 # A line of a hostfile: "host", or "host:4" for MPICH, or "host slots=4" for Open MPI.
 HOST = re.compile(r"([^\s:]+)(?::(\d+)|.*?\sslots\s*=\s*(\d+))?")
 
@@ -44,10 +46,16 @@ class Hosts:
             for name in dict.fromkeys(self.names)
         }
 
-        def answered() -> bool:
+        def ended() -> bool:
             return all(probe.poll() is not None for probe in probes.values())
 
-        wait_until(lambda: interrupted() or answered(), PROBE_SECONDS)
+        def answered() -> bool:
+            return any(probe.poll() == 0 for probe in probes.values())
+
+        start = time.monotonic()
+        wait_until(lambda: interrupted() or ended() or answered(), PROBE_SECONDS)
+        later = max(LATER_SECONDS, time.monotonic() - start)
+        wait_until(lambda: interrupted() or ended(), later)
         for probe in probes.values():
             probe.kill()
         silent = [name for name, probe in probes.items() if probe.wait()]

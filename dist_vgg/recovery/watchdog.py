@@ -3,7 +3,7 @@
 Every rank notes its heartbeats on a board that its host's ranks share, and a thread of each rank
 watches the board. A rank has stalled if it is quiet for too long and does anything but wait for
 others. The whole job has stalled if all ranks wait: they are in different collectives. Hosts tell
-each other what they see.
+each other what they see, and notice one that is cut off.
 """
 
 import os
@@ -21,6 +21,7 @@ from dist_vgg.mpi import collectives
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.mpi.command import LAST_WORDS
 from dist_vgg.recovery.board import Board, Heartbeat, RankStatus
+from dist_vgg.recovery.links import SILENCE, Links
 from dist_vgg.recovery.peer_hosts import PeerHosts
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Watchdog:
         self._host = MPI.Get_processor_name()
         self.board = Board(host, comm.rank)
         self._peers = PeerHosts(comm, host, timeout)
+        self._links = Links(comm, host)
         # Of this host's ranks, with the beats that they had.
         self._known: dict[int, tuple[int, RankStatus]] = {}
         self._end = threading.Event()
@@ -58,6 +60,7 @@ class Watchdog:
         """Stop watching, without waiting for other ranks."""
         self._end.set()
         self._thread.join()
+        self._links.close()
 
     def _run(self) -> None:
         last = time.monotonic()
@@ -66,6 +69,11 @@ class Watchdog:
             # A long gap means that this process was itself suspended, as by Ctrl-Z.
             here = self._look(min(now - last, 2 * self._interval))
             last = now
+            if lost := self._links.lost():
+                self._end_job(
+                    f"{', '.join(lost)} has not answered for {SILENCE} s: the host, or the link to "
+                    "it, is down"
+                )
             self._judge(here, self._peers.exchange(here))
 
     def _look(self, passed: float) -> list[RankStatus]:
