@@ -12,6 +12,7 @@ import numpy as np
 from mpi4py import MPI
 
 from dist_vgg.exchange.audit import ReplicaAudit
+from dist_vgg.exchange.factors import TakeFactors
 from dist_vgg.exchange.memory import aligned
 from dist_vgg.exchange.nodes import Nodes
 from dist_vgg.exchange.partition import Partition
@@ -44,7 +45,9 @@ class Naive:
         self.local_shards = shards_of_rank[comm.rank]
         self.branches = branches(self.local_shards)
         self.partition = Partition(count, comm.size)
-        self.owned = self.partition.owned(comm.rank)
+        self.owned = self.answers = self.partition.owned(comm.rank)
+        self.factors: TakeFactors | None = None
+        self.sent_bytes = 0
         self.replica = replica.private(Layout(count, 1 + len(state), 1, 0), state)
         self.audit: ReplicaAudit | None = None
         self.no_standby = "the exchange is naive" if standby else ""
@@ -79,6 +82,7 @@ class Naive:
         self._taken = 0
         for shard, gradient in self._gradients.items():
             wait(self.comm.Ibcast(gradient, root=self._host[shard]))
+        self._sent(len(self.local_shards) * self.partition.count)
         blocks = {(0, shard): gradient for shard, gradient in self._gradients.items()}
         sum_along_tree(blocks, len(blocks))
 
@@ -89,6 +93,11 @@ class Naive:
         for rank in range(self.comm.size):
             for lo, hi in self.partition.owned(rank):
                 wait(self.comm.Ibcast(self.params[lo:hi], root=rank))
+        self._sent(sum(hi - lo for lo, hi in self.owned))
+
+    def _sent(self, numbers: int) -> None:
+        """Count so many numbers as sent to every other rank."""
+        self.sent_bytes += 4 * numbers * (self.comm.size - 1)
 
     def need(self, lo: int, hi: int) -> None:
         """All parameters are here since `all_gather`."""

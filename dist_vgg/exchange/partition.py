@@ -58,12 +58,16 @@ class Partition:
         starts = (*range(0, self.tail, size), *range(self.tail, self.count, size))
         return list(pairwise([*starts, self.count]))
 
+    def everywhere(self, bucket: Slice) -> bool:
+        """Whether every node owns a bucket."""
+        return bool(self.nodes) and bucket[0] >= self.tail
+
     def piece(self, bucket: Slice, rank: int) -> Slice:
         """A rank's piece of a bucket."""
         lo, hi = bucket
         grains = -(-(hi - lo) // self.grain)
         sharing: Sequence[int] = range(self.ranks)
-        if self.nodes and lo >= self.tail:
+        if self.everywhere(bucket):
             sharing = next(ranks for ranks in self.nodes if rank in ranks)
         place = sharing.index(rank)
         first, last = (grains * r // len(sharing) for r in (place, place + 1))
@@ -75,8 +79,7 @@ class Partition:
         These pieces tile the bucket.
         """
         lo, hi = self.piece(bucket, rank)
-        elsewhere = self.nodes and bucket[0] >= self.tail and rank not in self.nodes[0]
-        return (lo, lo) if elsewhere else (lo, hi)
+        return (lo, lo) if self.everywhere(bucket) and rank not in self.nodes[0] else (lo, hi)
 
     def sizes(self, bucket: Slice) -> list[int]:
         """Numbers of a bucket that each rank answers for."""

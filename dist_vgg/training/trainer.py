@@ -166,7 +166,7 @@ class Trainer:
         """
         signal, route = signals.received[0] if signals.received else 0, self.route
         arithmetic, due = self.net.ops.ARITHMETIC, self.saves.due()
-        squares = route.partition.squares(route.total, route.owned, arithmetic)
+        squares = route.partition.squares(route.total, route.answers, arithmetic)
         agreed = agree(self.comm, losses, correct, squares, signal, due, arithmetic)
         if not agreed.is_finite():
             self.check_all(self.route.total)
