@@ -37,9 +37,12 @@ class ReplicaAudit(Audit):
         super().__init__(cells, names, replica.tables, where, partition.buckets[0][1])
         self._replica, self._nodes, self._partition, self._meet = replica, nodes, partition, meet
         self._owned = partition.owned(nodes.comm.rank)
-        # The copies of what other nodes own; this node's ranks share the work.
+        # The copies of what other nodes alone own; this node's ranks share the work.
         self._copies = [
-            partition.piece(bucket, rank) for bucket in partition.buckets for rank in nodes.partners
+            partition.piece(bucket, rank)
+            for bucket in partition.buckets
+            if not partition.everywhere(bucket)
+            for rank in nodes.partners
         ]
 
     def note_all(self) -> None:
@@ -54,14 +57,16 @@ class ReplicaAudit(Audit):
     def share(self) -> None:
         """Have all nodes know all checksums, and check the copies of what other nodes own.
 
-        Each rank's notes must be seen by its node before this.
+        Of what every node owns, they are those of the node that answers for it: where another's
+        differ, its next update finds that. Each rank's notes must be seen by its node before this.
         """
         if not self._nodes.elsewhere:
             return
         if self._nodes.is_leader:
             home = np.zeros(len(self.cells), bool)
-            for piece in self._partition.owned_by(self._nodes.home):
-                home[self.cells.within(*piece)] = True
+            for rank in self._nodes.home:
+                for piece in self._partition.answers(rank):
+                    home[self.cells.within(*piece)] = True
             notes = np.where(home, self.tables, np.uint64(0))
             self.tables[:] = allreduce_sum(self._nodes.leaders, notes)
         self._meet()

@@ -12,6 +12,7 @@ import numpy as np
 from mpi4py import MPI
 
 from dist_vgg.exchange.audit import ReplicaAudit
+from dist_vgg.exchange.factors import TakeFactors
 from dist_vgg.exchange.memory import aligned
 from dist_vgg.exchange.nodes import Nodes
 from dist_vgg.exchange.partition import Partition
@@ -45,14 +46,15 @@ class Naive:
         self.local_shards = shards_of_rank[comm.rank]
         self.branches = branches(self.local_shards)
         self.partition = Partition(count, comm.size)
-        self.owned = self.partition.owned(comm.rank)
+        self.owned = self.answers = self.partition.owned(comm.rank)
+        self.factors: TakeFactors | None = None
+        self.sent_bytes = 0
         self.replica = replica.private(Layout(count, 1 + len(state), 1, 0), state)
         self.audit: ReplicaAudit | None = None
         self.no_standby = "the exchange is naive" if standby else ""
         self._host = {shard: rank for rank, mine in enumerate(shards_of_rank) for shard in mine}
         self._gradients = {shard: aligned(count) for shard in sorted(self._host)}
         self._taken = 0  # micro-batches, in this step
-        self.sent_bytes = 0
         self.total = self._gradients[0]  # where `sum_along_tree` leaves the sum
         self._nodes = Nodes(comm, alone=True)
         self.vectors = Vectors(self._nodes, self.partition, self.replica, self.total)
@@ -80,7 +82,8 @@ class Naive:
     def reduce_scatter(self) -> None:
         self._taken = 0
         for shard, gradient in self._gradients.items():
-            self._bcast(gradient, self._host[shard])
+            wait(self.comm.Ibcast(gradient, root=self._host[shard]))
+        self._sent(len(self.local_shards) * self.partition.count)
         blocks = {(0, shard): gradient for shard, gradient in self._gradients.items()}
         sum_along_tree(blocks, len(blocks))
 
@@ -90,11 +93,12 @@ class Naive:
     def all_gather(self) -> None:
         for rank in range(self.comm.size):
             for lo, hi in self.partition.owned(rank):
-                self._bcast(self.params[lo:hi], rank)
+                wait(self.comm.Ibcast(self.params[lo:hi], root=rank))
+        self._sent(sum(hi - lo for lo, hi in self.owned))
 
-    def _bcast(self, vector: np.ndarray, root: int) -> None:
-        wait(self.comm.Ibcast(vector, root=root))
-        self.sent_bytes += vector.nbytes * (self.comm.size - 1) * (root == self.comm.rank)
+    def _sent(self, numbers: int) -> None:
+        """Count so many numbers as sent to every other rank."""
+        self.sent_bytes += 4 * numbers * (self.comm.size - 1)
 
     def need(self, lo: int, hi: int) -> None:
         """All parameters are here since `all_gather`."""

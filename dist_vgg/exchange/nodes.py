@@ -38,9 +38,9 @@ class Nodes:
         self.is_leader = self.node.rank == 0  # one rank of each node
         leaders = comm.Split(0 if self.is_leader else MPI.UNDEFINED, comm.rank)
         self.leaders = cast(MPI.Intracomm, leaders)  # of all nodes; no communicator elsewhere
-        nodes = ranks_of_nodes(comm, self.node)
-        self.home = next(ranks for ranks in nodes if comm.rank in ranks)
-        self.elsewhere = [ranks for ranks in nodes if ranks != self.home]
+        self.all = ranks_of_nodes(comm, self.node)  # in the order of their leaders
+        self.home = next(ranks for ranks in self.all if comm.rank in ranks)
+        self.elsewhere = [ranks for ranks in self.all if ranks != self.home]
         # The ranks of other nodes that this one deals with; its node's ranks share them out.
         self.partners = [
             rank

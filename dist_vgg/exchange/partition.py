@@ -6,8 +6,9 @@ SC'20). Ranks own a piece of every bucket, so that all of them take part in the 
 bucket as soon as backward has finished it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,10 +25,22 @@ class Partition:
 
     Grains depend on `count` alone, and every slice begins and ends with one, so a sum over each
     grain (the norm's, a checksum's) is the same at any number of ranks.
+
+    Where gradients travel as factors, a bucket begins at the `tail` that they have; `nodes` are
+    the ranks of each node, where every node owns the whole tail and its ranks share it out.
     """
 
     count: int
     ranks: int
+    tail_from: int | None = None
+    nodes: Sequence[Sequence[int]] = ()
+
+    @property
+    def tail(self) -> int:
+        """Where the tail begins, at a grain; `count` where there is none."""
+        if self.tail_from is None:
+            return self.count
+        return min(-(-self.tail_from // self.grain) * self.grain, self.count)
 
     @property
     def grain(self) -> int:
@@ -40,24 +53,45 @@ class Partition:
 
     @property
     def buckets(self) -> list[Slice]:
-        """Each bucket, 256 grains long but for the last."""
+        """Each bucket, 256 grains long but for the last, and the last ahead of the tail."""
         size = BUCKET_GRAINS * self.grain
-        return [(lo, min(lo + size, self.count)) for lo in range(0, self.count, size)]
+        starts = (*range(0, self.tail, size), *range(self.tail, self.count, size))
+        return list(pairwise([*starts, self.count]))
+
+    def everywhere(self, bucket: Slice) -> bool:
+        """Whether every node owns a bucket."""
+        return bool(self.nodes) and bucket[0] >= self.tail
 
     def piece(self, bucket: Slice, rank: int) -> Slice:
         """A rank's piece of a bucket."""
         lo, hi = bucket
         grains = -(-(hi - lo) // self.grain)
-        first, last = (grains * r // self.ranks for r in (rank, rank + 1))
+        sharing: Sequence[int] = range(self.ranks)
+        if self.everywhere(bucket):
+            sharing = next(ranks for ranks in self.nodes if rank in ranks)
+        place = sharing.index(rank)
+        first, last = (grains * r // len(sharing) for r in (place, place + 1))
         return min(lo + first * self.grain, hi), min(lo + last * self.grain, hi)
 
+    def answered(self, bucket: Slice, rank: int) -> Slice:
+        """Its piece, or what is left of it where several nodes own the same: one answers for it.
+
+        These pieces tile the bucket.
+        """
+        lo, hi = self.piece(bucket, rank)
+        return (lo, lo) if self.everywhere(bucket) and rank not in self.nodes[0] else (lo, hi)
+
     def sizes(self, bucket: Slice) -> list[int]:
-        """Numbers in each rank's piece of a bucket."""
-        return [hi - lo for lo, hi in (self.piece(bucket, rank) for rank in range(self.ranks))]
+        """Numbers of a bucket that each rank answers for."""
+        return [hi - lo for lo, hi in (self.answered(bucket, rank) for rank in range(self.ranks))]
 
     def owned(self, rank: int) -> list[Slice]:
         """The slices that a rank owns: its piece of every bucket, in order."""
         return [self.piece(bucket, rank) for bucket in self.buckets]
+
+    def answers(self, rank: int) -> list[Slice]:
+        """The slices that a rank answers for: all it owns, but for a tail that others own, too."""
+        return [self.answered(bucket, rank) for bucket in self.buckets]
 
     def owned_by(self, ranks: Iterable[int]) -> list[Slice]:
         """The slices that some ranks own together, in order; neighbours are joined."""

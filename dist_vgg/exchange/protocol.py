@@ -11,6 +11,7 @@ import numpy as np
 from mpi4py import MPI
 
 from dist_vgg.exchange.audit import ReplicaAudit
+from dist_vgg.exchange.factors import TakeFactors
 from dist_vgg.exchange.partition import Partition, Slice
 from dist_vgg.exchange.vectors import Vectors
 from dist_vgg.state.checksums import Cells
@@ -28,7 +29,7 @@ class Exchange(Protocol):
         wait()
         reduce_scatter()                 now `total` is the sum, in the slices of `owned`
         check()
-        replica.swap()                   then update those slices of `params` and `state`
+        replica.swap()                   then update the slices of `owned` in `params` and `state`
         all_gather()                     now `params` are whole in every replica
 
     `total` must have the bits of the sum along the tree over all shards (see tree.py), on
@@ -41,9 +42,13 @@ class Exchange(Protocol):
     # their gradients come added along the tree.
     branches: Sequence[Sequence[int]]
     partition: Partition
-    owned: list[Slice]  # what this rank updates; the ranks' slices tile the vector
+    owned: list[Slice]  # what this rank updates
+    answers: list[Slice]  # of it, what it answers for: the ranks' slices tile the vector
     replica: Replica  # parameters and optimizer state, to be swapped and committed
     total: np.ndarray  # (count,) float32, the summed gradient; valid in `owned`
+
+    # Where set, backward gives it the last layers' factors and does not write their gradients.
+    factors: TakeFactors | None
 
     # What goes on outside the step.
     vectors: Vectors  # broadcast, gather, scatter, compare
@@ -57,16 +62,16 @@ class Exchange(Protocol):
     hidden_seconds: float  # in which gradients travelled while this rank computed, in all steps
 
     @property
+    def sent_bytes(self) -> int:
+        """What this rank has sent to other nodes, in all steps."""
+
+    @property
     def params(self) -> np.ndarray:
         """(count,) float32: the last step's parameters, or from `swap` on those being written."""
 
     @property
     def state(self) -> dict[str, np.ndarray]:
         """The optimizer's vectors by name; each is valid in `owned`."""
-
-    @property
-    def sent_bytes(self) -> int:
-        """What this rank has sent to other nodes, in all steps."""
 
     def gradient(self) -> np.ndarray:
         """The vector, (count,) float32, that the next branch's gradient is written to."""

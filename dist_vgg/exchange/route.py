@@ -14,12 +14,13 @@ import numpy as np
 from mpi4py import MPI
 
 from dist_vgg.exchange.audit import ReplicaAudit
+from dist_vgg.exchange.factors import Factors, Products, TakeFactors, divided
 from dist_vgg.exchange.memory import GradientMemory, make_replica
 from dist_vgg.exchange.nodes import Nodes
 from dist_vgg.exchange.overlap import OverlapThread
-from dist_vgg.exchange.partition import Partition, Slice
-from dist_vgg.exchange.transport import Transport
-from dist_vgg.exchange.tree import LocalTree, branches, first, fold, plan, remaining, sum_along_tree
+from dist_vgg.exchange.partition import Slice
+from dist_vgg.exchange.sums import GradientSums
+from dist_vgg.exchange.tree import branches, plan
 from dist_vgg.exchange.vectors import Vectors
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.state.checksums import GRADIENT, Cells
@@ -49,59 +50,45 @@ class Route:
         *,
         kind: str = "flat",
         together: int = 1,
+        products: Products | None = None,
     ) -> None:
         """`kind` is "flat" or "node", see `placement.choose`; the rest as in `MakeExchange`.
 
-        A branch has at most the shards that run `together`.
+        A branch has at most the shards that run `together`. The factors of `products` may travel.
         """
         self.comm, self.kind = comm, kind
         self.shards = sum(map(len, shards_of_rank))
         self.local_shards = shards_of_rank[comm.rank]
-        self.partition = Partition(count, comm.size)
-        self.owned = self.partition.owned(comm.rank)
         self.nodes = nodes = Nodes(comm, alone=kind == "flat")
+        self.partition = divided(count, nodes, products, self.shards)
+        self.owned = self.partition.owned(comm.rank)
+        self.answers = self.partition.answers(comm.rank)
         self.is_leader = nodes.is_leader
         self.branches = branches(self.local_shards, together)
         trees = [plan(branches(mine, together), self.shards) for mine in shards_of_rank]
         self.memory = GradientMemory(nodes.node, count, [trees[r].vectors for r in nodes.home])
         placed = make_replica(
-            nodes,
-            self.partition,
-            state,
-            len(cells) if cells else 0,
-            standby,
-            private=kind == "flat",
+            nodes, self.partition, state, len(cells) if cells else 0, standby, kind == "flat"
         )
         self.replica, self.no_standby = placed.replica, placed.no_standby
         self.shared_bytes = self.memory.shared_bytes + placed.shared_bytes
-        self._plan_sums(trees)
+        self._factors: Factors | None = None
+        self.factors: TakeFactors | None = None
+        if products and self.partition.tail < count:
+            self._factors = Factors(products, nodes, self.partition, shards_of_rank)
+            self.factors = self._take_factors
+            self.shared_bytes += self._factors.memory.shared_bytes
+        self._sums = GradientSums(nodes, self.partition, self.memory, trees, self.shards)
+        self.total, self._transport = self._sums.total, self._sums.transport
+        self._tree = trees[comm.rank]
+        self._tree.clear()
         self.hidden_seconds = 0.0
         self._taken = 0  # branches, in this step
         self._overlap: OverlapThread | None = None
         self._overlaps = self._transport is not None and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
-        meet = self.memory.meet
-        audited = (self.replica, nodes, self.partition, meet)
-        self.audit = ReplicaAudit(cells, *audited) if cells else None
-        self.vectors = Vectors(nodes, self.partition, self.replica, self.total, self.audit, meet)
-
-    def _plan_sums(self, trees: Sequence[LocalTree]) -> None:
-        """Find where this node's sums will lie, and which sums other nodes will have."""
-        # The node's sums when each of its ranks has added its own micro-batches ...
-        self._parts = {
-            block: self.memory.vectors[local][vector]
-            for local, rank in enumerate(self.nodes.home)
-            for block, vector in trees[rank].blocks.items()
-        }
-        # ... and what remains of them, and where, when the node has added those.
-        self._sums = fold(dict(self._parts), self.shards, lambda left, right: None)
-        self.total = self._sums[first(self._sums)]
-        self._tree: LocalTree = trees[self.comm.rank]
-        self._tree.clear()
-        blocks_of = {
-            ranks: remaining((b for rank in ranks for b in trees[rank].blocks), self.shards)
-            for ranks in self.nodes.elsewhere
-        }
-        self._transport = Transport(self.nodes, self.partition, blocks_of) if blocks_of else None
+        meet, cut = self.memory.meet, self.partition
+        self.audit = ReplicaAudit(cells, self.replica, nodes, cut, meet) if cells else None
+        self.vectors = Vectors(nodes, cut, self.replica, self.total, self.audit, meet)
 
     @property
     def params(self) -> np.ndarray:
@@ -115,15 +102,26 @@ class Route:
 
     @property
     def sent_bytes(self) -> int:
-        """What this rank has sent to other nodes, in all steps."""
-        return self._transport.sent_bytes if self._transport else 0
+        """What this rank has sent to other nodes in all steps."""
+        parts = (self._transport, self._factors)
+        return sum(part.sent_bytes for part in parts if part)
 
     def gradient(self) -> np.ndarray:
         """The flat vector that the next micro-batch's gradient is to be written to."""
+        if self._factors:
+            self._factors.clear(self.branches[self._taken])
         return self.memory.mine[self._tree.next()]
+
+    def _take_factors(self, counts: Sequence[int], lo: int, x: np.ndarray, dy: np.ndarray) -> None:
+        """Take a product's factors in the place of the gradient that they are of."""
+        if self._factors:
+            gradient = self.memory.mine[self._tree.next()]
+            self._factors.put(gradient, self.branches[self._taken], counts, lo, x, dy)
 
     def ready(self, lo: int, hi: int) -> None:
         """Take note that `gradient` is finished from `lo` on: other nodes can have the last."""
+        if self._factors and lo > self._factors.lo:
+            return  # factors travel together
         if self._overlaps and self._at_last:
             if self._overlap is None:
                 self._overlap = OverlapThread(self.partition.buckets, self._finish)
@@ -135,7 +133,7 @@ class Route:
         if self._at_last:
             self._tree.leave(branch)
         else:
-            mine = self.memory.mine
+            mine = [vector[: self.partition.tail] for vector in self.memory.mine]
             self._tree.add(branch, lambda a, b: np.add(mine[a], mine[b], out=mine[a]))
         self._taken += 1
 
@@ -161,7 +159,7 @@ class Route:
             self._overlap = None
         else:
             self.memory.meet()
-            for bucket in self.partition.buckets:
+            for bucket in reversed(self.partition.buckets):
                 self._sum(bucket)
 
     def _finish(self, bucket: Slice) -> None:
@@ -170,17 +168,13 @@ class Route:
         self._sum(bucket)
 
     def _sum(self, bucket: Slice) -> None:
-        """Sum a bucket: over the node's ranks each rank its share, then over the nodes."""
-        lo, hi = self.partition.piece(bucket, self.comm.rank)
-        for rank in (self.comm.rank, *self.nodes.partners):
-            piece = slice(*self.partition.piece(bucket, rank))
-            sum_along_tree({b: v[piece] for b, v in self._parts.items()}, self.shards)
-        if self._transport:
-            sums = {b: v[lo:hi] for b, v in self._sums.items()}
-            sums |= self._transport.trade(bucket, self._sums)
-            self.total[lo:hi] = sum_along_tree(sums, self.shards)
+        """Sum a bucket, in the slice that this rank owns; the factors are here since the last."""
+        if bucket[0] < self.partition.tail:
+            self._sums.sum(bucket)
+        elif self._factors:
+            self._factors.sum(bucket, self.total)
         if self.audit:
-            self.audit.note(GRADIENT, self.total, lo, hi)
+            self.audit.note(GRADIENT, self.total, *self.partition.piece(bucket, self.comm.rank))
 
     def check(self) -> None:
         """Check this node's copies of what ranks elsewhere own; its ranks share the work.
@@ -194,7 +188,8 @@ class Route:
         """Bring the slices that each rank has updated to every replica, and compare checksums."""
         if self._transport:
             for bucket in self.partition.buckets:
-                self._transport.spread(bucket, self.params)
+                if not self.partition.everywhere(bucket):
+                    self._transport.spread(bucket, self.params)
         self.memory.meet()
         if self.audit:
             self.audit.share()
@@ -211,5 +206,7 @@ class Route:
             self.replica.remove()
         elif self.is_leader:
             self.replica.keep()
+        if self._factors:
+            self._factors.memory.close()
         self.memory.close()
         self.nodes.close()

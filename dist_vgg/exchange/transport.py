@@ -30,7 +30,7 @@ class Transport:
         """`blocks_of` has the sums that each node elsewhere will have to give."""
         self._comm, self._partners = nodes.comm, nodes.partners
         self._partition, self._blocks_of = partition, blocks_of
-        self.sent_bytes = 0
+        self.sent_bytes = 0  # to other nodes, by this rank, since the start
 
     def trade(self, bucket: Slice, sums: Mapping[Block, np.ndarray]) -> dict[Block, np.ndarray]:
         """Give other nodes this node's `sums` of their pieces; get theirs of the own piece."""
@@ -74,7 +74,7 @@ class Transport:
             spans = [places.get(rank, (0, 0)) for rank in range(self._comm.size)]
             return [hi - lo for lo, hi in spans], [lo for lo, _ in spans]
 
-        self.sent_bytes += source.itemsize * sum(hi - lo for lo, hi in sends.values())
+        self.sent_bytes += sum(hi - lo for lo, hi in sends.values()) * source.itemsize
         return self._comm.Ialltoallv(
             [source, spec(sends), MPI.FLOAT], [target, spec(receives), MPI.FLOAT]
         )

@@ -35,7 +35,7 @@ class Vectors:
         """
         self._comm, self._nodes, self._partition = nodes.comm, nodes, partition
         self._replica, self._total, self._audit, self._meet = replica, total, audit, meet
-        self._owned = partition.owned(self._comm.rank)
+        self._answers = partition.answers(self._comm.rank)
 
     def broadcast(self) -> None:
         """Bring rank 0's parameters to every replica."""
@@ -59,7 +59,7 @@ class Vectors:
             return vector if self._comm.rank == 0 else None
         count = self._partition.count
         full = np.empty(count, vector.dtype) if self._comm.rank == 0 else None
-        for bucket, (lo, hi) in zip(self._partition.buckets, self._owned, strict=True):
+        for bucket, (lo, hi) in zip(self._partition.buckets, self._answers, strict=True):
             sizes = self._partition.sizes(bucket)
             target = None if full is None else [full[slice(*bucket)], sizes]
             wait(self._comm.Igatherv(vector[lo:hi], target, root=0))
@@ -72,10 +72,13 @@ class Vectors:
                 vector[:] = full
             self._meet()
             return
-        for bucket, (lo, hi) in zip(self._partition.buckets, self._owned, strict=True):
+        for bucket, (lo, hi) in zip(self._partition.buckets, self._answers, strict=True):
             sizes = self._partition.sizes(bucket)
             source = None if full is None else [full[slice(*bucket)], sizes]
             wait(self._comm.Iscatterv(source, vector[lo:hi], root=0))
+        if self._partition.nodes:
+            self._meet()
+            self._to_all_nodes(vector, self._partition.tail)
 
     def whole(self, vector: np.ndarray) -> np.ndarray:
         """A whole vector on every rank, as `gather`; it lies in `total`, until the next step."""
@@ -106,9 +109,11 @@ class Vectors:
             )
         return digests[0]
 
-    def _to_all_nodes(self, vector: np.ndarray) -> None:
-        """Bring the vector of rank 0's node to all others."""
+    def _to_all_nodes(self, vector: np.ndarray, start: int = 0) -> None:
+        """Bring the vector of rank 0's node to all others, from the bucket at `start` on."""
         if self._nodes.is_leader:
             for lo, hi in self._partition.buckets:
+                if lo < start:
+                    continue
                 wait(self._nodes.leaders.Ibcast(vector[lo:hi], root=0))
         self._meet()

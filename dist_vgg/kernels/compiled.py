@@ -17,7 +17,7 @@ from dist_vgg.kernels.parts import bounds, tree_sum
 from dist_vgg.kernels.passes.sizes import FORWARD, LANES, ROWS, panel_width
 from dist_vgg.kernels.scratch import Scratch, aligned, padded_to, tree_levels
 
-NAME, VERSION, TOGETHER = "compiled", 1, 64
+NAME, VERSION, TOGETHER, BY_ROWS = "compiled", 1, 64, True
 # The exact one, in passes where it goes over whole vectors.
 ARITHMETIC = replace(
     EXACT,
@@ -155,28 +155,38 @@ def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def linear_backward(
-    dy: np.ndarray,
-    x: np.ndarray,
-    w: np.ndarray,
-    dw: np.ndarray,
-    db: np.ndarray,
+    dy: np.ndarray, x: np.ndarray, w: np.ndarray, dw: np.ndarray, db: np.ndarray,
     counts: Sequence[int] = (),
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """Write the gradients of matrix and bias into dw and db; return that of the input."""
     # dy is (N,F), x and dx are (N,C), w and dw are (C,F), db is (F,)
-    dy, x, w = map(_plain, (dy, x, w))
+    linear_backward_weights(dy, x, dw, db, counts)
+    return linear_backward_input(dy, w)
+
+
+def linear_backward_weights(
+    dy: np.ndarray, x: np.ndarray, dw: np.ndarray, db: np.ndarray, counts: Sequence[int] = ()
+) -> None:
+    """Write the gradients of matrix and bias into dw and db."""
+    # dy is (N,F), x is (N,C), dw is (C,F), db is (F,)
+    dy, x = map(_plain, (dy, x))
     n, outputs = dy.shape
     width, levels = panel_width(outputs), tree_levels(counts)
     parts = aligned((levels, ROWS * width), dy.dtype)
     stack = aligned((levels, padded_to(outputs, LANES)), dy.dtype)
-    edge = aligned((n * width,), dy.dtype)
-    at = product.address(dy.dtype)
+    edge, at = aligned((n * width,), dy.dtype), product.address(dy.dtype)
     matrix_backward_weights(at, dy, x, bounds(counts, n), dw, db, edge, parts, stack, width)
-    width = panel_width(n)
-    dx = np.empty(x.shape, x.dtype)
+
+
+def linear_backward_input(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Return the gradient of the input of a product with a matrix."""
+    # dy is (N,F), w is (C,F), dx is (N,C)
+    dy, w = map(_plain, (dy, w))
+    (n, outputs), width = dy.shape, panel_width(len(dy))
+    dx = np.empty((n, len(w)), dy.dtype)
     turned = aligned((padded_to(n, width) * outputs,), dy.dtype)
     sums = aligned((ROWS * width,), dy.dtype)
-    matrix_backward_input(at, dy, w, dx, turned, sums, width)
+    matrix_backward_input(product.address(dy.dtype), dy, w, dx, turned, sums, width)
     return dx
 
 

@@ -8,10 +8,13 @@ import numpy as np
 from dist_vgg.kernels import reference, winograd
 
 NAME, VERSION, ARITHMETIC, TOGETHER = "numpy", 1, reference.ARITHMETIC, 0
+BY_ROWS = False  # BLAS may round by the shapes of matrices
 
 maxpool_forward, maxpool_backward = reference.maxpool_forward, reference.maxpool_backward
 relu_forward, relu_backward = reference.relu_forward, reference.relu_backward
 linear_forward, linear_backward = reference.linear_forward, reference.linear_backward
+linear_backward_weights = reference.linear_backward_weights
+linear_backward_input = reference.linear_backward_input
 dropout_forward = reference.dropout_forward
 softmax, cross_entropy = reference.softmax, reference.cross_entropy
 

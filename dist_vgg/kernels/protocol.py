@@ -39,6 +39,13 @@ class Kernels(Protocol):
         Only where no bit of a sample depends on the others may they run together.
         """
 
+    @property
+    def BY_ROWS(self) -> bool:
+        """Whether `linear_backward_weights` has the same bits, whichever columns of x it is given.
+
+        Only then may ranks share out the rows of a matrix's gradient.
+        """
+
     def conv2d_forward(
         self, x: np.ndarray, w: np.ndarray, b: np.ndarray, relu: bool = False
     ) -> np.ndarray:
@@ -116,6 +123,21 @@ class Kernels(Protocol):
     ) -> np.ndarray:
         """Write the gradients of matrix and bias into dw and db; return that of the input."""
         # dy is (N,F), x and the result are (N,C), w and dw are (C,F), db is (F,)
+
+    def linear_backward_weights(
+        self,
+        dy: np.ndarray,
+        x: np.ndarray,
+        dw: np.ndarray,
+        db: np.ndarray,
+        counts: Sequence[int] = (),
+    ) -> None:
+        """The first half of `linear_backward`: write the gradients of matrix and bias."""
+        # dy is (N,F), x is (N,C), dw is (C,F), db is (F,)
+
+    def linear_backward_input(self, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """The second half of `linear_backward`: return the gradient of the input."""
+        # dy is (N,F), w is (C,F), the result is (N,C)
 
     def dropout_forward(self, x: np.ndarray, keep: np.ndarray, rate: float) -> np.ndarray:
         """Set to zero what is not kept, and scale the rest by 1/(1-rate); its own adjoint."""

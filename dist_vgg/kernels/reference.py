@@ -11,7 +11,7 @@ import numpy as np
 from dist_vgg.kernels.arithmetic import NUMPY
 from dist_vgg.kernels.parts import tree_sum
 
-NAME, VERSION, ARITHMETIC, TOGETHER = "reference", 1, NUMPY, 0
+NAME, VERSION, ARITHMETIC, TOGETHER, BY_ROWS = "reference", 1, NUMPY, 0, False
 
 # A block of unfolded patches should stay in a core's share of the cache while BLAS reads it, and so
 # should the images that are pooled at a time.
@@ -215,25 +215,34 @@ def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def linear_backward(
-    dy: np.ndarray,
-    x: np.ndarray,
-    w: np.ndarray,
-    dw: np.ndarray,
-    db: np.ndarray,
+    dy: np.ndarray, x: np.ndarray, w: np.ndarray, dw: np.ndarray, db: np.ndarray,
     counts: Sequence[int] = (),
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """Write the gradients of matrix and bias into dw and db; return that of the input."""
+    # dy is (N,F), x and the result are (N,C), w and dw are (C,F), db is (F,)
+    linear_backward_weights(dy, x, dw, db, counts)
+    return linear_backward_input(dy, w)
 
-    # dy is (N,F), x and dx are (N,C), w and dw are (C,F), db is (F,)
+
+def linear_backward_weights(
+    dy: np.ndarray, x: np.ndarray, dw: np.ndarray, db: np.ndarray, counts: Sequence[int] = ()
+) -> None:
+    """Write the gradients of matrix and bias into dw and db."""
+
+    # dy is (N,F), x is (N,C), dw is (C,F), db is (F,)
     def write(part: slice, dw: np.ndarray, db: np.ndarray) -> None:
         x_part, dy_part = x[part], dy[part]
-        rows = 4 if _in_pieces(len(x_part), w) else len(w)
-        blocks = len(w) // rows
-        columns = x_part.T.reshape(blocks, rows, len(x_part))
-        np.matmul(columns, dy_part, out=dw.reshape(blocks, rows, -1))
+        rows = 4 if _in_pieces(len(x_part), dw) else len(dw)
+        columns = x_part.T.reshape(len(dw) // rows, rows, len(x_part))
+        np.matmul(columns, dy_part, out=dw.reshape(len(columns), rows, -1))
         np.sum(dy_part, axis=0, out=db)
 
     tree_sum(write, counts, len(x), dw, db)
+
+
+def linear_backward_input(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Return the gradient of the input of a product with a matrix."""
+    # dy is (N,F), w is (C,F), dx is (N,C)
     # (w dy')' and not dy w': then BLAS reads w, by far the largest, in the order of memory.
     return np.ascontiguousarray((w @ np.ascontiguousarray(dy.T)).T)
 

@@ -3,7 +3,7 @@
 Layers know nothing of ranks, files or optimizers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ class StepKey:
 
 
 Shape = tuple[int, ...]  # of one sample: (H,W,C), or (C,) after flattening
+TakeFactors = Callable[[np.ndarray, np.ndarray], object]  # (x, dy) of a fully connected layer
 
 
 class Layer:
@@ -167,9 +168,16 @@ class Linear(_Affine):
         self._keep(key, x)
         return self.ops.linear_forward(x, self.w, self.b)
 
-    def backward(self, dy: np.ndarray) -> np.ndarray:
+    def backward(self, dy: np.ndarray, factors: TakeFactors | None = None) -> np.ndarray:
+        """As any layer's; where somebody takes `factors`, x and dy, the gradients are not written.
+
+        They follow from the factors: x' dy, and the sum of dy.
+        """
         (x,) = self._recall()
-        return self.ops.linear_backward(dy, x, self.w, self.dw, self.db, self._counts)
+        if factors is None:
+            return self.ops.linear_backward(dy, x, self.w, self.dw, self.db, self._counts)
+        factors(x, dy)
+        return self.ops.linear_backward_input(dy, self.w)
 
 
 class ReLU(Layer):

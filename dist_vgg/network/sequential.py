@@ -6,16 +6,19 @@ both. Checkpoints, digests and the exchange see the vectors and no layers.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
 
 import numpy as np
 
 from dist_vgg.kernels import numpy_set
 from dist_vgg.kernels.protocol import Kernels
-from dist_vgg.network.layers import Conv, Layer, MaxPool, PooledConv, ReLU, Shape, StepKey
+from dist_vgg.network.layers import Conv, Layer, Linear, MaxPool, PooledConv, ReLU, Shape, StepKey
 
 Watch = Callable[[str, str, np.ndarray], None]  # ("forward" | "backward", layer, array)
 OnLayer = Callable[[str, Layer], None]  # ("forward" | "backward", a layer that is done)
 OnSlice = Callable[[int, int], None]  # a slice that forward needs, or backward has finished
+OnFactors = Callable[[int, np.ndarray, np.ndarray], None]  # where a layer begins, its x and dy
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class Sequential:
             self._places.append((layer, slots))
             self.slots += slots
         self.parameter_count = offset
+        last = takewhile(
+            lambda place: not place[1] or isinstance(place[0], Linear), reversed(self._places)
+        )
+        # The weights of the fully connected layers that nothing but their like comes behind.
+        self.products = [slots[0] for _, slots in last if slots][::-1]
         self._merged = _merged(self._places)
         self._ran = self._places  # by the last forward pass
 
@@ -106,16 +114,21 @@ class Sequential:
         grad_ready: OnSlice | None = None,
         watch: Watch | None = None,
         done: OnLayer | None = None,
+        factors: OnFactors | None = None,
     ) -> None:
         """From the gradient of the logits, (N,K), to that of all parameters, as forward ran.
 
         `grad_ready` is called with each finished slice; slices finish from the end of the flat
-        vector to its start, without gaps.
+        vector to its start, without gaps. Who takes the `factors` of the layers in `products`
+        computes their gradients from them: those are not written here.
         """
         grad: np.ndarray | None = dy
         for layer, slots in reversed(self._ran):
             assert grad is not None
-            grad = layer.backward(grad)
+            if factors and isinstance(layer, Linear) and slots[0] in self.products:
+                grad = layer.backward(grad, partial(factors, slots[0].lo))
+            else:
+                grad = layer.backward(grad)
             if watch and grad is not None:
                 watch("backward", layer.name, grad)
             if done:

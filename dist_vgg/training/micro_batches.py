@@ -1,6 +1,7 @@
 """What the local shards contribute to a step: micro-batches, their losses and gradients."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,7 +76,8 @@ class MicroBatches:
         logits = self._net.forward(x, key, self.monitor, route.need, self._done)
         smoothing = self._config.label_smoothing
         losses, dlogits = self._net.ops.cross_entropy(logits, samples.labels, total, smoothing)
-        self._net.backward(dlogits, route.ready, self.monitor, self._done)
+        factors = partial(route.factors, counts) if route.factors else None
+        self._net.backward(dlogits, route.ready, self.monitor, self._done, factors)
         right = logits.argmax(axis=1) == samples.labels
         each = [
             slice(end - count, end) for end, count in zip(np.cumsum(counts), counts, strict=True)

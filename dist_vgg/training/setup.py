@@ -102,6 +102,7 @@ def make_exchange(
     another exchange than the route.
     """
     # These need MPI, which importing this package does not start.
+    from dist_vgg.exchange.factors import Product, Products
     from dist_vgg.exchange.partition import Partition
     from dist_vgg.exchange.placement import choose, why_no_standby
     from dist_vgg.exchange.route import Route
@@ -117,9 +118,14 @@ def make_exchange(
     kind = choose(comm, config.route, *hosts)
     missing = standby and why_no_standby(comm, kind, *hosts)
     kept = "" if missing else standby
+    products = None
+    if net.ops.BY_ROWS and net.products:
+        of_net = [Product(slot.lo, *slot.shape) for slot in net.products]
+        products = Products(of_net, config.micro_batch, net.ops.linear_backward_weights)
     route = Route(
-        comm, count, shards_of_rank, state_names, kept, cells, kind=kind, together=together
-    )
+        comm, count, shards_of_rank, state_names, kept, cells, kind=kind, together=together,
+        products=products,
+    )  # fmt: skip
     route.no_standby = missing or route.no_standby
     return route
 

@@ -169,7 +169,7 @@ class Trainer:
         """
         signal, route = signals.received[0] if signals.received else 0, self.route
         arithmetic, due = self.net.ops.ARITHMETIC, self.saves.due()
-        squares = route.partition.squares(route.total, route.owned, arithmetic)
+        squares = route.partition.squares(route.total, route.answers, arithmetic)
         times = self.times.contribution()
         agreed = agree(self.comm, losses, correct, squares, signal, due, arithmetic, times)
         self.times.take(agreed.times)

@@ -9,6 +9,7 @@ import numpy as np
 from mpi4py import MPI
 
 from dist_vgg.data.shards import hosted
+from dist_vgg.exchange.factors import Products
 from dist_vgg.exchange.partition import Partition
 from dist_vgg.exchange.protocol import Exchange
 from dist_vgg.exchange.route import Route
@@ -44,9 +45,11 @@ def opened(
     state: Sequence[str] = (),
     standby: str = "",
     audited: bool = False,
+    products: Products | None = None,
 ) -> Iterator[Route]:
     cells = CELLS if audited else None
-    route = Route(comm, COUNT, shards_of_rank, state, standby, cells, kind=kind)
+    given = (comm, COUNT, shards_of_rank, state, standby, cells)
+    route = Route(*given, kind=kind, products=products)
     yield route
     route.close()
 
