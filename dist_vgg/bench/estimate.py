@@ -50,8 +50,8 @@ def coverage(count: int, j: int) -> float:
 
 def rate(amount: float, seconds: Estimate) -> Estimate:
     """So much in so many seconds, as an amount a second."""
-    ends = (amount / value for value in (seconds.median, seconds.high, seconds.low))
-    return Estimate(*ends, seconds.confidence)
+    middle, low, high = (amount / value for value in (seconds.median, seconds.high, seconds.low))
+    return Estimate(middle, low, high, seconds.confidence)
 
 
 def ratio(one: Estimate, other: Estimate) -> Estimate:

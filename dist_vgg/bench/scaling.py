@@ -11,7 +11,7 @@ import argparse
 import json
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,15 +49,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_training(
         parser, 16, None,
-        "shards of the strong scaling (default: the most ranks, or a multiple from 8 on)",
+        "shards of the strong scaling (default: 8, or the next multiple of the most ranks)",
     )  # fmt: skip
     add_number(
         parser, "--shards-a-rank", None,
-        "shards of each rank in the weak scaling (default: --shards over the most ranks)",
+        "shards of each rank in the weak scaling (default: as the strong scaling has at the most "
+        "ranks)",
     )  # fmt: skip
     add_number(
         parser, "--repeat", 6,
-        "rounds; in each, every job has its turn. Fewer than 6 give no interval of 95%%",
+        "rounds; in each, every job has its turn; an interval of 95%% takes 6",
     )  # fmt: skip
     add_number(parser, "--steps", 3, "steps to measure in each start, after one that warms up")
     parser.add_argument("--hostfile", metavar="FILE", help="mpirun's, for several machines")
@@ -177,7 +178,7 @@ def measure(comm: "MPI.Intracomm", shards: int, steps: int, **options: Any) -> d
 
 def shares(spent: Sequence[Mapping[str, float]], seconds: float) -> dict[str, float]:
     """The share of so many seconds that all ranks spent on each part of the step."""
-    sums: Counter[str] = Counter()
+    sums: dict[str, float] = defaultdict(float)
     for parts in spent:
         for name, value in parts.items():
             sums["computing" if name.startswith(("forward", "backward")) else name] += value

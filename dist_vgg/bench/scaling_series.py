@@ -65,14 +65,14 @@ def _point(
     ideal = job.ranks / base.ranks
     # The base over itself is 1, however it varies.
     speedup = ratio(images_per_s, _measured(base_runs)[1]) if job != base else Estimate(1, 1, 1, 1)
-    ends = (end / ideal for end in (speedup.median, speedup.low, speedup.high))
+    middle, low, high = (end / ideal for end in (speedup.median, speedup.low, speedup.high))
     return Point(
         job=job,
         seconds=seconds,
         values=tuple(median(run["seconds"]) for run in runs),
         images_per_s=images_per_s,
         speedup=speedup,
-        efficiency=Estimate(*ends, speedup.confidence),
+        efficiency=Estimate(middle, low, high, speedup.confidence),
         shares={part: median(run["shares"][part] for run in runs) for part in runs[0]["shares"]},
         computing=_computing(job, runs) / _computing(base, base_runs),
         oversubscribed=any(one["ranks"] > one["cores"] for one in runs[0]["machines"]),

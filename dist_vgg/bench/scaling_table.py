@@ -72,7 +72,7 @@ def _foot(both: Mapping[str, Sequence[Point]], steps: int) -> list[str]:
         f"{plural(steps, 'step')} of a fresh start; a step lasts until its slowest rank ends it",
         f"(low–high): the median's interval of {base.seconds.confidence:.1%} confidence, by order "
         f"statistics{more}",
-        f"of an efficiency: from the ends of both intervals, at least {least:.1%} confidence",
+        f"of an efficiency: from the ends of both intervals, at least {least:.1%}",
         f"strong scaling: the same bits at {_numbers(strong)} ranks in all rounds, parameters "
         f"{base.sha256[:16]} after {steps + 1} steps",
     ]
