@@ -6,12 +6,13 @@ python -m dist_vgg.bench step --against torch            the same, and PyTorch, 
 python -m dist_vgg.bench evaluation --against torch,onnxruntime,openvino
 python -m dist_vgg.bench scaling                         strong and weak scaling
 python -m dist_vgg.bench exchange --ranks 2,8            the sum over ranks, alone
+python -m dist_vgg.bench audit --ranks 8                 what auditing and keeping a step costs
 python -m dist_vgg.bench memory --ranks 8                where the memory goes
 python -m dist_vgg.bench deploy runs/A runs/B            trained networks as they travel
 
 Start it without mpirun: it starts its own ranks. A number is a median, with the lowest and the
-highest reading behind it. Operations are those of the direct convolution, two for each
-multiply-add, whatever kernel computes it.
+highest reading behind it; `scaling` puts the median's confidence interval there. Operations are
+those of the direct convolution, two for each multiply-add, whatever kernel computes it.
 """
 
 import argparse

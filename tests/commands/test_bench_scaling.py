@@ -67,7 +67,7 @@ def test_ratios_are_from_the_ends_of_both_intervals() -> None:
 
 def test_strong_scaling_by_hand() -> None:
     jobs = [Job(2, 8), Job(4, 8), Job(6, 8)]
-    base, four, six = made_up_series(jobs, (3.0, 2.0, 1.5), cores=5)
+    base, four, six = made_up_series(jobs, (3.0, 2.0, 1.5), cores=4)
     assert base.speedup == base.efficiency == Estimate(1, 1, 1, 1)
     assert base.images_per_s.median == pytest.approx(8 * 16 / 3)
     assert four.speedup.median == pytest.approx(1.5)
