@@ -92,7 +92,10 @@ def run(options: argparse.Namespace) -> Report:
 
 def settle(options: argparse.Namespace, hosts: Hosts) -> None:
     """Fill in the ranks and shards that the command line leaves open."""
-    options.ranks = sorted(options.ranks or up_to(ranks_at_hand(hosts)))
+    if not options.ranks:
+        at_hand = ranks_at_hand(hosts)
+        options.ranks = up_to(min(at_hand, options.shards or at_hand))
+    options.ranks = sorted(options.ranks)
     if len(options.ranks) < 2:
         raise UserError("scaling compares numbers of ranks: name several, as in --ranks 1,2")
     most = options.ranks[-1]

@@ -115,13 +115,17 @@ def test_machines_count_cores_once() -> None:
     assert scaling.machines(names, allowed) == expected
 
 
-def test_ranks_that_nobody_has_named() -> None:
+def test_ranks_that_nobody_has_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [scaling.up_to(most) for most in (1, 2, 6, 8)] == [
         [1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]
     ]  # fmt: skip
     options = argparse.Namespace(ranks=[6, 3], shards=None, shards_a_rank=None)
     scaling.settle(options, scaling.Hosts(None, 0))
     assert (options.ranks, options.shards, options.shards_a_rank) == ([3, 6], 12, 2)
+    monkeypatch.setattr(scaling, "cores", lambda: 64)
+    options = argparse.Namespace(ranks=None, shards=5, shards_a_rank=None)
+    scaling.settle(options, scaling.Hosts(None, 0))
+    assert (options.ranks, options.shards, options.shards_a_rank) == ([1, 2, 4, 5], 5, 1)
 
 
 def test_a_tiny_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
