@@ -4,13 +4,15 @@ python -m dist_vgg.bench kernels                         each layer, with each k
 python -m dist_vgg.bench step --ranks 1,2 --shards 8     whole training steps
 python -m dist_vgg.bench step --against torch            the same, and PyTorch, in turns
 python -m dist_vgg.bench evaluation --against torch,onnxruntime,openvino
+python -m dist_vgg.bench scaling                         strong and weak scaling
 python -m dist_vgg.bench exchange --ranks 2,8            the sum over ranks, alone
+python -m dist_vgg.bench audit --ranks 8                 what auditing and keeping a step costs
 python -m dist_vgg.bench memory --ranks 8                where the memory goes
 python -m dist_vgg.bench deploy runs/A runs/B            trained networks as they travel
 
 Start it without mpirun: it starts its own ranks. A number is a median, with the lowest and the
-highest reading behind it. Operations are those of the direct convolution, two for each
-multiply-add, whatever kernel computes it.
+highest reading behind it; `scaling` puts the median's confidence interval there. Operations are
+those of the direct convolution, two for each multiply-add, whatever kernel computes it.
 """
 
 import argparse
@@ -24,14 +26,14 @@ from pathlib import Path
 from dist_vgg.base.command_line import Parser, guarded
 from dist_vgg.base.errors import UserError
 from dist_vgg.base.table import check_outputs
-from dist_vgg.bench import audit, deploy, evaluation, exchange, kernels, memory, step
+from dist_vgg.bench import audit, deploy, evaluation, exchange, kernels, memory, scaling, step
 from dist_vgg.bench.against import versions
 from dist_vgg.bench.chart import draw
 from dist_vgg.bench.hardware import machine_words, this_machine
 from dist_vgg.bench.processes import interruptible, result_of, worker_command
 from dist_vgg.bench.report import Report, write_json
 
-BENCHMARKS = (kernels, step, evaluation, exchange, audit, memory, deploy)
+BENCHMARKS = (kernels, step, scaling, evaluation, exchange, audit, memory, deploy)
 OUR_OPTIONS = ("run", "json", "plot")  # that say nothing of what is measured
 
 

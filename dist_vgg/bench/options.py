@@ -25,9 +25,14 @@ def add_network(parser: argparse.ArgumentParser, *more: str, help: str = HELP) -
     add_choice(parser, "--conv", CONVOLUTIONS, "reference: an older way to say --kernels reference")
 
 
-def add_training(parser: argparse.ArgumentParser, micro_batch: int) -> None:
-    """Add what decides a training step."""
-    add_number(parser, "--shards", 8, "shards, however many ranks host them")
+def add_training(
+    parser: argparse.ArgumentParser,
+    micro_batch: int,
+    shards: int | None = 8,
+    hosted: str = "shards, however many ranks host them",
+) -> None:
+    """Add what decides a training step; `hosted` says what the number of shards is."""
+    add_number(parser, "--shards", shards, hosted)
     add_number(parser, "--micro-batch", micro_batch, "images of each shard in a step")
     add_choice(parser, "--optimizer", tuple(RATES), "the optimizer")
     add_choice(parser, "--route", ("auto", "flat", "node"), "how gradients travel")
@@ -76,17 +81,21 @@ def add_choice(
     parser.add_argument(flag, choices=choices, default=default, help=f"{help} (default: {default})")
 
 
-def add_number(parser: argparse.ArgumentParser, flag: str, default: int, help: str) -> None:
-    """Add an option that takes a whole number above 0."""
-    help = f"{help} (default: {default})"
+def add_number(parser: argparse.ArgumentParser, flag: str, default: int | None, help: str) -> None:
+    """Add an option that takes a whole number above 0; without a default, `help` names it."""
+    help = help if default is None else f"{help} (default: {default})"
     parser.add_argument(flag, type=_count, default=default, metavar="N", help=help)
 
 
 def add_numbers(
-    parser: argparse.ArgumentParser, flag: str, default: list[int], help: str, high: int = LARGEST
+    parser: argparse.ArgumentParser,
+    flag: str,
+    default: list[int] | None,
+    help: str,
+    high: int = LARGEST,
 ) -> None:
-    """Add an option that takes several whole numbers from 1 to `high`."""
-    help = f"{help} (default: {','.join(map(str, default))})"
+    """Add an option of whole numbers from 1 to `high`; without a default, `help` names it."""
+    help = help if default is None else f"{help} (default: {','.join(map(str, default))})"
     counts = partial(_counts, high=high)
     parser.add_argument(flag, type=counts, default=default, metavar="N,N", help=help)
 

@@ -28,12 +28,17 @@ class MeasurementFailed(UserError):
     status = 1
 
 
-def worker_command(ranks: int, benchmark: str, **settings: Any) -> list[str]:
-    """The command that measures a benchmark in `worker`, under mpirun for several ranks."""
+def worker_command(
+    ranks: int, benchmark: str, launcher: Sequence[str] = (), **settings: Any
+) -> list[str]:
+    """The command that measures a benchmark in `worker`, under mpirun for several ranks.
+
+    A `launcher` of one's own, mpirun with its options, starts a single rank as well.
+    """
     python = [sys.executable, "-m", "dist_vgg.bench.worker", benchmark, json.dumps(settings)]
-    if ranks == 1:
+    if ranks == 1 and not launcher:
         return python
-    return [*find_mpirun(None, INSTALL), "-n", str(ranks), *python]
+    return [*(launcher or find_mpirun(None, INSTALL)), "-n", str(ranks), *python]
 
 
 def result_of(name: str, command: Sequence[str]) -> dict[str, Any]:

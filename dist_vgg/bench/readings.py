@@ -31,12 +31,15 @@ class Readings:
         return max(self.values)
 
     def __str__(self) -> str:
-        """The median with about three digits, and the lowest and highest with as many decimals."""
-        size = math.floor(math.log10(abs(self.median))) if self.median else 0
-        decimals = min(4, max(0, 2 - size))
-        middle, low, high = (f"{v:,.{decimals}f}" for v in (self.median, self.low, self.high))
-        return f"{middle} ({low}–{high})"
+        return between(self.median, self.low, self.high)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return dict(median=self.median, low=self.low, high=self.high, values=self.values)
+
+
+def between(middle: float, low: float, high: float) -> str:
+    """A number with about three digits, and what it lies between with as many decimals."""
+    size = math.floor(math.log10(abs(middle))) if middle else 0
+    decimals = min(4, max(0, 2 - size))
+    return "{} ({}–{})".format(*(f"{value:,.{decimals}f}" for value in (middle, low, high)))

@@ -76,6 +76,34 @@ def deploy_table(found: Mapping[str, Any]) -> str:
     return "\n".join([table(head, rows, 2), note, folded("The hash of each", shown)])
 
 
+def scaling_table(found: Mapping[str, Any]) -> str:
+    """Strong and weak scaling: the step at each number of ranks, and what it is lost to."""
+    parts = []
+    for kind in ("strong", "weak"):
+        rows = []
+        for i, one in enumerate(found["results"][kind]):
+            mark = " (more than cores)" if one["oversubscribed"] else ""
+            percent = {key: 100 * one["efficiency"][key] for key in ("median", "low", "high")}
+            rows.append([
+                f"{one['ranks']}{mark}",
+                str(one["shards"]),
+                reading(one["seconds"], 3),
+                reading(one["images_per_s"], 1),
+                f"{one['speedup']['median']:.2f}",
+                f"{reading(percent, 0)} %" if i else "the base",
+                *(f"{share:.0%}" for share in one["shares"].values()),
+            ])  # fmt: skip
+        head = [f"{kind}, ranks", "shards", "s a step", "images/s", "speedup", "efficiency"]
+        parts.append(table([*head, *found["results"][kind][0]["shares"]], rows))
+    base = found["results"]["strong"][0]
+    parts.append(
+        f"In parentheses: the median's interval of {base['seconds']['confidence']:.1%} confidence. "
+        f"Strong scaling ended with the same parameters at all ranks: "
+        f"{code(base['sha256'][:16])}.\n"
+    )
+    return "\n".join(parts)
+
+
 def reading(spread: Mapping[str, Any], decimals: int) -> str:
     """A median, with the lowest and highest reading behind it."""
     middle, low, high = (f"{spread[key]:,.{decimals}f}" for key in ("median", "low", "high"))

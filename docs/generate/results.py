@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from .bench import audit_table, compared_table, deploy_table
+from .bench import audit_table, compared_table, deploy_table, scaling_table
 from .chaos import chaos_table
 from .markdown import code, fence, folded, table, text
 
@@ -44,6 +44,8 @@ def render(found: Found, about: Mapping[str, Any]) -> str:
         return audit_table(found)
     if found.get("benchmark") == "deploy":
         return deploy_table(found)
+    if found.get("benchmark") == "scaling":
+        return scaling_table(found)
     if "accuracy" in found:
         return score_table(found)
     raise ValueError("no command writes a file such as this")

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from generate.results import ABOUT, render, result_pages
 from launcher import ROOT
+from scalings import made_up_series
 
 from dist_vgg.bench.readings import Readings
 from dist_vgg.bench.report import write_json
+from dist_vgg.bench.scaling_series import Job
 from dist_vgg.chaos.faults import FAULTS
 from dist_vgg.chaos.outcome import Outcome
 from dist_vgg.chaos.plan import NARROW, draw
@@ -106,6 +108,24 @@ def test_what_bench_deploy_writes(tmp_path: Path) -> None:
     assert "|  | int8 | 1,000 | 99.45% |  |  |\n" in page
     assert "|  | int8, as html | 1,500 |  |  |  |\n" in page
     assert page.count("| `bbbbbbbbbbbbbbbb` |") == 2
+
+
+def test_what_bench_scaling_writes(tmp_path: Path) -> None:
+    path = tmp_path / "scaling.json"
+    both = dict(
+        strong=made_up_series([Job(1, 8), Job(4, 8)], (2, 1), cores=2),
+        weak=made_up_series([Job(1, 2), Job(4, 8)], (1, 2), cores=4),
+    )
+    found = {kind: [one.as_dict() for one in points] for kind, points in both.items()}
+    write_json(path, dict(benchmark="scaling", results=found))
+    page = render(json.loads(path.read_text()), {"name": "scaling"})
+    strong = "2.00 | 50 (41–61) % | 75% | 12% | 6% | 6% |"
+    assert (
+        f"| 4 (more than cores) | 8 | 1.000 (0.900–1.100) | 128.0 (116.4–142.2) | {strong}" in page
+    )
+    assert "| 1 | 2 | 1.000 (0.900–1.100) | 32.0 (29.1–35.6) | 1.00 | the base |" in page
+    assert "interval of 96.1% confidence" in page
+    assert "at all ranks: `aaaaaaaaaaaaaaaa`" in page
 
 
 def test_what_chaos_writes() -> None:
