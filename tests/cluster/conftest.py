@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 from hosts import SHARED, Cluster, why_not
 from launcher import field
-from ranks import TRAIN, python
-
-LEAST = 3  # hosts
+from ranks import FOLDERS, TRAIN, python, variables
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -28,7 +26,7 @@ def whole_cluster(data: Path) -> Iterator[Cluster]:
     """Three hosts, with the data on the disk that they share."""
     if why := why_not():
         pytest.skip(why)
-    with Cluster(LEAST) as cluster:
+    with Cluster(3, list(FOLDERS.values())) as cluster:
         shutil.copytree(data, cluster.disk / "data")
         yield cluster
 
@@ -44,6 +42,6 @@ def cluster(whole_cluster: Cluster) -> Iterator[Cluster]:
 def expected(whole_cluster: Cluster) -> str:
     """The hash of the weights that a single process trains."""
     command = f"{python()} -m dist_vgg.train {TRAIN} --out {SHARED}/single"
-    status, output, errors = whole_cluster.hosts[0].run(command)
+    status, output, errors = whole_cluster.hosts[0].run(command, **variables())
     assert status == 0, errors
     return field(output, "parameters")

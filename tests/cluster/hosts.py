@@ -168,8 +168,8 @@ class Cluster:
 
     def __init__(self, count: int, visible: Sequence[Path] = ()) -> None:
         """The hosts see these folders even if they are in /tmp, as they do the project's."""
-        folders = {str(path) for path in (ROOT, Path(sys.prefix), *visible)}
-        self.visible = sorted(path for path in folders if path.startswith("/tmp/"))
+        folders = {path for path in (ROOT, Path(sys.prefix), *visible) if path.is_dir()}
+        self.visible = sorted(str(path) for path in folders if path.is_relative_to("/tmp"))
         names = [f"node{number}" for number in range(1, count + 1)]
         self._process = _start("unshare", "--net", "--mount", "sh", "-ec", SWITCH, "sh", *names)
         self.switch = self._process.pid
