@@ -4,6 +4,7 @@ import math
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 from dist_vgg.base.errors import UserError
 from dist_vgg.recovery.job import Job, wait_until
 
-PROBE_SECONDS = 20  # that a host has to answer
+PROBE_SECONDS = 10  # that a host has to answer
+FIRST_SECONDS = 60  # before a run: its disks have yet to read Python
+PROBE = (sys.executable, "-c", "import dist_vgg")
 # A line of a hostfile: "host", or "host:4" for MPICH, or "host slots=4" for Open MPI.
 HOST = re.compile(r"([^\s:]+)(?::(\d+)|.*?\sslots\s*=\s*(\d+))?")
 
@@ -33,13 +36,17 @@ class Hosts:
             self.slots = [rounds * count for count in self.slots]
 
     def find_silent(
-        self, mpirun: Sequence[str], job: Job, interrupted: Callable[[], bool]
+        self,
+        mpirun: Sequence[str],
+        job: Job,
+        interrupted: Callable[[], bool],
+        seconds: float = PROBE_SECONDS,
     ) -> list[str]:
-        """The hosts on which mpirun can't run a command; asks all at once, until interrupted."""
+        """The hosts on which mpirun can't start our Python; asks all at once, until interrupted."""
         quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         probes = {
             name: subprocess.Popen(
-                [*mpirun, "-n", "1", "-host", name, "true"], **quiet, env=job.environ
+                [*mpirun, "-n", "1", "-host", name, *PROBE], **quiet, env=job.environ
             )
             for name in dict.fromkeys(self.names)
         }
@@ -47,7 +54,7 @@ class Hosts:
         def answered() -> bool:
             return all(probe.poll() is not None for probe in probes.values())
 
-        wait_until(lambda: interrupted() or answered(), PROBE_SECONDS)
+        wait_until(lambda: interrupted() or answered(), seconds)
         for probe in probes.values():
             probe.kill()
         silent = [name for name, probe in probes.items() if probe.wait()]

@@ -3,7 +3,7 @@
 Every rank notes its heartbeats on a board that its host's ranks share, and a thread of each rank
 watches the board. A rank has stalled if it is quiet for too long and does anything but wait for
 others. The whole job has stalled if all ranks wait: they are in different collectives. Hosts tell
-each other what they see.
+each other what they see, and one that says nothing is lost: it is off, or its link is cut.
 """
 
 import os
@@ -16,15 +16,19 @@ from typing import TYPE_CHECKING, cast
 
 from dist_vgg.base import files
 from dist_vgg.base.command_line import tell
-from dist_vgg.base.errors import RankError
+from dist_vgg.base.errors import SUPERVISED, RankError
 from dist_vgg.mpi import collectives
-from dist_vgg.mpi.collectives import barrier
+from dist_vgg.mpi.collectives import allgather_text, barrier
 from dist_vgg.mpi.command import LAST_WORDS
 from dist_vgg.recovery.board import Board, Heartbeat, RankStatus
-from dist_vgg.recovery.peer_hosts import PeerHosts
+from dist_vgg.recovery.peer_hosts import LOST, PeerHosts
 
 if TYPE_CHECKING:
     from mpi4py import MPI
+
+# Seconds that a host may say nothing where a supervisor starts the job again. It speaks each
+# second, from a thread that computing doesn't hold up.
+SILENCE = 15.0
 
 Beat = Callable[[str, int], object]  # takes what has been done, and the step
 
@@ -41,7 +45,8 @@ class Watchdog:
         host = _ranks_of_host(comm)
         self._host = MPI.Get_processor_name()
         self.board = Board(host, comm.rank)
-        self._peers = PeerHosts(comm, host, timeout)
+        supervised = any(allgather_text(comm, os.environ.get(SUPERVISED, "")))
+        self._peers = PeerHosts(comm, host, min(timeout, SILENCE) if supervised else timeout)
         # Of this host's ranks, with the beats that they had.
         self._known: dict[int, tuple[int, RankStatus]] = {}
         self._end = threading.Event()
@@ -64,9 +69,10 @@ class Watchdog:
         while not self._end.wait(self._interval):
             now = time.monotonic()
             # A long gap means that this process was itself suspended, as by Ctrl-Z.
-            here = self._look(min(now - last, 2 * self._interval))
+            passed = min(now - last, 2 * self._interval)
             last = now
-            self._judge(here, self._peers.exchange(here))
+            here = self._look(passed)
+            self._judge(here, self._peers.exchange(here, passed))
 
     def _look(self, passed: float) -> list[RankStatus]:
         """What is known of this host's ranks, `passed` seconds after the last look."""
@@ -85,9 +91,10 @@ class Watchdog:
         return RankStatus(rank, self._host, pid, step, text, bool(waits), quiet, _state(pid))
 
     def _judge(self, here: list[RankStatus], elsewhere: list[RankStatus]) -> None:
-        """End the job if a rank has stalled and this rank is the one to report it."""
+        """End the job if a rank stalls or a host is lost, and this rank is to report it."""
         quiet = [status for status in here if status.quiet >= self._timeout]
         culprits = [status for status in quiet if status.stalls]
+        culprits = culprits or [status for status in elsewhere if status.state == LOST]
         if not culprits:
             everybody = here + elsewhere
             if not everybody or any(status.quiet < self._timeout for status in everybody):

@@ -1,10 +1,10 @@
 """The pretended hosts themselves: apart from each other, joined by cables, and gone afterwards."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -77,24 +77,20 @@ def test_all_is_gone_with_the_process_that_made_it(end: str) -> None:
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout
     pids = process.stdout.readline().split()
-    spaces = {os.readlink(f"/proc/{pid}/ns/{kind}") for pid in pids for kind in ("net", "mnt")}
-    assert len(spaces) == 6 and users(spaces)
+    spaces = {space for pid in pids for space in spaces_of(Path("/proc", pid))}
+    assert len(spaces) == 6
     process.send_signal({"kill": signal.SIGKILL, "interrupt": signal.SIGINT}.get(end, 0))
     process.wait(timeout=10)
     process.stdout.close()
     deadline = time.monotonic() + 10
-    while users(spaces):
-        assert time.monotonic() < deadline, users(spaces)
+    # The kernel removes what no process is in.
+    while any(spaces & spaces_of(path) for path in Path("/proc").glob("[0-9]*")):
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def users(spaces: set[str]) -> list[str]:
-    """The processes that are in these namespaces; without any, the kernel removes them."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        for kind in ("net", "mnt"):
-            try:
-                found += [path.name] if os.readlink(path / "ns" / kind) in spaces else []
-            except OSError:  # it has ended
-                pass
-    return found
+def spaces_of(process: Path) -> set[Path]:
+    """The namespaces of a process for network and mounts."""
+    with suppress(OSError):  # it has ended
+        return {(process / "ns" / kind).readlink() for kind in ("net", "mnt")}
+    return set()

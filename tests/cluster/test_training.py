@@ -1,4 +1,4 @@
-"""Training on several hosts: the weights are those of one process, whatever the MPI and the route."""
+"""Training on several hosts: the weights are those of one process, by any MPI and route."""
 
 import pytest
 from hosts import ROOT, SHARED, Cluster
