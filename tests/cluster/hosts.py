@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +156,18 @@ class Host:
     def run(self, command: str, seconds: float = 60, **variables: str) -> tuple[int, str, str]:
         """Run a shell's command with these variables: its status, output and errors."""
         return finish(self.start_command(command, **variables), seconds)
+
+    @contextmanager
+    def replaced(self, path: str, by: str = "") -> Iterator[None]:
+        """Have the host see another file or folder at this path; an empty folder by default."""
+        status, _, errors = self.run(
+            f"mount --bind {by} {path}" if by else f"mount -t tmpfs tmpfs {path}"
+        )
+        assert status == 0, errors
+        try:
+            yield
+        finally:
+            self.run(f"umount --lazy {path}")
 
     def clear(self) -> None:
         """End all processes of the host but its sshd."""
