@@ -75,8 +75,10 @@ exec /usr/sbin/sshd -D -f /run/cluster/sshd_config -o "PidFile=/run/cluster/$nam
 def why_not() -> str:
     """What keeps this machine from pretending to be several; empty if nothing does."""
     lacks = [name for name in PROGRAMS if not shutil.which(name, path=SYSTEM_PATH)]
-    if lacks or not sys.platform.startswith("linux") or os.geteuid():
-        return f"{NEEDS}{f' (here is no {lacks[0]})' if lacks else ''}"
+    if lacks:
+        return f"{NEEDS}; here is no {lacks[0]}"
+    if os.geteuid():
+        return f"{NEEDS}; you are not root"
     tried = subprocess.run(["unshare", "--net", "--mount", "--pid", "true"], capture_output=True)
     return f"{NEEDS}; here root may make no namespaces" if tried.returncode else ""
 
@@ -277,6 +279,9 @@ def _wait_for(
 
 
 if __name__ == "__main__":  # for a look around: python tests/cluster/hosts.py 3
+    if len(sys.argv) == 1:
+        print(why_not())
+        sys.exit()
     with Cluster(int(sys.argv[1])) as made:
         for host in made.hosts:
             print(f"{host.name}: nsenter -a -t {host.pid} bash", flush=True)
