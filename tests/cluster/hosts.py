@@ -29,19 +29,19 @@ mount -t tmpfs tmpfs /run
 mkdir -p /run/sshd /run/cluster /run/new-tmp /run/shared
 mount -t tmpfs -o size=2g,mode=1777 tmpfs /run/shared
 cd /run/cluster
-ssh-keygen -q -t ed25519 -N '' -f key
-cp key host-key
+ssh-keygen -q -t ed25519 -N '' -f host-key
+cp host-key key-root
 echo "127.0.0.1 localhost" >hosts
 for name in "$@"; do echo "10.55.0.${name#node} $name" >>hosts; done
 cat >ssh_config <<X
-IdentityFile /run/cluster/key
+IdentityFile /run/cluster/key-%u
 StrictHostKeyChecking no
 UserKnownHostsFile /dev/null
 LogLevel ERROR
 X
 cat >sshd_config <<X
 HostKey /run/cluster/host-key
-AuthorizedKeysFile /run/cluster/key.pub
+AuthorizedKeysFile /run/cluster/host-key.pub
 StrictModes no
 UsePAM no
 MaxStartups 100
@@ -163,7 +163,7 @@ class Host:
     def replaced(self, path: str, by: str = "") -> Iterator[None]:
         """Have the host see another file or folder at this path; an empty folder by default."""
         status, _, errors = self.run(
-            f"mount --bind {by} {path}" if by else f"mount -t tmpfs tmpfs {path}"
+            f"mount --rbind {by} {path}" if by else f"mount -t tmpfs tmpfs {path}"
         )
         assert status == 0, errors
         try:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from hosts import SYSTEM_PATH, Cluster
 
+from dist_vgg.recovery.ending import last_step
+
 NEEDS = "Slurm's tests need Debian's slurm-wlm and munge"
 CONFIG = """
 ClusterName=pretended
@@ -97,12 +99,17 @@ class Slurm:
         """Wait until a job has this state."""
         self.wait(lambda: self.fact(job, "JobState") == state, f"{state} job", seconds, job)
 
+    def wait_for_step(self, job: int, step: int) -> None:
+        """Wait until a job's training has recorded so many steps."""
+        self.wait(lambda: last_step(self.run) >= step, f"step {step}", 60, job)
+
     def wait(
         self, condition: Callable[[], bool], what: str, seconds: float = 30, job: int = 0
     ) -> None:
         """Wait until the condition holds; an error, with the job's log, if it never does."""
         end = time.monotonic() + seconds
         while not condition():
-            log = self.log(job) if job else self._ask("tail -n 5 /run/slurm/*.log")
-            assert time.monotonic() < end, f"no {what} in {seconds} s:\n{log}"
+            if time.monotonic() > end:
+                slurm = self._ask("tail -n 5 /run/slurm/*.log; squeue; ps -A -o pid,args")
+                raise AssertionError(f"no {what} in {seconds} s:\n{self.log(job)}\n{slurm}")
             time.sleep(0.3)

@@ -12,7 +12,6 @@ from hosts import why_not as why_no_hosts
 from launcher import field
 from ranks import TRAIN, variables
 from slurm import Slurm
-from training import wait_for_step
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 OPTIONS = TRAIN.partition("/data ")[2]  # the scripts name the data themselves
@@ -46,7 +45,7 @@ def test_stopped_requeued_and_resumed(
     # Slurm's nodes have two cores each, but the machine has no six to bind ranks to.
     given = environment(MPIRUN="mpirun", **more)
     job = slurm.submit(f"{ranks} --time=10 {ROOT}/launch/{script} {OPTIONS}", **given)
-    wait_for_step(slurm.run, 4)
+    slurm.wait_for_step(job, 4)
     slurm.command(f"{signal} {job}")
     slurm.wait_for_state(job, "PENDING")
     assert slurm.fact(job, "Restarts") == "1"
@@ -65,7 +64,7 @@ def test_goes_on_without_a_lost_node(slurm: Slurm, expected: str) -> None:
     job = slurm.submit(
         f"--ntasks-per-node=1 --time=10 {script} {OPTIONS}", **environment(MPIRUN="mpirun")
     )
-    wait_for_step(slurm.run, 4)
+    slurm.wait_for_step(job, 4)
     slurm.cluster.hosts[2].kill()
     slurm.wait(lambda: "\nparameters  " in slurm.log(job), "end", 120, job)
     log = slurm.log(job)
