@@ -21,6 +21,7 @@ SHARED = "/run/shared"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAMS = ("sshd", "ssh-keygen", "ip", "tc", "unshare", "nsenter", "setpriv")
 NEEDS = "pretended hosts need root on Linux, and Debian's openssh-server and iproute2"
+PATIENCE = 180  # seconds, for a machine that has much else to do
 DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
 # Of the bridge, the shared disk, and what sshd and ssh read on all hosts; with the hosts' names.
@@ -155,7 +156,9 @@ class Host:
             stdout=subprocess.PIPE,
         )
 
-    def run(self, command: str, seconds: float = 60, **variables: str) -> tuple[int, str, str]:
+    def run(
+        self, command: str, seconds: float = PATIENCE, **variables: str
+    ) -> tuple[int, str, str]:
         """Run a shell's command with these variables: its status, output and errors."""
         return finish(self.start_command(command, **variables), seconds)
 
@@ -226,7 +229,7 @@ class Cluster:
         self.close()
 
 
-def finish(process: "subprocess.Popen[str]", seconds: float = 60) -> tuple[int, str, str]:
+def finish(process: "subprocess.Popen[str]", seconds: float = PATIENCE) -> tuple[int, str, str]:
     """Wait for a command's end: status, output and errors. One that hangs is an error."""
     try:
         output, errors = process.communicate(timeout=seconds)

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 
-from hosts import SYSTEM_PATH, Cluster
+from hosts import PATIENCE, SYSTEM_PATH, Cluster
 
 from dist_vgg.recovery.ending import last_step
 
@@ -95,16 +95,16 @@ class Slurm:
         path = self.cluster.disk / f"dist_vgg-{job}.log"
         return path.read_text() if path.exists() else ""
 
-    def wait_for_state(self, job: int, state: str, seconds: float = 60) -> None:
+    def wait_for_state(self, job: int, state: str, seconds: float = PATIENCE) -> None:
         """Wait until a job has this state."""
         self.wait(lambda: self.fact(job, "JobState") == state, f"{state} job", seconds, job)
 
     def wait_for_step(self, job: int, step: int) -> None:
         """Wait until a job's training has recorded so many steps."""
-        self.wait(lambda: last_step(self.run) >= step, f"step {step}", 60, job)
+        self.wait(lambda: last_step(self.run) >= step, f"step {step}", PATIENCE, job)
 
     def wait(
-        self, condition: Callable[[], bool], what: str, seconds: float = 30, job: int = 0
+        self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE, job: int = 0
     ) -> None:
         """Wait until the condition holds; an error, with the job's log, if it never does."""
         end = time.monotonic() + seconds

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hosts import SHARED, Cluster, finish
+from hosts import PATIENCE, SHARED, Cluster, finish
 from launcher import field, one_line
 from ranks import FOLDERS, TRAIN, python, variables
 from training import wait_for_step
@@ -73,7 +73,7 @@ def test_clocks_that_differ(hours: int, cluster: Cluster, expected: str) -> None
         f"{TRAIN} --out {SHARED}/{run}",
         **given,
     )
-    wait_for_step(cluster.disk / run, 4)
+    wait_for_step(cluster.disk / run, 4, PATIENCE)
     second.run("pkill -KILL -f dist_vgg.train")
     status, output, errors = finish(process)
     assert status == 0, errors
@@ -113,7 +113,6 @@ def test_no_false_alarm(turn: int, cluster: Cluster) -> None:
     status, output, errors = first.run(
         f"{python()} -m dist_vgg.elastic --hostfile {SHARED}/hosts -n 6 -- "
         f"{TRAIN} --epochs 100 --out {SHARED}/undisturbed-{turn}",
-        300,
         **variables(),
     )
     busy.kill()

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from hosts import SHARED, Cluster, Host, finish
+from hosts import PATIENCE, SHARED, Cluster, Host, finish
 from launcher import field
 from ranks import TRAIN, python, variables
 from training import wait_for_step
@@ -40,7 +40,7 @@ def test_goes_on_after(loss: str, cluster: Cluster, expected: str) -> None:
         f"{python()} -m dist_vgg.elastic {own} -- {TRAIN} {options} --out {SHARED}/{run}",
         **variables(),
     )
-    wait_for_step(cluster.disk / run, 4)
+    wait_for_step(cluster.disk / run, 4, PATIENCE)
     struck = time.time()
     strike(second)
     status, output, errors = finish(process)

@@ -50,7 +50,7 @@ def test_stopped_requeued_and_resumed(
     slurm.wait_for_state(job, "PENDING")
     assert slurm.fact(job, "Restarts") == "1"
     assert "weights  " not in slurm.log(job)
-    slurm.wait_for_state(job, "COMPLETED", 240)  # Slurm leaves it alone for the first two minutes
+    slurm.wait_for_state(job, "COMPLETED", 360)  # Slurm leaves it alone for the first two minutes
     log = slurm.log(job)
     assert "resumed at step" in log
     assert field(log, "parameters") == expected
@@ -66,7 +66,7 @@ def test_goes_on_without_a_lost_node(slurm: Slurm, expected: str) -> None:
     )
     slurm.wait_for_step(job, 4)
     slurm.cluster.hosts[2].kill()
-    slurm.wait(lambda: "\nparameters  " in slurm.log(job), "end", 120, job)
+    slurm.wait(lambda: "\nparameters  " in slurm.log(job), "end", job=job)
     log = slurm.log(job)
     assert "no answer from node3" in log
     assert field(log, "ranks").startswith("2 on node1 (1), node2 (1)")
