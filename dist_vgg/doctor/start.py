@@ -15,9 +15,10 @@ from dist_vgg.base.errors import KILLED_BY, UserError
 from dist_vgg.doctor.findings import FAULT, Finding
 from dist_vgg.doctor.network import resolve
 from dist_vgg.mpi.mpirun import find_mpirun
-from dist_vgg.recovery.hosts import PROBE_SECONDS, Hosts
+from dist_vgg.recovery.hosts import Hosts
 
 CHECK = "hosts"
+PROBE_SECONDS = 20  # that a host has to answer
 GRACE = 5  # seconds that mpirun has to end its ranks
 # Runs on each host: is there this Python, and does it find what ranks import?
 PROBE = "import dist_vgg.training.trainer, mpi4py.MPI"

@@ -4,7 +4,7 @@ import math
 import os
 import re
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 from dist_vgg.base.errors import UserError
 from dist_vgg.recovery.job import Job, wait_until
 
-PROBE_SECONDS = 20  # that the first host has to answer
-LATER_SECONDS = 5  # that the others have from then on, or as long again where that is longer
+PROBE_SECONDS = 10  # that a host has to answer
+FIRST_SECONDS = 60  # before a run: its disks have yet to read Python
+PROBE = (sys.executable, "-c", "import dist_vgg")
 # A line of a hostfile: "host", or "host:4" for MPICH, or "host slots=4" for Open MPI.
 HOST = re.compile(r"([^\s:]+)(?::(\d+)|.*?\sslots\s*=\s*(\d+))?")
 
@@ -35,27 +36,25 @@ class Hosts:
             self.slots = [rounds * count for count in self.slots]
 
     def find_silent(
-        self, mpirun: Sequence[str], job: Job, interrupted: Callable[[], bool]
+        self,
+        mpirun: Sequence[str],
+        job: Job,
+        interrupted: Callable[[], bool],
+        seconds: float = PROBE_SECONDS,
     ) -> list[str]:
-        """The hosts on which mpirun can't run a command; asks all at once, until interrupted."""
+        """The hosts on which mpirun can't start our Python; asks all at once, until interrupted."""
         quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         probes = {
             name: subprocess.Popen(
-                [*mpirun, "-n", "1", "-host", name, "true"], **quiet, env=job.environ
+                [*mpirun, "-n", "1", "-host", name, *PROBE], **quiet, env=job.environ
             )
             for name in dict.fromkeys(self.names)
         }
 
-        def ended() -> bool:
+        def answered() -> bool:
             return all(probe.poll() is not None for probe in probes.values())
 
-        def answered() -> bool:
-            return any(probe.poll() == 0 for probe in probes.values())
-
-        start = time.monotonic()
-        wait_until(lambda: interrupted() or ended() or answered(), PROBE_SECONDS)
-        later = max(LATER_SECONDS, time.monotonic() - start)
-        wait_until(lambda: interrupted() or ended(), later)
+        wait_until(lambda: interrupted() or answered(), seconds)
         for probe in probes.values():
             probe.kill()
         silent = [name for name, probe in probes.items() if probe.wait()]

@@ -23,7 +23,7 @@ class PeerHosts:
     """
 
     def __init__(self, comm: "MPI.Intracomm", host: "MPI.Intracomm", timeout: float) -> None:
-        """`host` has the ranks of this host; one not heard of for `timeout` seconds is lost."""
+        """`host` has the ranks of this one; a host that is silent for `timeout` seconds is lost."""
         from mpi4py import MPI
 
         first = host.rank == 0
@@ -42,13 +42,18 @@ class PeerHosts:
             if leads != leader:
                 status = asdict(RankStatus(rank, name, pid, 0, "start", False))
                 self._news.setdefault(hosts.index(leads), []).append(status)
-        self._heard = dict.fromkeys(self._news, time.monotonic())
+        self._silence = dict.fromkeys(self._news, 0.0)  # seconds
         self._sent: dict[int, MPI.Request] = {}
 
-    def exchange(self, here: list[RankStatus]) -> list[RankStatus]:
-        """Send what is known of this host's ranks; returns the latest news of all other ranks."""
+    def exchange(self, here: list[RankStatus], passed: float) -> list[RankStatus]:
+        """Send what is known of this host's ranks, `passed` seconds after the last exchange.
+
+        Returns the latest news of all other ranks.
+        """
         if self._leaders is None:
             return []
+        for leader in self._silence:
+            self._silence[leader] += passed
         self._receive()
         text = json.dumps([asdict(status) for status in here]).encode()
         for leader in range(self._leaders.size):
@@ -67,7 +72,7 @@ class PeerHosts:
 
     def _as_of_now(self, leader: int, status: RankStatus) -> RankStatus:
         """What a leader said of a rank, unless its host has been silent for too long."""
-        silence = time.monotonic() - self._heard[leader]
+        silence = self._silence[leader]
         if silence < self._timeout:
             return status
         return replace(status, quiet=silence, state=LOST)
@@ -81,7 +86,7 @@ class PeerHosts:
             text = bytearray(status.Get_count(MPI.BYTE))
             self._leaders.Recv(text, status.Get_source(), TAG)
             self._news[status.Get_source()] = json.loads(text.decode())
-            self._heard[status.Get_source()] = time.monotonic()
+            self._silence[status.Get_source()] = 0.0
 
     def close(self) -> None:
         """Receive whatever is still on its way, so that MPI can end. Every host must come here."""

@@ -13,7 +13,7 @@ from dist_vgg.base.errors import KILLED_BY, STOPS, Diverged, UserError, signal_n
 from dist_vgg.mpi.mpirun import find_mpirun
 from dist_vgg.recovery.ending import Ending, judge, last_record, last_step
 from dist_vgg.recovery.event_log import EventLog
-from dist_vgg.recovery.hosts import Hosts
+from dist_vgg.recovery.hosts import FIRST_SECONDS, PROBE, Hosts
 from dist_vgg.recovery.job import GRACE, Job, adopt_orphans, wait_until
 from dist_vgg.recovery.monitor import Monitor
 from dist_vgg.recovery.options import GAVE_UP, read_train_options
@@ -84,7 +84,7 @@ class Supervisor:
         self._end_earlier_job()
         own, upcoming = self.own, NextStart(self.own.n, last_step(self.folder))
         for restart in range(own.max_restarts + 1):
-            ranks = self._prepare(restart, upcoming) if restart else own.n
+            ranks = self._prepare(restart, upcoming) if restart else self._first_ranks()
             if self._interrupted():
                 return self._stopped()
             if ranks < own.min_ranks:
@@ -120,6 +120,30 @@ class Supervisor:
         number = number or self.signals[0]
         say(f"stopped by {signal_name(number)} after step {last_step(self.folder)}; {self.again}")
         return KILLED_BY + number
+
+    def _first_ranks(self) -> int:
+        """Ask the hosts of a hostfile first, since mpirun's own words on a wrong one help nobody.
+
+        A new run needs all of them; one that has begun goes on with those that answer.
+        """
+        own, hosts = self.own, self.hosts
+        if not own.hostfile:
+            return int(own.n)
+        silent = hosts.find_silent(self.mpirun, self.job, self._interrupted, FIRST_SECONDS)
+        if not silent or self._interrupted():
+            return int(own.n)
+        names = ", ".join(silent)
+        if not last_step(self.folder):
+            command = shlex.join(["ssh", silent[0], shlex.join(PROBE)])
+            raise UserError(
+                f"no answer from {names} of --hostfile {own.hostfile}; see that this works without "
+                f"a password: {command}"
+            )
+        say(f"no answer from {names}")
+        slots = hosts.slots_without(silent)
+        ranks = min(int(own.n), sum(slots))
+        hosts.use(slots, ranks)
+        return ranks
 
     def _prepare(self, restart: int, upcoming: NextStart) -> int:
         """Find the hosts that answer, and wait; returns the ranks that have a slot."""

@@ -67,14 +67,15 @@ class Watchdog:
         while not self._end.wait(self._interval):
             now = time.monotonic()
             # A long gap means that this process was itself suspended, as by Ctrl-Z.
-            here = self._look(min(now - last, 2 * self._interval))
+            passed = min(now - last, 2 * self._interval)
             last = now
             if lost := self._links.lost():
                 self._end_job(
                     f"{', '.join(lost)} has not answered for {SILENCE} s: the host, or the link to "
                     "it, is down"
                 )
-            self._judge(here, self._peers.exchange(here))
+            here = self._look(passed)
+            self._judge(here, self._peers.exchange(here, passed))
 
     def _look(self, passed: float) -> list[RankStatus]:
         """What is known of this host's ranks, `passed` seconds after the last look."""

@@ -1,6 +1,8 @@
 """The hosts of a job: read from a hostfile, asked after a loss, and each given its ranks."""
 
+import shlex
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -32,15 +34,23 @@ def test_every_host_that_can_keeps_a_rank() -> None:
     assert spread_ranks([2, 2, 2], 2) == [1, 1, 0]
 
 
-def test_lost_host_is_left_out(tmp_path: Path) -> None:
+def falling_silent(folder: Path, *names: str) -> Path:
+    """An mpirun whose first job ends at once, whereafter these hosts answer no more."""
     script = f"""
-    case "$*" in *"-host b true") exit 1;; *" true") exit 0;; esac
-    echo "$SLURM_OVERLAP $1 $2 $3 $4" >> {tmp_path}/calls
-    [ "$1" = -hostfile ] && exit 255
+    case "$*" in
+    *"import dist_vgg")
+        [ -e {folder}/down ] && case " {" ".join(names)} " in *" $4 "*) exit 1;; esac
+        exit 0;;
+    esac
+    echo "$SLURM_OVERLAP $1 $2 $3 $4" >> {folder}/calls
+    [ -e {folder}/down ] || {{ touch {folder}/down; exit 255; }}
     shift 4; PMI_RANK=0 PMI_SIZE=1 exec "$@" """
-    mpirun = fake_mpirun(tmp_path / "mpirun", script)
-    (tmp_path / "machines").write_text("a:3\nb:2\nc:1\n")
-    options = ("--mpirun", mpirun, "--hostfile", tmp_path / "machines")
+    (folder / "machines").write_text("a:3\nb:2\nc:1\n")
+    return fake_mpirun(folder / "mpirun", script)
+
+
+def test_lost_host_is_left_out(tmp_path: Path) -> None:
+    options = ("--mpirun", falling_silent(tmp_path, "b"), "--hostfile", tmp_path / "machines")
     status, output, errors = run("-n", 6, *options, "--", "--out", tmp_path / "run")
     assert status == 0, errors
     first, second = (tmp_path / "calls").read_text().splitlines()
@@ -49,15 +59,34 @@ def test_lost_host_is_left_out(tmp_path: Path) -> None:
     assert "no answer from b" in output
 
 
-def test_signal_is_heard_while_no_host_answers(tmp_path: Path) -> None:
-    mpirun = fake_mpirun(tmp_path / "mpirun", 'case "$*" in *" true") exit 1;; esac; exit 255')
-    (tmp_path / "machines").write_text("a\n")
-    options = ("--mpirun", mpirun, "--hostfile", tmp_path / "machines", "--max-restarts", 4)
-    status, _, errors = run("-n", 1, *options, "--", "--out", tmp_path / "run")
+def test_new_run_needs_all_hosts(tmp_path: Path) -> None:
+    options = ("--mpirun", falling_silent(tmp_path, "b", "c"), "--hostfile", tmp_path / "machines")
+    (tmp_path / "down").touch()
+    words = ("-n", 6, *options, "--", "--out", tmp_path / "run")
+    status, _, errors = run(*words)
     assert status == 2
-    assert "no host answers of a; see --hostfile" in one_line(errors)
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "metrics.jsonl").write_text('{"kind": "step", "step": 1}\n')
+    line = one_line(errors)
+    assert f"no answer from b, c of --hostfile {tmp_path}/machines; see that this works" in line
+    assert shlex.split(line)[-2:] == ["b", f"{sys.executable} -c 'import dist_vgg'"]
+    assert not (tmp_path / "run").exists() and not (tmp_path / "calls").exists()
+    # One that has begun goes on with those that answer.
+    begin(tmp_path / "run")
+    status, output, errors = run(*words)
+    assert status == 0, errors
+    assert (tmp_path / "calls").read_text() == "1 -host a:3 -n 3\n"
+    assert "no answer from b, c" in output
+
+
+def begin(folder: Path) -> None:
+    """Leave what a run records after a step."""
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text('{"kind": "step", "step": 1}\n')
+
+
+def test_signal_is_heard_while_no_host_answers(tmp_path: Path) -> None:
+    mpirun = falling_silent(tmp_path, "a", "b", "c")
+    options = ("--mpirun", mpirun, "--hostfile", tmp_path / "machines", "--max-restarts", 4)
+    begin(tmp_path / "run")
     process = start("-n", 1, *options, "--", "--out", tmp_path / "run")
     log = tmp_path / "run" / "elastic.jsonl"
     end = time.monotonic() + 20
