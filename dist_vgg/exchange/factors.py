@@ -105,7 +105,7 @@ class Products:
                 out[a:b] = rows(row, row + 1, np.empty(size, out.dtype))[a - begin : b - begin]
         lo = max(lo, product.bias)
         if lo < hi:
-            rows(0, 0, np.empty(0, out.dtype))
+            rows(0, 1, np.empty(size, out.dtype))  # for what it writes into db
             out[lo:hi] = db[lo - product.bias : hi - product.bias]
 
 
