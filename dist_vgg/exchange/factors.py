@@ -113,7 +113,8 @@ def divided(count: int, nodes: Nodes, products: Products | None, shards: int) ->
     """The partition of a vector: with a tail where factors are to travel between nodes."""
     if not products or not nodes.elsewhere or not products.pay(shards):
         return Partition(count, nodes.comm.size)
-    at_every = nodes.all if products.at_every_node(shards) else ()
+    # Ranks of one host that don't share memory would all compute the same.
+    at_every = nodes.all if nodes.are_hosts and products.at_every_node(shards) else ()
     return Partition(count, nodes.comm.size, products.lo, at_every)
 
 

@@ -1,11 +1,14 @@
 """Slices of gradients from their factors, and the rules of sizes; on ranks: check_factors.py."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import launcher
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from training import small_options
+from training import EPOCHS, INSIDE, SMALL, outcome, small_options
 
 from dist_vgg.exchange.factors import Product, Products
 from dist_vgg.kernels.reference import linear_backward_weights
@@ -57,3 +60,16 @@ def test_the_runs_of_other_tests_exchange_factors() -> None:
     """So that all they say of the route "flat" is said of factors, too."""
     small = small_options()
     assert of_network(small["width"], small["micro_batch"], size=32).pay(8)
+
+
+@pytest.mark.parametrize("recipe", [("--optimizer", "adam", "--ema", 0.9), ("--clip", 0.1)])
+def test_hosts_have_the_outcome_of_one_rank(
+    recipe: tuple[object, ...], data: Path, tmp_path: Path
+) -> None:
+    """Each of three updates the fully connected layers itself."""
+    for ranks in (1, 3):
+        options = ("--data", data, "--out", tmp_path / str(ranks), *SMALL, *EPOCHS, *recipe)
+        script = INSIDE / "hosts_train.py"
+        status, _, errors = launcher.run(ranks, script, *options, "--route", "flat")
+        assert status == 0, errors
+    assert outcome(tmp_path / "1") == outcome(tmp_path / "3")
