@@ -105,7 +105,7 @@ class Products:
                 out[a:b] = rows(row, row + 1, np.empty(size, out.dtype))[a - begin : b - begin]
         lo = max(lo, product.bias)
         if lo < hi:
-            rows(0, 0, np.empty(0, out.dtype))
+            rows(0, 1, np.empty(size, out.dtype))  # for what it writes into db
             out[lo:hi] = db[lo - product.bias : hi - product.bias]
 
 
@@ -113,7 +113,8 @@ def divided(count: int, nodes: Nodes, products: Products | None, shards: int) ->
     """The partition of a vector: with a tail where factors are to travel between nodes."""
     if not products or not nodes.elsewhere or not products.pay(shards):
         return Partition(count, nodes.comm.size)
-    at_every = nodes.all if products.at_every_node(shards) else ()
+    # Ranks of one host that don't share memory would all compute the same.
+    at_every = nodes.all if nodes.are_hosts and products.at_every_node(shards) else ()
     return Partition(count, nodes.comm.size, products.lo, at_every)
 
 

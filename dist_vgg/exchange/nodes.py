@@ -6,7 +6,7 @@ from typing import cast
 import numpy as np
 from mpi4py import MPI
 
-from dist_vgg.mpi.collectives import allreduce_sum
+from dist_vgg.mpi.collectives import allreduce_sum, freed
 
 
 def neighbours(comm: MPI.Intracomm) -> MPI.Intracomm:
@@ -29,6 +29,13 @@ def agent(ranks: Sequence[int], other: int) -> int:
     return ranks[other % len(ranks)]
 
 
+def crowded(comm: MPI.Intracomm) -> bool:
+    """Whether any host has several ranks."""
+    with freed(neighbours(comm)) as host:
+        several = np.array([host.size > 1], np.int64)
+    return bool(allreduce_sum(comm, several)[0])
+
+
 class Nodes:
     """The nodes as a route sees them: real ones, or with `alone` one for every rank."""
 
@@ -38,6 +45,7 @@ class Nodes:
         self.is_leader = self.node.rank == 0  # one rank of each node
         leaders = comm.Split(0 if self.is_leader else MPI.UNDEFINED, comm.rank)
         self.leaders = cast(MPI.Intracomm, leaders)  # of all nodes; no communicator elsewhere
+        self.are_hosts = not (alone and crowded(comm))  # no two nodes are on one host
         self.all = ranks_of_nodes(comm, self.node)  # in the order of their leaders
         self.home = next(ranks for ranks in self.all if comm.rank in ranks)
         self.elsewhere = [ranks for ranks in self.all if ranks != self.home]

@@ -37,6 +37,30 @@ def test_what_ranks_own_together_is_joined(count: int, ranks: int, data: st.Data
     assert [sum(cut.sizes(bucket)) for bucket in cut.buckets] == [hi - lo for lo, hi in cut.buckets]
 
 
+@given(
+    count=st.integers(1, 10**7), tail=st.integers(0, 10**7), nodes=st.integers(1, 5),
+    each=st.integers(1, 3),
+)  # fmt: skip
+def test_every_node_owns_the_tail_and_one_answers_for_it(
+    count: int, tail: int, nodes: int, each: int
+) -> None:
+    ranks = [tuple(range(node, nodes * each, nodes)) for node in range(nodes)]  # dealt in turn
+    cut = Partition(count, nodes * each, tail, ranks)
+    assert cut.tail == count or cut.tail % cut.grain == 0
+    assert min(tail, count) <= cut.tail < tail + cut.grain
+    assert cut.tail in (0, count) or cut.tail in dict(cut.buckets)
+    answered = sorted(s for rank in range(cut.ranks) for s in cut.answers(rank) if s[0] < s[1])
+    assert [lo for lo, _ in answered] == [0, *[hi for _, hi in answered[:-1]]]
+    assert answered[-1][1] == count
+    for of_node in ranks:
+        own = sum(hi - lo for lo, hi in cut.owned_by(of_node) if lo >= cut.tail)
+        joined = [hi - cut.tail for lo, hi in cut.owned_by(of_node) if lo < cut.tail < hi]
+        assert own + sum(joined) == count - cut.tail
+    alone = Partition(count, nodes * each, tail)
+    assert alone.buckets == cut.buckets
+    assert all(alone.answers(rank) == alone.owned(rank) for rank in range(alone.ranks))
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
 def test_squares_have_the_same_bits_at_any_number_of_ranks(ranks: int) -> None:
     count = 70_001

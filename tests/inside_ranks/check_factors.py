@@ -20,7 +20,7 @@ from exchanges import (
 )
 
 from dist_vgg.base.errors import RankError
-from dist_vgg.exchange import factors
+from dist_vgg.exchange import factors, nodes
 from dist_vgg.exchange.factors import Product, Products
 from dist_vgg.exchange.partition import Partition
 from dist_vgg.exchange.route import Route
@@ -57,6 +57,7 @@ PRODUCTS = Products((WIDE, THIN), 2, write)
 def everywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     if request.param == "parameters travel":
         monkeypatch.setattr(factors, "SAMPLES_AT_EVERY_NODE", 0)
+    monkeypatch.setattr(nodes, "crowded", lambda comm: False)  # "flat", as on hosts of one rank
     return bool(request.param == "every node updates")
 
 
@@ -148,8 +149,12 @@ def test_sums_are_those_of_whole_gradients(kind: str, hosts: Hosts, everywhere: 
 
 def test_what_is_sent_is_counted(everywhere: bool) -> None:
     with opened("flat", state=["momentum"], products=PRODUCTS) as route:
+        route._overlaps = False  # as where MPI lets no other thread call it
         for number in range(2):
             step(route, number)
+            for lo, hi in route.owned:
+                assert np.array_equal(route.total[lo:hi], plain_sum(number)[lo:hi])
+            barrier(comm)
         tail, others = route.partition.tail, comm.size - 1
         dense, own_tail = (
             sum(hi - lo for lo, hi in route.owned if (lo >= tail) == wanted)
@@ -213,6 +218,12 @@ def test_what_is_kept_can_be_recalled(kind: str, everywhere: bool) -> None:
             assert np.array_equal(state.state["momentum"], expected)
         barrier(comm)
     barrier(comm)
+
+
+def test_ranks_of_a_host_without_shared_memory_do_not_all_compute_the_same() -> None:
+    with opened("flat", products=PRODUCTS) as route:
+        assert not any(map(route.partition.everywhere, route.partition.buckets))
+        assert (route.factors is not None) == (comm.size > 1)
 
 
 def test_more_numbers_than_the_gradient_do_not_travel(kind: str) -> None:

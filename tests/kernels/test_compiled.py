@@ -151,6 +151,20 @@ def test_bits_of_a_row_do_not_depend_on_the_others(n: int) -> None:
         np.testing.assert_array_equal(alone, dx[part])
 
 
+@pytest.mark.parametrize("counts", [(5,), (3, 0, 4, 2, 1), (0, 0)])
+def test_rows_of_a_gradient_do_not_depend_on_the_others(counts: tuple[int, ...]) -> None:
+    """What `BY_ROWS` says: ranks share out the rows of a matrix's gradient."""
+    assert compiled.BY_ROWS
+    x, dy = draw((sum(counts), 103), (sum(counts), 90))
+    dw, db = np.full((103, 90), np.nan, np.float32), np.full(90, np.nan, np.float32)
+    compiled.linear_backward_weights(dy, x, dw, db, counts)
+    for lo, hi in ((0, 1), (5, 6), (3, 71), (102, 103), (7, 7)):
+        rows, sums = np.full((hi - lo, 90), np.nan, np.float32), np.full_like(db, np.nan)
+        compiled.linear_backward_weights(dy, x[:, lo:hi], rows, sums, counts)
+        np.testing.assert_array_equal(rows, dw[lo:hi])
+        np.testing.assert_array_equal(sums, db)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bits_do_not_depend_on_the_blocks(
     shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch

@@ -364,3 +364,27 @@ def test_a_layer_is_abstract() -> None:
         Layer("nothing").forward(images(), None)
     with pytest.raises(NotImplementedError):
         Layer("nothing").backward(images())
+
+
+def test_gradients_of_the_last_layers_follow_from_their_factors() -> None:
+    layers = [Linear("ahead", 12, 12), ReLU("relu"), *small().layers[4:]]
+    net = Sequential([Flatten("flatten"), *layers], (2, 2, 3))
+    assert [slot.name for slot in net.products] == ["ahead.weight", "fc1.weight", "fc2.weight"]
+    net = small()
+    assert [slot.name for slot in net.products] == ["fc1.weight", "fc2.weight"]
+    found: dict[int, list[np.ndarray]] = {}
+    vectors = []
+    for take in (None, lambda lo, x, dy: found.update({lo: [x.copy(), dy.copy()]})):
+        _, grads = bound(net)
+        logits = net.forward(images(), Key(0, 0, np.arange(3)))
+        net.backward(np.ones_like(logits) * logits, factors=take)
+        vectors.append(grads)
+    whole, rest = vectors
+    start = net.products[0].lo
+    np.testing.assert_array_equal(rest[:start], whole[:start])
+    assert np.isnan(rest[start:]).all()  # nobody has written what follows from factors
+    assert sorted(found) == [slot.lo for slot in net.products]
+    for slot in net.products:
+        x, dy = found[slot.lo]
+        np.testing.assert_allclose((x.T @ dy).ravel(), whole[slot.lo : slot.hi])
+        np.testing.assert_allclose(dy.sum(axis=0), whole[slot.hi :][: dy.shape[1]])
