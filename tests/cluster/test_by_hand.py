@@ -86,7 +86,9 @@ def test_a_user_who_is_not_root(cluster: Cluster, expected: str) -> None:
     (folder / "passwd").write_text(
         Path("/etc/passwd").read_text() + "ada:*:5555:5555::/tmp:/bin/bash\n"
     )
-    cluster.hosts[0].run("cd /run/cluster && cp key-root key-ada && chown 5555 key-ada")
+    cluster.hosts[0].run(
+        f"cd /run/cluster && cp key-root key-ada && chown 5555 key-ada; chmod -R a+rX {SHARED}/data"
+    )
     prefix = Path(sys.base_prefix)
     with ExitStack() as stack:
         for host in cluster.hosts:
