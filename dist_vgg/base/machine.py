@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import struct
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,24 @@ def blas_kernels() -> list[str]:
             if found["user_api"] == "blas"
         }
     )
+
+
+def numba_version() -> str:
+    """The version of Numba that is installed, which isn't imported for this.
+
+    From the name of the folder with its metadata, where that is the usual one: importlib.metadata
+    takes as long to import as half of this program's own files do, and each rank starts with it.
+    """
+    found = find_spec("numba")
+    beside = (
+        Path(found.origin).parents[1].glob("numba-*.dist-info") if found and found.origin else ()
+    )
+    names = [path.name for path in beside]
+    if len(names) == 1:
+        return names[0].removeprefix("numba-").removesuffix(".dist-info")
+    from importlib.metadata import version
+
+    return version("numba")
 
 
 def facts() -> dict[str, object]:

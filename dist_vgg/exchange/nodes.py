@@ -21,7 +21,9 @@ def ranks_of_nodes(comm: MPI.Intracomm, node: MPI.Intracomm) -> list[tuple[int, 
     mine[node.rank] = comm.rank
     leader[comm.rank] = allreduce_sum(node, mine)[0]
     allreduce_sum(comm, leader)
-    return [tuple(np.flatnonzero(leader == first).tolist()) for first in np.unique(leader)]
+    # By `set`: at its first use np.unique loads masked arrays, a tenth of a rank's start.
+    firsts = sorted(set(leader.tolist()))
+    return [tuple(np.flatnonzero(leader == first).tolist()) for first in firsts]
 
 
 def agent(ranks: Sequence[int], other: int) -> int:

@@ -27,7 +27,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, cached_property
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from llvmlite import binding
 
 from dist_vgg.base.cache import locked, make_private, private_folders, read_private, write_private
 from dist_vgg.base.command_line import tell
+from dist_vgg.base.machine import numba_version
 from dist_vgg.kernels.passes.sizes import processor
 
 LOCK = "lock"  # in a key's folder; its time is when the key was last used
@@ -48,7 +48,8 @@ SETTINGS = ("NUMBA_OPT", "NUMBA_LOOP_VECTORIZE", "NUMBA_SLP_VECTORIZE", "NUMBA_B
             "NUMBA_DEBUGINFO", "NUMBA_ENABLE_AVX")  # fmt: skip
 FLOAT32 = np.dtype(np.float32)
 
-Kind = tuple[str, int]  # of an argument: dtype and dimensions, of which a number has none
+# Of an argument: dtype and dimensions, of which a number has none.
+Kind = tuple[np.dtype | None, int]
 
 _functions: list["Function"] = []
 
@@ -123,7 +124,10 @@ class _Loaded:
         head, _, machine_code = code.partition(b"\n")
         described = json.loads(head)
         self._name = name
-        self._kinds: list[Kind] = [tuple(kind) for kind in described["arguments"]]
+        self._kinds: list[Kind] = [
+            (np.dtype(name) if dimensions else None, dimensions)
+            for name, dimensions in described["arguments"]
+        ]
         target = _native().create_target_machine(jit=True)
         # One engine for each, since inlined functions have the same names in several files.
         self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target)
@@ -143,8 +147,9 @@ class _Loaded:
             if not dimensions:
                 flat.append(int(argument))
                 continue
-            kind = argument.dtype.name, argument.ndim
-            if kind != (dtype, dimensions) or not argument.flags.c_contiguous:
+            # Not by the dtype's name: to make it takes as long as all else here.
+            fits = argument.dtype == dtype and argument.ndim == dimensions
+            if not (fits and argument.flags.c_contiguous):
                 raise TypeError(f"{self._name} takes contiguous {dtype} in {dimensions} dimensions")
             flat += (None, None, argument.size, argument.itemsize, argument.ctypes.data)
             flat += argument.shape + argument.strides
@@ -211,7 +216,7 @@ def _key(sources: Path) -> str:
     room = Path(__file__).parent
     for path in sorted({*sources.glob("[!.]*.py"), *room.rglob("[!.]*.py")}):
         digest.update(path.read_bytes())
-    versions = (version("numba"), llvmlite.__version__, sys.version, np.__version__)
+    versions = (numba_version(), llvmlite.__version__, sys.version, np.__version__)
     settings = [os.environ.get(name) for name in SETTINGS]
     digest.update(repr((processor(), versions, settings)).encode())
     return digest.hexdigest()[:16]

@@ -5,7 +5,6 @@ import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import h5py
 import numpy as np
 
 import dist_vgg
-from dist_vgg.base.machine import blas_kernels
+from dist_vgg.base.machine import blas_kernels, numba_version
 
 
 def describe_machine() -> dict[str, Any]:
@@ -30,7 +29,7 @@ def describe_machine() -> dict[str, Any]:
             mpi4py=mpi4py_version,
             mpi=MPI.Get_library_version().splitlines()[0].strip("\0 "),
             blas=blas_kernels(),
-            **({"numba": version("numba")} if "llvmlite" in sys.modules else {}),
+            **({"numba": numba_version()} if "llvmlite" in sys.modules else {}),
         ),
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         git_commit=_git_commit(),

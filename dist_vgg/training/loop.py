@@ -1,7 +1,6 @@
 """The loop around the step: begin or resume, train, score, save, and say what came of it."""
 
 import os
-import pdb
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -193,6 +192,8 @@ def closing(trainer: Trainer, debugger: bool) -> Iterator[None]:
     except Exception as error:
         if debugger:
             print(f"{type(error).__name__}: {error}")
+            import pdb
+
             pdb.post_mortem(error.__traceback__)
         if isinstance(error, UserError):
             unsaved = trainer.saves.step < trainer.step

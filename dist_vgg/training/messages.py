@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from dist_vgg.base.command_line import plural
 from dist_vgg.base.errors import SUPERVISED, signal_name
-from dist_vgg.base.machine import blas_kernels
+from dist_vgg.base.machine import blas_kernels, numba_version
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.kernels.sets import NUMPY, on_every_processor
@@ -127,7 +126,7 @@ def kernels_line(kernels: Kernels) -> str:
     """What a run computes with: all that its bits depend on."""
     named = f"{kernels.NAME} {kernels.VERSION}"
     if on_every_processor(kernels):
-        return f"{named} (Numba {version('numba')})"
+        return f"{named} (Numba {numba_version()})"
     found = f"NumPy {np.__version__}, {', '.join(blas_kernels())}"
     return found if kernels.NAME == NUMPY else f"{named}, {found}"
 

@@ -36,6 +36,11 @@ def test_type_checkers_are_told_of_the_same_names() -> None:
     [
         ("import dist_vgg", "numpy h5py mpi4py threadpoolctl"),
         ("from dist_vgg import *", "mpi4py.MPI"),
+        # All that is imported costs each rank of each start; these as much as the files here do.
+        (
+            "import dist_vgg.train, dist_vgg.exchange.route",
+            "email importlib.metadata importlib.resources numba numpy.ma pdb",
+        ),
     ],
 )
 def test_importing_is_quick_and_starts_no_mpi(code: str, absent: str) -> None:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
@@ -47,3 +48,14 @@ def test_memory_is_what_this_process_holds() -> None:
     peak, shared = machine.memory()
     assert 1 << 20 < peak < 1 << 40
     assert 0 <= shared < peak
+
+
+@pytest.mark.parametrize("found", [True, False])  # the folder that usually has the version
+def test_the_version_of_numba(found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        expected = version("numba")
+    except PackageNotFoundError:
+        pytest.skip("Numba is not installed")
+    if not found:
+        monkeypatch.setattr(machine, "find_spec", lambda name: None)
+    assert machine.numba_version() == expected

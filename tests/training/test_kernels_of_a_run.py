@@ -27,7 +27,7 @@ def test_the_line_at_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
     assert messages.kernels_line(numpy_set) == blas
     assert messages.kernels_line(reference) == f"reference 1, {blas}"
     fake_compiled(monkeypatch, version=4)
-    monkeypatch.setattr(messages, "version", {"numba": "0.68.1"}.get)
+    monkeypatch.setattr(messages, "numba_version", lambda: "0.68.1")
     assert messages.kernels_line(load("compiled")) == "compiled 4 (Numba 0.68.1)"
 
 
