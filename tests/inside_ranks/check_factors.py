@@ -24,7 +24,7 @@ from dist_vgg.exchange import factors, nodes
 from dist_vgg.exchange.factors import Product, Products
 from dist_vgg.exchange.partition import Partition
 from dist_vgg.exchange.route import Route
-from dist_vgg.exchange.tree import fold
+from dist_vgg.exchange.tree import fold, sum_along_tree
 from dist_vgg.kernels.parts import tree_sum
 from dist_vgg.mpi.collectives import allreduce_sum, barrier
 from dist_vgg.recovery.host_memory import HEADER_FIELDS, load_from_memory
@@ -89,23 +89,26 @@ def plain_sum(step: int) -> np.ndarray:
 
 def compute(route: Route, step: int) -> None:
     """As backward does; where it has not to write, vectors have what no sum survives."""
-    for shard in route.local_shards:
+    for branch in route.branches:
         grad = route.gradient()
         grad[:] = np.nan
-        if not samples(step, shard):
-            grad[:LO] = gradient(step, shard)[:LO]
-            grad[LO:] = 0
-        else:
-            for p in reversed(PRODUCTS.all):
-                x, dy = drawn(step, shard, p)
-                if route.factors:
-                    route.factors((len(x),), p.lo, x, dy)
-                else:
-                    dw = grad[p.lo : p.bias].reshape(p.inputs, p.outputs)
-                    write(dy, x, dw, grad[p.bias : p.hi], (len(x),))
-                route.ready(p.lo, p.hi)
-            grad[:LO] = gradient(step, shard)[:LO]
-        route.add(shard)
+        counts = [samples(step, shard) for shard in branch]
+        for p in reversed(PRODUCTS.all):
+            x, dy = (
+                np.concatenate(arrays)
+                for arrays in zip(*(drawn(step, shard, p) for shard in branch), strict=True)
+            )
+            if not sum(counts):
+                grad[p.lo : p.hi] = 0
+            elif route.factors:
+                route.factors(counts, p.lo, x, dy)
+            else:
+                dw = grad[p.lo : p.bias].reshape(p.inputs, p.outputs)
+                write(dy, x, dw, grad[p.bias : p.hi], counts)
+            route.ready(p.lo, p.hi)
+        ahead = {(0, k): gradient(step, shard)[:LO].copy() for k, shard in enumerate(branch)}
+        grad[:LO] = sum_along_tree(ahead, len(branch))
+        route.add(*branch)
 
 
 def step(route: Route, number: int) -> None:
@@ -127,9 +130,15 @@ def step(route: Route, number: int) -> None:
     route.all_gather()
 
 
-@pytest.mark.parametrize("hosts", (CONTIGUOUS, ROUND_ROBIN), ids=["contiguous", "round robin"])
-def test_sums_are_those_of_whole_gradients(kind: str, hosts: Hosts, everywhere: bool) -> None:
-    with opened(kind, hosts, ["momentum"], products=PRODUCTS) as route:
+@pytest.mark.parametrize(
+    ("hosts", "together"),
+    ((CONTIGUOUS, 1), (ROUND_ROBIN, 1), (CONTIGUOUS, 4)),
+    ids=["contiguous", "round robin", "together"],
+)
+def test_sums_are_those_of_whole_gradients(
+    kind: str, hosts: Hosts, together: int, everywhere: bool
+) -> None:
+    with opened(kind, hosts, ["momentum"], products=PRODUCTS, together=together) as route:
         several = len(route.nodes.all) > 1
         assert (route.factors is not None) == several
         params, momentum = np.zeros((2, COUNT), np.float32)
@@ -170,13 +179,10 @@ def test_what_every_node_owns_is_scattered_to_all(kind: str, everywhere: bool) -
     with opened(kind, state=["momentum"], products=PRODUCTS) as route:
         momentum = route.state["momentum"]
         route.vectors.scatter(gradient(0, 0) if comm.rank == 0 else None, momentum)
-        owned = np.zeros(len(momentum), np.int64)
+        owned, tail = np.zeros(COUNT, np.int64), route.partition.tail
         for lo, hi in route.owned:
-            assert np.array_equal(momentum[lo:hi], gradient(0, 0)[lo:hi])
-            owned[lo:hi] = 1
-        tail = route.partition.tail
-        barrier(comm)
-        allreduce_sum(comm, owned)
+            owned[lo:hi] = momentum[lo:hi] == gradient(0, 0)[lo:hi]
+        allreduce_sum(comm, owned)  # of all ranks, so that all fail where one does
         assert (owned[:tail] == 1).all()
         assert (owned[tail:] == (len(route.nodes.all) if everywhere else 1)).all()
 

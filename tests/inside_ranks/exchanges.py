@@ -46,10 +46,11 @@ def opened(
     standby: str = "",
     audited: bool = False,
     products: Products | None = None,
+    together: int = 1,
 ) -> Iterator[Route]:
     cells = CELLS if audited else None
     given = (comm, COUNT, shards_of_rank, state, standby, cells)
-    route = Route(*given, kind=kind, products=products)
+    route = Route(*given, kind=kind, products=products, together=together)
     yield route
     route.close()
 
