@@ -9,7 +9,7 @@ import launcher
 import pytest
 
 INSIDE = launcher.ROOT / "tests" / "inside_ranks"
-SMALL = ("--width", 0.02)
+SMALL = ("--width", 0.02, "--micro-batch", 2)
 # What may be said of the machine that the tests run on, whatever they do.
 OF_THIS_MACHINE = ("cores", "memory", "speed", "step")
 

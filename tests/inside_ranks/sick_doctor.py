@@ -31,6 +31,7 @@ if "bound" not in things:
 known = {"node1": ["10.0.0.1"], "node2": ["10.0.0.2"]}
 network.resolve = lambda host: known.get(host, [])
 files.FOLDER_SECONDS = 0.3  # type: ignore[assignment]  # what is not there won't come
+speed.ALONE = speed.TOGETHER = 0.1  # half the speed shows in a few products
 
 
 def no_room(*arguments: object) -> int:

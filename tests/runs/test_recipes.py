@@ -104,13 +104,24 @@ def test_a_recipe_is_of_the_network_as_drawn_on_all_its_data(name: str) -> None:
     assert not {"data", "out", "seed"} & set(options)  # those belong to the command
 
 
+@pytest.fixture(scope="module")
+def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two shards of 40 digits, and 20 held out, from raw data."""
+    folder = tmp_path_factory.mktemp("few-digits") / "data"
+    status, _, errors = run(
+        1, "-m", "data_prep", "--source", "digits", "--size", 32, "--limit", 40, "--shards", 2,
+        "--held-out", 20, "--out", folder, first=[FEW_DIGITS],
+    )  # fmt: skip
+    assert status == 0, errors
+    return folder
+
+
 @pytest.mark.parametrize("name", RECIPES)
-def test_its_narrow_version_runs(name: str, tmp_path: Path) -> None:
+def test_its_narrow_version_runs(name: str, few_digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     status, _, errors = run(
-        1, "-m", "dist_vgg.sweep", "--out", out, "--prepare",
-        "--source digits --size 32 --limit 40 --shards 2", "--held-out", 20, "--", "--config", name,
-        "--width", 0.02, "--epochs", 2, "--progress", "none", first=[FEW_DIGITS],
+        1, "-m", "dist_vgg.sweep", "--out", out, "--", "--data", few_digits, "--config", name,
+        "--width", 0.02, "--epochs", 2, "--progress", "none",
     )  # fmt: skip
     assert status == 0, errors
     (found,) = json.loads((out / "sweep.json").read_text())

@@ -21,8 +21,8 @@ from dist_vgg.runs.log import read_metrics
     ("number", "ranks", "later"),
     each=[(signal.SIGTERM, 3, 8)],
     usual=[
-        (signal.SIGINT, 3, 8),
-        (signal.SIGUSR1, 3, 8),
+        (signal.SIGINT, 3, 2),
+        (signal.SIGUSR1, 3, 1),
         (signal.SIGINT, 1, 2),
         (signal.SIGTERM, 1, 2),
         (signal.SIGUSR1, 1, 2),
