@@ -20,7 +20,7 @@ from mpi4py import MPI  # noqa: E402
 
 from dist_vgg.doctor import __main__ as doctor  # noqa: E402
 from dist_vgg.doctor import clocks, files, network, program, speed  # noqa: E402
-from dist_vgg.exchange import route  # noqa: E402
+from dist_vgg.exchange import sums  # noqa: E402
 from dist_vgg.kernels import sets  # noqa: E402
 from dist_vgg.mpi.command import run_command  # noqa: E402
 from dist_vgg.state import shm  # noqa: E402
@@ -48,7 +48,7 @@ def off_by_one(blocks: Any, shards: int) -> np.ndarray:
     return total
 
 
-added = route.sum_along_tree
+added = sums.sum_along_tree
 if "little shared memory" in things:
     shm.bytes_free = lambda: 1000
 if "refused memory" in things:
@@ -66,7 +66,7 @@ if last and "locks" in things:
         flock=no_lock, LOCK_EX=fcntl.LOCK_EX, LOCK_NB=fcntl.LOCK_NB
     )
 if last and "bits" in things:
-    route.sum_along_tree = off_by_one
+    sums.sum_along_tree = off_by_one
 if last and "name" in things:
     known.pop("node1")
 if last and "slow" in things:
