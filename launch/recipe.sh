@@ -3,7 +3,7 @@
 #
 #   launch/recipe.sh mnist-100      100 images, 5 seeds: half an hour
 #   launch/recipe.sh mnist-1000     1,000 images, 3 seeds: three quarters of an hour
-#   launch/recipe.sh mnist-60000    all images, 1 seed: an hour and a half, by the speed of a step
+#   launch/recipe.sh mnist-60000    all images, 1 seed: an hour and three quarters, by the speed of a step
 #   launch/recipe.sh mnist-narrow   all images, an eighth, a quarter and half of the width: nearly 2 hours
 #   launch/recipe.sh fashion-mnist  55,000 images of 32x32 pixels, half the width: 17 minutes
 #   launch/recipe.sh cifar10        45,000 images of 32x32 pixels, half the width: 27 minutes

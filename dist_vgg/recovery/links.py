@@ -44,14 +44,11 @@ class Links:
             port = self._server.getsockname()[1] if self._server else 0
         first = allgather_text(comm, json.dumps([name, port, uuid.uuid4().hex]))[0]
         self._first, self._port, self._password = json.loads(first)
-        self._calls = several and bool(self._port) and host.rank == 0 and comm.rank != 0
-        self._name = name
+        if several and self._port and host.rank == 0 and comm.rank != 0:
+            self._call(name)  # now: a host may be cut off in the first second
 
     def lost(self) -> list[str]:
         """The hosts that have not answered for `SILENCE` seconds; waits for nobody."""
-        if self._calls:
-            self._calls = False
-            self._call()
         self._accept()
         lost = []
         for link, host in list(self._links.items()):
@@ -68,11 +65,11 @@ class Links:
             link.close()
         self._links, self._strangers, self._server = {}, [], None
 
-    def _call(self) -> None:
+    def _call(self, name: str) -> None:
         """Connect to the first host, if it can be reached, and say who we are."""
         try:
             link = socket.create_connection((self._first, self._port), CONNECTING)
-            link.sendall(f"{self._password}{self._name}\n".encode())
+            link.sendall(f"{self._password}{name}\n".encode())
         except OSError:
             return
         self._links[_watched(link)] = self._first
