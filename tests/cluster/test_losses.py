@@ -24,7 +24,10 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    "loss",
+    ["killed rank", pytest.param("host switched off", marks=pytest.mark.long), "link cut"],
+)
 def test_goes_on_after(loss: str, cluster: Cluster, expected: str) -> None:
     strike, words, places = LOSSES[loss]
     first, second, _ = cluster.hosts
