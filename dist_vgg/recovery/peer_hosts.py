@@ -23,7 +23,7 @@ class PeerHosts:
     """
 
     def __init__(self, comm: "MPI.Intracomm", host: "MPI.Intracomm", timeout: float) -> None:
-        """`host` has the ranks of this one; a host that is silent for `timeout` seconds is lost."""
+        """`host` has the ranks of this host; one not heard of for `timeout` seconds is lost."""
         from mpi4py import MPI
 
         first = host.rank == 0

@@ -85,8 +85,7 @@ def train(trainer: Trainer, folder: Path) -> None:
             log.stopped(trainer.step, trainer.agreed.stop_signal)
     finally:
         log.close()
-    seconds = time.perf_counter() - started
-    print(messages.tail(trainer, folder, sha256, seconds), flush=True)
+    print(messages.tail(trainer, folder, sha256, time.perf_counter() - started), flush=True)
 
 
 def run(trainer: Trainer, folder: Path, log: RunLog) -> None:
