@@ -66,7 +66,8 @@ class Route:
         self.is_leader = nodes.is_leader
         self.branches = branches(self.local_shards, together)
         trees = [plan(branches(mine, together), self.shards) for mine in shards_of_rank]
-        self.memory = GradientMemory(nodes.node, count, [trees[r].vectors for r in nodes.home])
+        vectors, tail = [trees[r].vectors for r in nodes.home], self.partition.tail
+        self.memory = GradientMemory(nodes.node, count, vectors, tail)
         placed = make_replica(
             nodes, self.partition, state, len(cells) if cells else 0, standby, kind == "flat"
         )
@@ -74,7 +75,7 @@ class Route:
         self.shared_bytes = self.memory.shared_bytes + placed.shared_bytes
         self._factors: Factors | None = None
         self.factors: TakeFactors | None = None
-        if products and self.partition.tail < count:
+        if products and tail < count:
             self._factors = Factors(products, nodes, self.partition, shards_of_rank)
             self.factors = self._take_factors
             self.shared_bytes += self._factors.memory.shared_bytes

@@ -68,7 +68,7 @@ class MicroBatches:
         grad = route.gradient()
         counts = [len(part) for part in parts]
         if not sum(counts):
-            grad[:] = 0
+            grad[: route.partition.tail] = 0
             return [0.0 for _ in parts], counts
         samples = joined(parts)
         self._net.bind(route.params, grad)
@@ -96,7 +96,7 @@ class MicroBatches:
             # The parameters are still those that the step began with, so it can be repeated.
             (samples,), x = self.read((shard,), step)
             if len(samples) and not found:
-                grad = route.gradient()
+                grad = np.empty_like(route.params)
                 self._net.bind(route.params, grad)
                 key = StepKey(self._config.seed, step, samples.ids)
                 found = first_nonfinite(self._net, grad, x, samples.labels, key)

@@ -109,19 +109,20 @@ def make_exchange(
 
     count, vectors = net.parameter_count, 1 + len(state_names)
     shards_of_rank = [hosted(shards, comm.size, rank) for rank in range(comm.size)]
-    grain = Partition(count, comm.size).grain
-    cells = Cells(count, grain, net.layer_starts().values()) if config.audit else None
-    if make:
-        return make(comm, count, shards_of_rank, state_names, standby, cells)
-    together = net.ops.TOGETHER // config.micro_batch
-    hosts = count, shards_of_rank, vectors, together
-    kind = choose(comm, config.route, *hosts)
-    missing = standby and why_no_standby(comm, kind, *hosts)
-    kept = "" if missing else standby
     products = None
     if net.ops.BY_ROWS and net.products:
         of_net = [Product(slot.lo, *slot.shape) for slot in net.products]
         products = Products(of_net, config.micro_batch, net.ops.linear_backward_weights)
+    pays = products and products.pay(shards)
+    cut = Partition(count, comm.size, products.lo if products and pays else None)
+    cells = Cells(count, cut.grain, net.layer_starts().values()) if config.audit else None
+    if make:
+        return make(comm, count, shards_of_rank, state_names, standby, cells)
+    together = net.ops.TOGETHER // config.micro_batch
+    hosts = count, shards_of_rank, vectors, together, cut.tail
+    kind = choose(comm, config.route, *hosts)
+    missing = standby and why_no_standby(comm, kind, *hosts)
+    kept = "" if missing else standby
     route = Route(
         comm, count, shards_of_rank, state_names, kept, cells, kind=kind, together=together,
         products=products,
