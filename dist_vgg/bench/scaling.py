@@ -29,7 +29,7 @@ from dist_vgg.bench.report import Report
 from dist_vgg.bench.scaling_chart import ScalingChart
 from dist_vgg.bench.scaling_series import Job, series
 from dist_vgg.bench.scaling_table import report_text
-from dist_vgg.mpi.collectives import allgather_text, barrier
+from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.mpi.mpirun import find_mpirun
 from dist_vgg.recovery.hosts import Hosts
 
@@ -147,27 +147,27 @@ def measure_all(
 
 
 def measure(comm: "MPI.Intracomm", shards: int, steps: int, **options: Any) -> dict[str, Any]:
-    """Take so many steps with the real trainer, after one that warms up.
+    """Take so many steps with the real trainer, between two that don't count.
 
-    A step's `seconds` run from a barrier on until its slowest rank ends it. `parts` are the shares
-    of that time, the mean of the ranks.
+    The `seconds` of a step are those of its slowest rank. `parts` are the shares of that time, the
+    mean of the ranks.
     """
     trainer = random_trainer(comm, shards, options)
     parts: Counter[str] = Counter()
     seconds = []
     with np.errstate(all="ignore"):
-        trainer.train_step()
+        trainer.train_step(follows=True)
         for _ in range(steps):
-            barrier(comm)
             start = time.perf_counter()
-            parts.update(trainer.train_step()["seconds"])
+            parts.update(trainer.train_step(follows=True)["seconds"])
             seconds.append(time.perf_counter() - start)
+        trainer.train_step()
     own = json.dumps([seconds, parts, *place()])
     all_seconds, all_parts, *places = zip(*map(json.loads, allgather_text(comm, own)), strict=True)
     slowest = np.max(all_seconds, axis=0)
     result = dict(
         seconds=slowest.tolist(),
-        images=trainer.totals.images // (steps + 1),
+        images=trainer.totals.images // trainer.step,
         shards=shards,
         shares=shares(all_parts, comm.size * float(slowest.sum())),
         machines=machines(*places),
