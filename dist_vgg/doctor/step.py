@@ -139,7 +139,9 @@ def judge(world: World) -> Iterator[Finding]:
     if len(by_host(world)) == 1:
         yield Finding(OK, CHECK, f"{words}; {share:.0%} of it is exchange")
         return
-    words += f"; {step['sent'] / 1e6:.1f} MB leave each host, for which the link takes {share:.0%}"
+    sent = step["sent"] / 1e6
+    words += f"; {round(sent, 1) or round(sent, 3):,} MB leave each host, for which the link takes "
+    words += f"{share:.0%}"
     if share <= SHARE:
         yield Finding(OK, CHECK, words)
         return

@@ -37,7 +37,7 @@ FAULTS: list[tuple[int | None, str, dict[str, Any], str, str]] = [
     (3, "program", dict(error="NUMBA_DISABLE_JIT forbids"), "fault", "NUMBA_DISABLE_JIT"),
     (3, "cores", dict(bound=[0]), "ok", ""),
     (None, "cores", dict(bound=[0]), "fault", "ranks 0-1 on node1 are bound to 1 core (0) of 8"),
-    (None, "cores", dict(bound=[0], allowed=[0]), "warning", "2 ranks share 1 cores: node1 has"),
+    (None, "cores", dict(bound=[0], allowed=[0]), "warning", "2 ranks for 1 core: node1 has"),
     (None, "cores", dict(quota=1.5), "warning", "the cgroup of node1 grants the time of"),
     (None, "memory", dict(free=64 << 20), "warning", "train takes the route flat"),
     (2, "memory", dict(error="No space left"), "fault", "/dev/shm on node2 has 16,384 MiB free"),
@@ -158,7 +158,7 @@ def test_binding_in_turns_is_fair_where_cores_are_few() -> None:
         rank["cores"]["bound"] = [rank["rank"] % 2]
     (wrong,) = bad(world)
     assert wrong.level == "warning"
-    assert "8 ranks share 2 cores" in wrong.found
+    assert "8 ranks for 2 cores" in wrong.found
 
 
 def test_slurm_gives_each_task_a_core_of_its_own() -> None:
@@ -211,5 +211,7 @@ def test_the_report_has_a_row_for_each_host_and_all_of_json() -> None:
     ]  # fmt: skip
     assert said.endswith("0 faults, 0 warnings")
     found = as_json(world, findings)
-    assert len(found["ranks"]) == 6 and found["step"]["link"] == 0.1 and found["step"]["sent"] == 60e6
+    assert (
+        len(found["ranks"]) == 6 and found["step"]["link"] == 0.1 and found["step"]["sent"] == 60e6
+    )
     assert {each["level"] for each in found["findings"]} == {OK}
