@@ -89,7 +89,7 @@ def facts(
 def _sent(
     comm: "MPI.Intracomm", net: "Sequential", shards: int, kind: str, micro_batch: int
 ) -> tuple[list[tuple[int, int]], float]:
-    """Bytes that this node sends in a step, by micro-batch, and as a share of those without factors.
+    """Bytes that this node sends in a step, by micro-batch, and their share of whole gradients'.
 
     The node's first rank has them, the others 0. The share is the largest of all nodes.
     """

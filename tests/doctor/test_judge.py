@@ -70,7 +70,8 @@ FAULTS: list[tuple[int | None, str, dict[str, Any], str, str]] = [
     (0, "exchange", dict(seconds={"16777216": 2.0}), "warning", "0.07 Gbit/s leave each host"),
     (3, "speed", dict(alone=70.0), "ok", ""),  # rank 2 has the same cores
     (None, "speed", dict(together=40.0), "warning", "ranks on node1 keep 40% of their speed"),
-    (None, "step", dict(others=0.6), "warning", "60.0 MB leave each host, for which the link takes 60%"),
+    (None, "step", dict(others=0.6), "warning",
+     "60.0 MB leave each host, for which the link takes 60%"),
     (0, "step", dict(error="the exchange alone takes about 9 s of a step"), "warning",
      "the exchange alone takes about 9 s"),
 ]  # fmt: skip
