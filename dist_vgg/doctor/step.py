@@ -42,16 +42,16 @@ def facts(
     shards: int,
     kind: str,
     options: Mapping[str, Any],
-    whole: float,
+    dense: float,
 ) -> dict[str, Any]:
     """The seconds of this rank in a step, by part, and the bytes that it sends; collective.
 
-    On the route `kind`, where bringing whole gradients together takes about `whole` seconds.
+    On the route `kind`, where bringing whole gradients together takes about `dense` seconds.
     """
     from dist_vgg.bench.random_trainer import random_trainer, step_seconds
 
     sent, share = _sent(comm, net, shards, kind, options["micro_batch"])
-    exchange = whole * share
+    exchange = dense * share
     found: dict[str, Any] = dict(error="", seconds=0.0, others=0.0, images=0)
     if exchange > SLOWEST:
         return {**found, "error": f"the exchange alone takes about {exchange:.0f} s of a step"}
