@@ -36,7 +36,7 @@ from dist_vgg.chaos.verdict import complaints
 from dist_vgg.recovery.hosts import Hosts
 
 MOST_RANKS = 8
-LONGER = 4  # times as long as on one machine may a trial on several take
+LONGER = 4  # times as long as on one machine may a trial on several take, and a rank be silent
 
 
 def main(argv: Sequence[str], supervisor: Sequence[str] = SUPERVISOR_COMMAND) -> int:
@@ -150,7 +150,7 @@ def run_trials(
     """Run trials of these kinds, judge each, and show what all have shown."""
     scale: Scale = FULL if options.full else NARROW
     if options.hostfile:
-        scale = replace(scale, limit=LONGER * scale.limit)
+        scale = replace(scale, stall=LONGER * scale.stall, limit=LONGER * scale.limit)
     data = work / "data"
     make_data(data, scale)
     sha256 = undisturbed(scale, data, work / "undisturbed")
