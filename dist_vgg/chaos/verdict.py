@@ -48,6 +48,8 @@ def _of_restarts(plan: Plan, outcome: Outcome) -> Iterator[str]:
     most = plan.fault.most_lost + (plan.route == "flat")
     if outcome.steps_lost is not None and outcome.steps_lost > most:
         yield f"{outcome.steps_lost} steps were lost"
+    if outcome.recovery is not None and outcome.recovery > plan.fault.soon:
+        yield f"{outcome.recovery:.0f} s until the next step, not {plan.fault.soon:g}"
 
 
 def _of_words(plan: Plan, outcome: Outcome) -> Iterator[str]:

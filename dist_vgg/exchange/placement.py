@@ -55,11 +55,12 @@ def why_no_standby(
 ) -> str:
     """Why replicas can't be kept in memory that outlives the processes; "" where they can."""
     with freed(neighbours(comm)) as node:
-        if kind == "flat":
-            needed = 2 * 4 * count * (node.size + vectors - 1)
-        else:
-            needed = node_bytes(comm, node, count, shards_of_rank, vectors, together, tail)
-            needed += 4 * count * vectors
+        replicas = node.size if kind == "flat" else 1
+        # Two copies of each, of what ranks own as well. Every node may own all of a tail.
+        needed = 2 * 4 * count * (replicas + vectors - 1)
+        gradients = node_bytes(comm, node, count, shards_of_rank, 0, together, tail)
+        if kind == "node" and node.size > 1:  # else they lie in private memory
+            needed += gradients
     free = shm.bytes_free()
     short = ""
     try:
@@ -81,7 +82,10 @@ def node_bytes(
     together: int,
     tail: int | None = None,
 ) -> int:
-    """Bytes of shared memory for all gradients of this node, and for one copy of its replica."""
+    """Bytes of shared memory for all gradients of this node, and for one copy of its replica.
+
+    Collective over all nodes.
+    """
     shards = sum(map(len, shards_of_rank))
     home = next(ranks for ranks in ranks_of_nodes(comm, node) if comm.rank in ranks)
     gradients = sum(plan(branches(shards_of_rank[r], together), shards).vectors for r in home)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 from dataclasses import replace
 from itertools import groupby
@@ -170,6 +171,28 @@ def test_one_bit_is_flipped_where_it_is_noticed(kind: str, neighbours: int, tmp_
         (index,) = np.flatnonzero(changed != 1)
         assert changed.view(np.uint32)[index] ^ np.float32(1).view(np.uint32) == 1 << 5
         assert anywhere or any(lo <= index < hi for lo, hi in owned)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "rank", "victim"),
+    [("aab", 0, 2), ("aab", 1, 2), ("abcabc", 0, 1), ("abcabc", 3, 5), ("aa", 1, -1)],
+)
+def test_a_host_that_is_struck_is_not_the_supervisors(
+    hosts: str, rank: int, victim: int, tmp_path: Path
+) -> None:
+    struck, breaker = tmp_path / "struck-host", tmp_path / "breaker"
+    breaker.write_text(f"#!/bin/sh\necho $* >'{struck}'\n")
+    breaker.chmod(0o755)
+    plan = plan_of("host-cut", rank=rank, step=5)
+    injector = FaultInjector(tmp_path, plan, f"{breaker} now")
+    injector.know_hosts(hosts)
+    for rank in range(len(hosts)):
+        trainer: Any = SimpleNamespace(comm=SimpleNamespace(rank=rank), step=4)
+        injector.trainer = trainer
+        injector.at(plan.moment)
+        assert struck.exists() == (0 <= injector.victim <= rank)
+    assert injector.victim == victim
+    assert not struck.exists() or struck.read_text() == f"now cut {platform.node()}\n"
 
 
 def test_what_the_supervisor_started() -> None:
