@@ -22,8 +22,6 @@ from dist_vgg.kernels.scratch import aligned, padded_to, tree_levels
 
 NAME, VERSION, TOGETHER, BY_ROWS = "bfloat16", 1, 64, True
 ARITHMETIC = compiled_vectors.ARITHMETIC
-NO_TILES = amx.why_not()
-NOTE = f"emulated: {NO_TILES}" if NO_TILES else "AMX tiles"
 
 softmax, cross_entropy = exact_loss.softmax, exact_loss.cross_entropy
 HALF, NUMBER = np.dtype(np.uint16), np.dtype(np.float32)
@@ -33,7 +31,7 @@ def _pass(name: str) -> Function:
     return Function(f"dist_vgg.kernels.passes.{name}")
 
 
-product = _pass("emulated_tiles.product" if NO_TILES else "amx_tiles.product")
+product = _pass("emulated_tiles.product" if amx.why_not() else "amx_tiles.product")
 filter_panels, convolve = _pass("bfloat16_conv.filter_panels"), _pass("bfloat16_conv.convolve")
 gradient, keep_positive = _pass("bfloat16_conv.gradient"), _pass("bfloat16_conv.keep_positive")
 narrow = _pass("bfloat16_conv.narrow")

@@ -12,6 +12,7 @@ from itertools import takewhile
 import numpy as np
 
 from dist_vgg.kernels import numpy_set
+from dist_vgg.kernels.bfloat16_format import widened
 from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.network.layers import Conv, Layer, Linear, MaxPool, PooledConv, ReLU, Shape, StepKey
 
@@ -103,7 +104,7 @@ class Sequential:
                 need(slots[0].lo, slots[-1].hi)
             x = layer.forward(x, key)
             if watch:
-                watch("forward", layer.name, x)
+                watch("forward", layer.name, widened(x))
             if done:
                 done("forward", layer)
         return x
@@ -130,7 +131,7 @@ class Sequential:
             else:
                 grad = layer.backward(grad)
             if watch and grad is not None:
-                watch("backward", layer.name, grad)
+                watch("backward", layer.name, widened(grad))
             if done:
                 done("backward", layer)
             if grad_ready and slots:
