@@ -206,7 +206,7 @@ def dropout_forward(x: np.ndarray, keep: np.ndarray, rate: float) -> np.ndarray:
 
 def _convolution(x: np.ndarray, panels: np.ndarray, b: np.ndarray, relu: bool) -> np.ndarray:
     """The convolution of rounded images with filters in panels."""
-    n, height, width, channels = x.shape
+    n, height, width, _ = x.shape
     y = np.empty((n, height, width, len(b)), np.uint16)
     group = min(n, _group(x.shape[1:], len(b)))
     sums = aligned((BLOCK * 32,), NUMBER)

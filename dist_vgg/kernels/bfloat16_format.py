@@ -1,4 +1,4 @@
-"""bfloat16: the upper half of a float32, kept in arrays of uint16, and how a number is rounded to it.
+"""bfloat16, the upper half of a float32, in arrays of uint16, and how numbers are rounded to it.
 
 A float32 goes to the nearest bfloat16, of two equally near ones to the even one (Kalamkar et al.,
 "A study of bfloat16 for deep learning training", arXiv:1905.12322). Two rules are this project's:

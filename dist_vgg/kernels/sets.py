@@ -30,6 +30,12 @@ MODULES = {
 }
 MACHINE_CODE = "dist_vgg.kernels.machine_code"  # can't be imported without Numba
 CHOICES = (AUTO, COMPILED, NUMPY, REFERENCE)  # of --kernels
+OWN = "own"  # of --precision, for a trained network: that of its training
+PRECISIONS = (OWN, FLOAT32, BFLOAT16)
+PRECISION_HELP = (
+    "of the numbers that are multiplied; own: bfloat16 where the network was trained so, and "
+    "compiled kernels are here to compute it, else float32 (default: own)"
+)
 HELP = (
     "what computes the network; compiled: Numba, the same bits on every processor; numpy: "
     "Winograd convolution where it is faster; reference: im2col, as in textbooks; auto: compiled "
@@ -76,14 +82,11 @@ def set_of(kernels: str, precision: str) -> str:
 
 
 def set_for(trained_with: str, kernels: str, precision: str) -> str:
-    """The name of the set that computes a trained network, where no precision may be given.
-
-    Then it is that of the set that trained it, if that is here and no other kernels are asked for.
-    """
-    own = trained_with == BFLOAT16 and not why_missing(BFLOAT16)
-    if not precision and own and kernels in (AUTO, COMPILED):
-        return BFLOAT16
-    return set_of(kernels, precision or FLOAT32)
+    """The name of the set that computes a network, by the name of that which trained it."""
+    if precision != OWN:
+        return set_of(kernels, precision)
+    own = trained_with == BFLOAT16 and kernels in (AUTO, COMPILED)
+    return BFLOAT16 if own and not why_missing(BFLOAT16) else resolve(kernels)
 
 
 def load(name: str) -> Kernels:

@@ -45,13 +45,11 @@ class Sequential:
     ) -> None:
         """All layers compute with the kernel set `ops`; so should the loss of their output."""
         self.layers = list(layers)
-        self.ops = ops
         self.input_shape = input_shape
         self.slots: list[Slot] = []
         self._places: list[tuple[Layer, list[Slot]]] = []
         offset = 0
         for layer in self.layers:
-            layer.ops = ops
             slots = []
             shapes = layer.parameter_shapes()
             for name, shape in shapes.items():
@@ -69,6 +67,13 @@ class Sequential:
         self.products = [slots[0] for _, slots in last if slots][::-1]
         self._merged = _merged(self._places)
         self._ran = self._places  # by the last forward pass
+        self.compute_with(ops)
+
+    def compute_with(self, ops: Kernels) -> None:
+        """Let all layers compute with another kernel set from now on."""
+        self.ops = ops
+        for layer in self.layers:
+            layer.ops = ops
 
     def layer_starts(self) -> dict[str, int]:
         """Where each layer begins in the flat vector: at its weights, before the bias."""

@@ -1,5 +1,6 @@
 """The bfloat16 kernels against the direct convolution in float64, of the same rounded operands."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from dist_vgg.kernels import bfloat16, reference
 from dist_vgg.kernels.bfloat16_format import narrowed, widened
 
 TOLERANCE = 4e-6  # of the largest number: what float32 sums lose
-# (N,H,W,C,F): whole tiles and parts of tiles, one group of images and several, few channels and many.
+# (N,H,W,C,F): whole tiles and parts of them, one group of images and several, few channels, many.
 SHAPES = [
     (2, 8, 8, 64, 64), (3, 8, 8, 16, 32), (2, 6, 10, 33, 70), (3, 2, 2, 128, 130),
     (1, 5, 3, 130, 260), (3, 64, 64, 16, 200), (2, 8, 8, 1, 64), (2, 16, 16, 3, 8),
@@ -118,16 +119,22 @@ def test_a_sample_has_the_same_bits_in_any_company(shape: tuple[int, ...]) -> No
 def test_gradients_of_parts_are_added_along_the_tree(counts: tuple[int, ...]) -> None:
     def of_parts(backward: Any, dy: np.ndarray, x: np.ndarray, w: np.ndarray) -> None:
         """Compare micro-batches that run together with those that run alone."""
-        together, edges = [np.empty_like(w), np.empty(w.shape[-1], np.float32)], np.cumsum((0, *counts))
+        together, edges = (
+            [np.empty_like(w), np.empty(w.shape[-1], np.float32)],
+            np.cumsum((0, *counts)),
+        )
         backward(dy, x, w, *together, counts=counts)
         alone = []
-        for lo, hi in zip(edges, edges[1:], strict=False):
+        for lo, hi in pairwise(edges):
             alone.append([np.zeros_like(a) for a in together])
             if lo < hi:
                 backward(dy[lo:hi], x[lo:hi], w, *alone[-1])
         while len(alone) > 1:
             pairs = zip(alone[::2], [*alone[1::2], None], strict=False)
-            alone = [[a + b for a, b in zip(l, r, strict=True)] if r else l for l, r in pairs]
+            alone = [
+                [a + b for a, b in zip(*pair, strict=True)] if pair[1] else pair[0]
+                for pair in pairs
+            ]
         assert all(map(np.array_equal, together, alone[0]))
 
     x, w, _, dy = layer(11, 4, 4, 20, 40)

@@ -1,8 +1,6 @@
 """bfloat16: its rounding, and tile products against their definition in exact fractions."""
 
-import importlib
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
@@ -59,8 +57,9 @@ def multiply(leaf: str, a: np.ndarray, b: np.ndarray, lines: int = 1) -> np.ndar
 
 def test_rounding_is_to_the_nearest_and_to_zero_below_the_smallest() -> None:
     given = {
-        1.0: 0x3F80, -1.0: 0xBF80, 1 + 2**-8: 0x3F80, 1 + 3 * 2**-8: 0x3F82, 1 + 2**-8 + 2**-20: 0x3F81,
-        2.0**-56: 0x2380, -(2.0**-56): 0xA380, 2.0**-56 * (1 - 2**-24): 0, -(2.0**-57): 0, -0.0: 0,
+        1.0: 0x3F80, -1.0: 0xBF80, 1 + 2**-8: 0x3F80, 1 + 3 * 2**-8: 0x3F82,
+        1 + 2**-8 + 2**-20: 0x3F81, 2.0**-56: 0x2380, -(2.0**-56): 0xA380,
+        2.0**-56 * (1 - 2**-24): 0, -(2.0**-57): 0, -0.0: 0,
         3.4e38: 0x7F80, np.inf: 0x7F80, -np.inf: 0xFF80, np.nan: 0x7FC0, -np.nan: 0x7FC0,
     }  # fmt: skip
     found = narrowed(np.array(list(given), np.float32))

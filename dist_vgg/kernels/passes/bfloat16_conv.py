@@ -10,10 +10,10 @@ next pixel begin C numbers later: the stream itself is the matrix that the filte
 with. Products at the zeros are computed as well, and thrown away.
 """
 
-from numba.types import boolean, float32, int64
+from numba.types import boolean, int64
 
 from dist_vgg.kernels.jit import jit
-from dist_vgg.kernels.passes.halves import halves, halves_4, into_pairs, load_half, read, store_half
+from dist_vgg.kernels.passes.halves import halves, halves_4, into_pairs, load_half, store_half
 from dist_vgg.kernels.passes.lanes import four, inline, load, one, rectified, splat, store
 from dist_vgg.kernels.passes.sizes import BLOCK, LANES
 from dist_vgg.kernels.passes.tile_product import multiply_tiles
@@ -22,7 +22,7 @@ from dist_vgg.kernels.passes.transpose import transpose, transpose_16
 
 @jit(four, boolean, one, halves)
 def filter_panels(w, adjoint, turned, panels):
-    """Round filters into tiles; for the `adjoint` turned by 180 degrees, with channels exchanged."""
+    """Round filters into tiles; for the `adjoint`, turned by 180 degrees and transposed."""
     # w is (3,3,C,F), turned is (9*F*C,), panels is (panels,3,steps,1024)
     channels, filters = w.shape[2], w.shape[3]
     if not adjoint:
@@ -87,7 +87,10 @@ def _out_of_stream(sums, p, rows, first, f, b, relu, out):
     for row in range(rows):
         if j < wide and i < height:
             place = ((image * height + i) * wide + j) * filters + f
-            one_, other = load(sums, 32 * row, LANES) + low, load(sums, 32 * row + LANES, LANES) + high
+            one_, other = (
+                load(sums, 32 * row, LANES) + low,
+                load(sums, 32 * row + LANES, LANES) + high,
+            )
             store_half(out, place, left, rectified(one_) if relu else one_)
             if left > LANES:
                 store_half(out, place + LANES, left - LANES, rectified(other) if relu else other)
@@ -125,9 +128,10 @@ def gradient(at, dy, x, stream, turned, length, unfolded, group, pairs, partial,
             _unfold(turned, channels, pitch, length, unfolded)
         for f in range(0, filters, 32):
             for tap in range(taps):
-                multiply_tiles(at, unfolded if few else turned, tap // 3 * pitch + tap % 3, length, 0,
-                               1, steps, pairs, f * 32 * steps, partial, (f // 32 * taps + tap) * rows * 32,
-                               32, rows, first > 0)  # fmt: skip
+                shift, place = tap // 3 * pitch + tap % 3, (f // 32 * taps + tap) * rows * 32
+                multiply_tiles(at, unfolded if few else turned, shift, length, 0, 1, steps,
+                               pairs, f * 32 * steps,
+                               partial, place, 32, rows, first > 0)  # fmt: skip
     for f in range(0, filters, LANES):
         for tap in range(taps):
             for c in range(used):

@@ -4,7 +4,16 @@ from numba.types import int64
 
 from dist_vgg.kernels.jit import jit
 from dist_vgg.kernels.passes.halves import halves, into_pairs, store_half
-from dist_vgg.kernels.passes.lanes import LANES, load, one, store, stream, streamed, two, whole_numbers
+from dist_vgg.kernels.passes.lanes import (
+    LANES,
+    load,
+    one,
+    store,
+    stream,
+    streamed,
+    two,
+    whole_numbers,
+)
 from dist_vgg.kernels.passes.sizes import BLOCK
 from dist_vgg.kernels.passes.tile_product import multiply_tiles
 from dist_vgg.kernels.passes.tiles import bias_gradient, fold

@@ -3,6 +3,7 @@
 The sums of a block stay where a tile would be stored. Their two chains are in registers.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -25,53 +26,57 @@ def step(
     typingctx: Any, a: Any, a0: Any, a_row: Any, b: Any, b0: Any, c: Any, c0: Any, c_row: Any
 ) -> Any:
     """Add the product of two tiles of a and two of b to 32x32 sums."""
-    kinds = (a, types.int64, types.int64, b, types.int64, c, types.int64, types.int64)
+    whole = types.int64
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         a_, a0_, a_row_, b_, b0_, c_, c0_, c_row_ = arguments
+        cells = [(i, j) for i in range(ROWS) for j in range(2)]
+        chains = {cell: [cgutils.alloca_once(builder, VECTOR) for _ in range(2)] for cell in cells}
 
-        def words(kind: Any, array: Any, offset: Any, vector: Any) -> Any:
-            loaded = builder.load(place_of(context, builder, kind, array, offset, vector))
+        def pairs(kind: Any, array: Any, start: Any, row: Any, offset: Any, vector: Any) -> Any:
+            place = builder.add(builder.add(start, row), offset)
+            loaded = builder.load(place_of(context, builder, kind, array, place, vector))
             loaded.align = 2
             return loaded
 
-        def parts(pairs: Any) -> tuple[Any, Any]:
-            """The even and the odd members of pairs."""
-            return widen(builder, pairs, VECTOR), builder.bitcast(builder.and_(pairs, UPPER), VECTOR)
-
-        chains = {
-            (i, j, odd): cgutils.alloca_once(builder, VECTOR)
-            for i in range(ROWS) for j in range(2) for odd in range(2)
-        }  # fmt: skip
-        with cgutils.for_range(builder, I64(32 // ROWS)) as loop:
-            first = builder.mul(loop.index, I64(ROWS))
+        with cgutils.for_range(builder, I64(32 // ROWS)) as rows:
+            row = [builder.add(builder.mul(rows.index, I64(ROWS)), I64(i)) for i in range(ROWS)]
             for chain in chains.values():
-                builder.store(ir.Constant(VECTOR, None), chain)
-            with cgutils.for_range(builder, I64(16)) as pairs:
-                line = builder.add(b0_, builder.mul(pairs.index, I64(32)))
-                of_b = [parts(words(b, b_, builder.add(line, I64(512 * j)), WORDS)) for j in (0, 1)]
-                for i in range(ROWS):
-                    row = builder.mul(builder.add(first, I64(i)), a_row_)
-                    place = builder.add(builder.add(a0_, row), builder.mul(pairs.index, I64(2)))
-                    of_a = parts(broadcast(builder, words(a, a_, place, I32)))
-                    for j in range(2):
-                        for odd in range(2):
-                            chain = chains[i, j, odd]
-                            operands = of_a[odd], of_b[j][odd], builder.load(chain)
-                            total = call(builder, f"llvm.fma.v{LANES}f32", VECTOR, *operands)
-                            builder.store(total, chain)
-            for i in range(ROWS):
-                row = builder.mul(builder.add(first, I64(i)), c_row_)
-                for j in range(2):
-                    both = builder.fadd(*(builder.load(chains[i, j, odd]) for odd in range(2)))
-                    offset = builder.add(builder.add(c0_, row), I64(16 * j))
-                    place = place_of(context, builder, c, c_, offset, VECTOR)
-                    before = builder.load(place)
-                    before.align = 4
-                    builder.store(builder.fadd(before, both), place).align = 4
+                for part in chain:
+                    builder.store(ir.Constant(VECTOR, None), part)
+            with cgutils.for_range(builder, I64(16)) as k:
+                line = builder.mul(k.index, I64(32))
+                of_b = [pairs(b, b_, b0_, line, I64(512 * j), WORDS) for j in range(2)]
+                two = builder.mul(k.index, I64(2))
+                of_a = [pairs(a, a_, a0_, builder.mul(i, a_row_), two, I32) for i in row]
+                for i, j in cells:
+                    _multiply(builder, broadcast(builder, of_a[i]), of_b[j], chains[i, j])
+            for i, j in cells:
+                place = builder.add(builder.add(c0_, builder.mul(row[i], c_row_)), I64(16 * j))
+                sums = place_of(context, builder, c, c_, place, VECTOR)
+                _add(builder, sums, chains[i, j])
         return context.get_dummy_value()
 
-    return types.void(*kinds), generate
+    return types.void(a, whole, whole, b, whole, c, whole, whole), generate
+
+
+def _multiply(builder: Any, a: Any, b: Any, chain: Sequence[Any]) -> None:
+    """Continue the chains of the even and the odd members by a product of pairs."""
+    for part, x, y in zip(chain, _members(builder, a), _members(builder, b), strict=True):
+        total = call(builder, f"llvm.fma.v{LANES}f32", VECTOR, x, y, builder.load(part))
+        builder.store(total, part)
+
+
+def _members(builder: Any, pairs: Any) -> tuple[Any, Any]:
+    """The even and the odd members of pairs."""
+    return widen(builder, pairs, VECTOR), builder.bitcast(builder.and_(pairs, UPPER), VECTOR)
+
+
+def _add(builder: Any, sums: Any, chain: Sequence[Any]) -> None:
+    before = builder.load(sums)
+    before.align = 4
+    both = builder.fadd(*(builder.load(part) for part in chain))
+    builder.store(builder.fadd(before, both), sums).align = 4
 
 
 @inline

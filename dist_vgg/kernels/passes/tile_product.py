@@ -1,4 +1,4 @@
-"""Products of bfloat16 matrices in tiles, defined once for those who have tiles and those who emulate.
+"""Products of bfloat16 matrices in tiles, defined once for real tiles and emulated ones.
 
                                      b: two tiles for 32 of k
                                      | 16 columns | 16 columns |
@@ -12,9 +12,9 @@ in one chain of fused multiply-adds from zero, those of the odd members in anoth
 
     sum = sum + (even + odd)
 
-each rounded to float32. The product of two bfloat16 is exact in float32. So the bits of a sum depend
-on its row of a and its column of b, and on nothing else: not on other rows, blocks or the processor.
-A product's definition in Intel's manual of instructions is that of TDPBF16PS.
+each rounded to float32: so Intel's manual defines the instruction TDPBF16PS. The product of two
+bfloat16 is exact in float32. So the bits of a sum depend on its row of a and its column of b, and
+on nothing else: not on other rows, blocks or the processor.
 
 `define` makes the product of four operations on blocks of 32x32 sums; `amx_tiles` and
 `emulated_tiles` have them.
@@ -28,9 +28,9 @@ from numba.extending import intrinsic
 from dist_vgg.kernels.jit import Marked, jit
 from dist_vgg.kernels.passes.products import call_at
 
-I = types.int64
+WHOLE = types.int64
 HALVES, NUMBERS = types.CPointer(types.uint16), types.CPointer(types.float32)
-SIGNATURE = (HALVES, I, I, I, I, I, HALVES, I, NUMBERS, I, I, I, types.boolean)
+SIGNATURE = (HALVES, *5 * [WHOLE], HALVES, WHOLE, NUMBERS, *3 * [WHOLE], types.boolean)
 
 
 def define(begin: Any, clear: Any, fetch: Any, step: Any, put: Any, end: Any) -> Marked:
@@ -57,7 +57,9 @@ def define(begin: Any, clear: Any, fetch: Any, step: Any, put: Any, end: Any) ->
 
 
 @intrinsic
-def multiply_tiles(typingctx, at, a, a0, a_row, a_line, lines, steps, b, b0, c, c0, c_row, rows, add):
+def multiply_tiles(
+    typingctx, at, a, a0, a_row, a_line, lines, steps, b, b0, c, c0, c_row, rows, add
+):
     """c = a @ b for 32 columns of b; with `add`, c += a @ b.
 
     The arrays are flat, and a0, b0 and c0 are where the matrices begin. A row of a is `lines` times
