@@ -1,6 +1,10 @@
 """The bfloat16 kernels against the direct convolution in float64, of the same rounded operands."""
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,7 @@ pytest.importorskip("numba", reason="Numba is not installed")
 from dist_vgg.kernels import bfloat16, reference
 from dist_vgg.kernels.bfloat16_format import narrowed, widened
 
+ROOT = Path(__file__).parents[2]
 TOLERANCE = 4e-6  # of the largest number: what float32 sums lose
 # (N,H,W,C,F): whole tiles and parts of them, one group of images and several, few channels, many.
 SHAPES = [
@@ -167,3 +172,21 @@ def test_the_compiled_rounding_is_the_stated_one() -> None:
         found = np.empty(given.shape, np.uint16)
         bfloat16.narrow(given, found)
         assert np.array_equal(found, narrowed(given))
+
+
+# Whoever changes an order of additions raises bfloat16.VERSION and stores the new hash. These are
+# emulated; on a processor with AMX "this" is a test of its tiles.
+BITS = {1: "5a77412be7181c1e"}
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [{}, {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+sse4.2,+avx,+avx2,+fma"}],
+    ids=["this", "avx2"],
+)
+def test_version_names_the_bits_on_every_processor(processor: dict[str, str]) -> None:
+    shown = subprocess.run(
+        [sys.executable, "tests/compiled_bits.py", bfloat16.NAME], cwd=ROOT,
+        env=os.environ | processor, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shown.stdout.strip() == BITS[bfloat16.VERSION]

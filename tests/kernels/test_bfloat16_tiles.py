@@ -1,16 +1,24 @@
 """bfloat16: its rounding, and tile products against their definition in exact fractions."""
 
+import os
+import re
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("numba", reason="Numba is not installed")
 
+from llvmlite import binding
+
 from dist_vgg.kernels import amx
 from dist_vgg.kernels.bfloat16_format import narrowed, widened
 from dist_vgg.kernels.machine_code import Function
 
+ROOT = Path(__file__).parents[2]
 PASSES = "dist_vgg.kernels.passes"
 LEAVES = [
     "emulated_tiles",
@@ -90,3 +98,32 @@ def test_a_row_depends_on_no_other(leaf: str) -> None:
     assert np.array_equal(whole, multiply(leaf, a, b, lines=3))
     for row in (3, 40, 127):
         assert np.array_equal(whole[row], multiply(leaf, np.roll(a, -row, axis=0)[:32], b)[0])
+
+
+def test_tiles_compile_to_their_instructions_and_registers() -> None:
+    """On any processor of this kind: nothing is run."""
+    if not binding.get_process_triple().startswith("x86_64"):
+        pytest.skip("this processor's assembler knows no AMX")
+    own = binding.get_host_cpu_features().flatten()
+    environment = os.environ | {
+        "NUMBA_CPU_NAME": "sapphirerapids",
+        "NUMBA_CPU_FEATURES": f"{own},+amx-tile,+amx-bf16",
+    }
+    program = "import amx_assembly; print(amx_assembly.text())"
+    shown = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT / "tests", capture_output=True, text=True,
+        env=environment | {"PYTHONPATH": str(ROOT)}, check=True,
+    )  # fmt: skip
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    found = [line for line in lines if line and line[0].startswith(("tile", "tdp", "ldtile"))]
+    names = [line[0] for line in found]
+    assert (names.count("ldtilecfg"), names.count("tilerelease")) == (1, 1)
+    products = {" ".join(line[1:]) for line in found if line[0] == "tdpbf16ps"}
+    assert products == {
+        f"%tmm{b}, %tmm{a}, %tmm{c}" for c, a, b in ((0, 4, 6), (1, 4, 7), (2, 5, 6), (3, 5, 7))
+    }
+    for name, used in (("tilezero", "0123"), ("tilestored", "0123"), ("tileloadd", "01234567")):
+        registers = re.findall(
+            r"%tmm(\d)", " ".join(str(line) for line in found if line[0] == name)
+        )
+        assert set(registers) == set(used)
