@@ -13,7 +13,15 @@ with. Products at the zeros are computed as well, and thrown away.
 from numba.types import boolean, int64
 
 from dist_vgg.kernels.jit import jit
-from dist_vgg.kernels.passes.halves import halves, halves_4, into_pairs, load_half, store_half
+from dist_vgg.kernels.passes.halves import (
+    halves,
+    halves_4,
+    into_pairs,
+    load_half,
+    load_words,
+    store_half,
+    store_words,
+)
 from dist_vgg.kernels.passes.lanes import four, inline, load, one, rectified, splat, store
 from dist_vgg.kernels.passes.sizes import BLOCK, LANES
 from dist_vgg.kernels.passes.tile_product import multiply_tiles
@@ -70,10 +78,11 @@ def _into_stream(x, first, images, stream):
     _, height, wide, channels = x.shape
     for image in range(images):
         for i in range(height):
-            start = ((image * (height + 1) + i + 1) * (wide + 1) + 1) * channels
-            for j in range(wide):
-                for c in range(channels):
-                    stream[start + j * channels + c] = x[first + image, i, j, c]
+            source = ((first + image) * height + i) * wide * channels
+            place = ((image * (height + 1) + i + 1) * (wide + 1) + 1) * channels
+            for k in range(0, wide * channels, LANES):
+                left = wide * channels - k
+                store_words(stream, place + k, left, load_words(x, source + k, left))
 
 
 @inline
@@ -171,18 +180,22 @@ def _unfold(turned, channels, pitch, length, unfolded):
 @inline
 def _bias_gradient(dy, db):
     n, height, wide, filters = dy.shape
-    for f in range(0, filters, LANES):
-        total = splat(db, 0.0)
+    zero = splat(db, 0.0)
+    for f in range(0, filters, 32):
+        left = filters - f
+        total, other = zero, zero
         for image in range(n):
-            of_image = splat(db, 0.0)
+            of_image, of_other = zero, zero
             for i in range(height):
-                of_row = splat(db, 0.0)
+                row, beside = zero, zero
                 for j in range(wide):
                     place = ((image * height + i) * wide + j) * filters + f
-                    of_row = of_row + load_half(dy, place, filters - f)
-                of_image = of_image + of_row
-            total = total + of_image
-        store(db, f, filters - f, total)
+                    row = row + load_half(dy, place, left)
+                    beside = beside + load_half(dy, place + LANES, left - LANES)
+                of_image, of_other = of_image + row, of_other + beside
+            total, other = total + of_image, other + of_other
+        store(db, f, left, total)
+        store(db, f + LANES, left - LANES, other)
 
 
 @jit(halves, halves)

@@ -41,9 +41,9 @@ def round_to_upper(builder: Any, numbers: Any) -> Any:
 
 
 @intrinsic
-def load_half(typingctx: Any, array: Any, offset: Any, count: Any) -> Any:
-    """`count` bfloat16 of an array, seen as flat, from an offset on; the other lanes are 0."""
-    kind = Lanes(types.float32)
+def load_words(typingctx: Any, array: Any, offset: Any, count: Any) -> Any:
+    """`count` bfloat16 of an array from an offset on, in lower halves; the other lanes are 0."""
+    kind = Lanes(types.uint32)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = place_of(context, builder, array, arguments[0], arguments[1], HALF)
@@ -61,53 +61,86 @@ def load_half(typingctx: Any, array: Any, offset: Any, count: Any) -> Any:
         found = builder.phi(HALF)
         found.add_incoming(loaded, after_whole)
         found.add_incoming(masked, after_part)
-        return widen(builder, builder.zext(found, WORDS), context.get_value_type(kind))
+        return builder.zext(found, WORDS)
 
     return kind(array, types.int64, types.int64), generate
 
 
 @intrinsic
-def store_half(typingctx: Any, array: Any, offset: Any, count: Any, value: Any) -> Any:
-    """Round the first `count` lanes, and write them to an array from an offset on."""
+def as_numbers(typingctx: Any, words: Any) -> Any:
+    """The float32 numbers of bfloat16 in lower halves."""
+    kind = Lanes(types.float32)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return widen(builder, arguments[0], context.get_value_type(kind))
+
+    return kind(words), generate
+
+
+@intrinsic
+def rounded(typingctx: Any, numbers: Any) -> Any:
+    """The nearest bfloat16, in lower halves."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return round_to_upper(builder, arguments[0])
+
+    return Lanes(types.uint32)(numbers), generate
+
+
+@inline
+def load_half(array, offset, count):
+    """`count` bfloat16 of an array, seen as flat, from an offset on; the other lanes are 0."""
+    return as_numbers(load_words(array, offset, count))
+
+
+@intrinsic
+def store_words(typingctx: Any, array: Any, offset: Any, count: Any, words: Any) -> Any:
+    """Write the lower halves of the first `count` lanes to an array from an offset on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = place_of(context, builder, array, arguments[0], arguments[1], HALF)
-        rounded = builder.trunc(round_to_upper(builder, arguments[3]), HALF)
+        lower = builder.trunc(arguments[3], HALF)
         with builder.if_else(_all(builder, arguments[2])) as (whole, part):
             with whole:
-                builder.store(rounded, place).align = 2
+                builder.store(lower, place).align = 2
             with part:
                 mask = first_lanes(builder, arguments[2])
                 name = f"llvm.masked.store.v{LANES}i16.p0"
-                call(builder, name, ir.VoidType(), rounded, place, I32(2), mask)
+                call(builder, name, ir.VoidType(), lower, place, I32(2), mask)
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, types.int64, value), generate
+    return types.void(array, types.int64, types.int64, words), generate
+
+
+@inline
+def store_half(array, offset, count, value):
+    """Round the first `count` lanes, and write them to an array from an offset on."""
+    store_words(array, offset, count, rounded(value))
 
 
 @intrinsic
 def store_pairs(typingctx: Any, array: Any, offset: Any, even: Any, odd: Any) -> Any:
-    """Round the lanes of two vectors, and write them by turns."""
+    """Write the lower halves of two vectors by turns."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = place_of(context, builder, array, arguments[0], arguments[1], WORDS)
-        first, second = (round_to_upper(builder, value) for value in arguments[2:])
+        _, _, first, second = arguments
         builder.store(builder.or_(first, builder.shl(second, constant(16))), place).align = 2
         return context.get_dummy_value()
 
     return types.void(array, types.int64, even, odd), generate
 
 
-def read(array: Any, offset: Any, count: Any) -> Any:
-    """`load` of an array of float32, `load_half` of one of bfloat16."""
+def words(array: Any, offset: Any, count: Any) -> Any:
+    """`load_words` of an array of bfloat16; of one of float32, its numbers rounded."""
     raise NotImplementedError("only compiled functions call it")
 
 
-@overload(read)
-def _read(array, offset, count):
+@overload(words)
+def _words(array, offset, count):
     if array.dtype == types.uint16:
-        return lambda array, offset, count: load_half(array, offset, count)
-    return lambda array, offset, count: load(array, offset, count)
+        return lambda array, offset, count: load_words(array, offset, count)
+    return lambda array, offset, count: rounded(load(array, offset, count))
 
 
 def _all(builder: Any, count: Any) -> Any:
@@ -126,6 +159,6 @@ def into_pairs(b, start, step, rows, columns, panel, place):
     for k in range(0, (rows + 31) // 32 * 32, 2):
         line = place + k // 32 * 1024 + k % 32 * 16
         for g in range(2):
-            even = read(b, start + k * step + 16 * g, columns - 16 * g if k < rows else 0)
-            odd = read(b, start + (k + 1) * step + 16 * g, columns - 16 * g if k + 1 < rows else 0)
+            even = words(b, start + k * step + 16 * g, columns - 16 * g if k < rows else 0)
+            odd = words(b, start + (k + 1) * step + 16 * g, columns - 16 * g if k + 1 < rows else 0)
             store_pairs(panel, line + 512 * g, even, odd)
