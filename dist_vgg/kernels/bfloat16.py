@@ -17,7 +17,7 @@ from dist_vgg.kernels import amx, compiled_vectors, exact_loss
 from dist_vgg.kernels.bfloat16_format import narrowed, widened
 from dist_vgg.kernels.machine_code import Function
 from dist_vgg.kernels.parts import bounds, tree_sum
-from dist_vgg.kernels.passes.sizes import BLOCK, GROUP, LANES
+from dist_vgg.kernels.passes.sizes import AT_ONCE, BLOCK, GROUP, LANES
 from dist_vgg.kernels.scratch import aligned, padded_to, tree_levels
 
 NAME, VERSION, TOGETHER, BY_ROWS = "bfloat16", 1, 64, True
@@ -146,8 +146,8 @@ def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
     padded = padded_to(inputs, 32)
     lines = np.zeros((padded_to(n, 32), padded), np.uint16)
     lines[:n, :inputs] = _halves(x)
-    y, panel = np.empty((n, outputs), NUMBER), aligned((padded * 32,), HALF)
-    sums = aligned((lines.shape[0] * 32,), NUMBER)
+    y, panel = np.empty((n, outputs), NUMBER), aligned((AT_ONCE * 32,), HALF)
+    sums = aligned((lines.shape[0] * padded_to(outputs, 32),), NUMBER)
     matrix_forward(_at(), lines.reshape(-1), _plain(w), _plain(b), panel, sums, y)
     return y
 

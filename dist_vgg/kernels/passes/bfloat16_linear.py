@@ -14,27 +14,30 @@ from dist_vgg.kernels.passes.lanes import (
     two,
     whole_numbers,
 )
-from dist_vgg.kernels.passes.sizes import BLOCK
+from dist_vgg.kernels.passes.sizes import AT_ONCE, BLOCK
 from dist_vgg.kernels.passes.tile_product import multiply_tiles
 from dist_vgg.kernels.passes.tiles import bias_gradient, fold
 
 
 @jit(int64, halves, two, one, halves, one, two)
 def forward(at, x, w, b, panel, sums, y):
-    """y = x @ w + b."""
-    # x is (padded N,padded C), w is (C,F), b is (F,), panel is (padded C*32,), sums is
-    # (padded N*32,), y is (N,F)
+    """y = x @ w + b; the matrix is read in the order of memory, some rows at a time."""
+    # x is (padded N,padded C), w is (C,F), b is (F,), panel is (AT_ONCE*32,), sums is
+    # (panels,padded N,32), y is (N,F)
     n, outputs = y.shape
     inputs = w.shape[0]
-    steps = (inputs + 31) // 32
-    for f in range(0, outputs, 32):
-        into_pairs(w, f, outputs, inputs, outputs - f, panel, 0)
-        multiply_tiles(at, x, 0, 32 * steps, 0, 1, steps, panel, 0, sums, 0, 32, n, False)
-        for g in range(f, min(f + 32, outputs), LANES):
-            bias = load(b, g, outputs - g)
-            for i in range(n):
-                value = load(sums, 32 * i + g - f, LANES) + bias
-                store(y, i * outputs + g, outputs - g, value)
+    width, size = (inputs + 31) // 32 * 32, (n + 31) // 32 * 1024
+    for k in range(0, inputs, AT_ONCE):
+        count = min(AT_ONCE, inputs - k)
+        for f in range(0, outputs, 32):
+            into_pairs(w, k * outputs + f, outputs, count, outputs - f, panel, 0)
+            multiply_tiles(at, x, k, width, 0, 1, (count + 31) // 32,
+                           panel, 0, sums, f // 32 * size, 32, n, k > 0)  # fmt: skip
+    for f in range(0, outputs, LANES):
+        bias, place = load(b, f, outputs - f), f // 32 * size + f % 32
+        for i in range(n):
+            value = load(sums, place + 32 * i, LANES) + bias
+            store(y, i * outputs + f, outputs - f, value)
 
 
 @jit(int64, two, two, halves, halves, one)
