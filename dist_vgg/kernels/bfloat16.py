@@ -218,16 +218,16 @@ def _filter_gradient(dy: np.ndarray, x: np.ndarray, dw: np.ndarray, db: np.ndarr
     """The gradients of filters and bias, of the samples of one part."""
     n, height, width, channels = x.shape
     filters, few = dy.shape[-1], 9 * channels <= 32
-    whole = _group(x.shape[1:], filters)
-    group = min(n, whole)
+    group = min(n, _group(x.shape[1:], filters))
     count = padded_to(group * (height + 1) * (width + 1), 32)
     # An odd number of lines of the cache from row to row.
     length = (padded_to(count + 2 * width + 5, 32) // 32 | 1) * 32
     turned = np.zeros(padded_to(channels, 32) * length, np.uint16)
     unfolded = np.zeros(32 * length if few else 0, np.uint16)
     pairs = aligned((padded_to(filters, 32) * count,), HALF)
-    rows = 32 if few else 9 * padded_to(channels, 32)
-    partial = aligned((padded_to(filters, 32) * rows,), NUMBER)
+    rows, taps = (32, 1) if few else (padded_to(channels, 32), 9)
+    panels = 1 if n == group else padded_to(filters, 32) // 32 * taps
+    partial = aligned((panels * rows * 32,), NUMBER)
     stream = _stream(dy.shape[1:], group)
     gradient(_at(), dy, x, stream, turned, length, unfolded, group, pairs, partial, dw, db)
 

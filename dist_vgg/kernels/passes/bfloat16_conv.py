@@ -119,7 +119,8 @@ def gradient(at, dy, x, stream, turned, length, unfolded, group, pairs, partial,
     """
     # dy is (N,H,W,F), x is (N,H,W,C), stream has room for `group` images of dy, and zeros; turned
     # is (padded C,length), unfolded the same of 9*C where those are 32 at most, else it is empty;
-    # pairs is (panels,steps,1024), partial is (panels,taps,rows,32), dw is (3,3,C,F), db is (F,)
+    # pairs is (panels,steps,1024), partial is (panels,taps,rows,32), or (rows,32) where one group
+    # is all; dw is (3,3,C,F), db is (F,)
     n, height, wide, channels = x.shape
     filters, pitch, few = dy.shape[3], wide + 1, len(unfolded) > 0
     taps, used = (1, 9 * channels) if few else (9, channels)
@@ -137,16 +138,23 @@ def gradient(at, dy, x, stream, turned, length, unfolded, group, pairs, partial,
             _unfold(turned, channels, pitch, length, unfolded)
         for f in range(0, filters, 32):
             for tap in range(taps):
-                shift, place = tap // 3 * pitch + tap % 3, (f // 32 * taps + tap) * rows * 32
+                shift, number = tap // 3 * pitch + tap % 3, f // 32 * taps + tap
+                place = 0 if n <= group else number * rows * 32
                 multiply_tiles(at, unfolded if few else turned, shift, length, 0, 1, steps,
                                pairs, f * 32 * steps,
                                partial, place, 32, rows, first > 0)  # fmt: skip
-    for f in range(0, filters, LANES):
-        for tap in range(taps):
-            for c in range(used):
-                place = ((f // 32 * taps + tap) * rows + c) * 32 + f % 32
-                store(dw, (tap * used + c) * filters + f, filters - f, load(partial, place, LANES))
+                if first + images == n:
+                    _finished(partial, place, used, tap * used * filters + f, filters, f, dw)
     _bias_gradient(dy, db)
+
+
+@inline
+def _finished(partial, place, rows, start, filters, f, dw):
+    """Copy sums of 32 filters to their gradient, while they are in the cache."""
+    for row in range(rows):
+        for g in range(0, min(32, filters - f), LANES):
+            value = load(partial, place + 32 * row + g, LANES)
+            store(dw, start + row * filters + g, filters - f - g, value)
 
 
 @inline
