@@ -1,7 +1,7 @@
 """Each distinct layer forward and backward, with each kernel set side by side."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dist_vgg.base.table import table
@@ -44,9 +44,8 @@ def run(options: argparse.Namespace) -> Report:
     settings |= dict(repeat=options.repeat, sizes=options.products)
     found = result_of("kernels", worker_command(1, "kernels", **settings))
     peak = Readings.of(found["peaks"])
-    peaks = dict.fromkeys(settings["kernels"], peak)
-    if found["tile_peaks"]:
-        peaks[BFLOAT16] = Readings.of(found["tile_peaks"])
+    tiles = Readings.of(found["tile_peaks"]) if found["tile_peaks"] else peak
+    peaks = {name: tiles if name == BFLOAT16 else peak for name in settings["kernels"]}
     chart = Chart(
         f"Each layer, forward and backward; {options.micro_batch} images at a time on one core",
         "ms an image",
@@ -68,12 +67,7 @@ def run(options: argparse.Namespace) -> Report:
     header = ["layer", ""]
     for name in totals:
         header += [f"{name}, ms", "of peak", "error"]
-    lines = [table(header, rows), "", NOTES]
-    lines += [f"peak, the best of large products of matrices: {peak} GFLOP/s"]
-    if BFLOAT16 in peaks:
-        how = ", ".join(sets.unit(sets.load(BFLOAT16)))
-        lines += [f"peak of bfloat16, products in the cache: {peaks[BFLOAT16]} GFLOP/s ({how})"]
-    lines += [""]
+    lines = [table(header, rows), "", NOTES, *_peaks(peak, peaks), ""]
     for name, total in totals.items():
         errors = [layer["errors"][name] for layer in found["layers"] if layer["errors"]]
         error = max(max(parts.values()) for parts in errors)
@@ -92,6 +86,14 @@ def run(options: argparse.Namespace) -> Report:
             f"{inside['share'].median:.0%} of our own {side}x{side}x{side} product"
         )
     return Report("\n".join(lines), results, chart)
+
+
+def _peaks(peak: Readings, peaks: Mapping[str, Readings]) -> Iterator[str]:
+    """The lines about the rates that shares are taken of: float32's, and by the name of a set."""
+    yield f"peak, the best of large products of matrices: {peak} GFLOP/s"
+    if BFLOAT16 in peaks:
+        how = ", ".join(sets.unit(sets.load(BFLOAT16)))
+        yield f"peak of bfloat16, products in the cache: {peaks[BFLOAT16]} GFLOP/s ({how})"
 
 
 def _readings(pairs: Sequence[tuple[float, float]]) -> dict[str, Readings]:

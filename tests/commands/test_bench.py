@@ -140,7 +140,11 @@ def test_all_kernels_side_by_side(measured: Any) -> None:
 
 
 @pytest.mark.usefixtures("compiled")
-def test_bfloat16_beside_the_other_kernels(measured: Any) -> None:
+def test_bfloat16_beside_the_other_kernels(
+    measured: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets.load(sets.BFLOAT16)
+    capsys.readouterr()  # it says that it compiles
     options = ("--micro-batch", "2", "--precision", "bfloat16", "--kernels", "compiled")
     output, found = measured("kernels", *SMALL, *options)
     assert all(list(layer["ms"]) == ["bfloat16", "reference"] for layer in found["layers"])
