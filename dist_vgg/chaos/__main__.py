@@ -3,7 +3,7 @@
 python -m dist_vgg.chaos --trials 32 --seed 1          all kinds of fault, one after the other
 python -m dist_vgg.chaos --kinds kill,sigterm          some kinds
 python -m dist_vgg.chaos --full --trials 10            the full network
-python -m dist_vgg.chaos --list                        the kinds
+python -m dist_vgg.chaos --list                        the kinds, those for several hosts last
 
 Each trial trains a narrow network on a few images under the supervisor, with one fault at a
 moment that depends on the seed and the trial's number alone. Then it compares the trained weights
@@ -16,6 +16,7 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from dist_vgg.base.command_line import Parser, guarded
 from dist_vgg.base.errors import KILLED_BY, UserError
 from dist_vgg.base.files import check_writable, write_text
 from dist_vgg.chaos.dataset import make_data
-from dist_vgg.chaos.faults import FAULTS, TWO
+from dist_vgg.chaos.faults import FAULTS, KINDS, TWO
 from dist_vgg.chaos.plan import FULL, NARROW, Scale, choose_kinds, draw
 from dist_vgg.chaos.report import Result, failures, results_table
 from dist_vgg.chaos.trial import SUPERVISOR_COMMAND, run_trial, undisturbed
@@ -35,6 +36,7 @@ from dist_vgg.chaos.verdict import complaints
 from dist_vgg.recovery.hosts import Hosts
 
 MOST_RANKS = 8
+LONGER = 4  # times as long as on one machine may a trial on several take, and a rank be silent
 
 
 def main(argv: Sequence[str], supervisor: Sequence[str] = SUPERVISOR_COMMAND) -> int:
@@ -42,15 +44,17 @@ def main(argv: Sequence[str], supervisor: Sequence[str] = SUPERVISOR_COMMAND) ->
     signal.signal(signal.SIGTERM, _exit)
     options = own_parser().parse_args(argv)
     if options.list:
-        print("\n".join(f"{fault.name:<16} {fault.about}" for fault in FAULTS.values()))
+        print("\n".join(f"{fault.name:<16} {fault.about}" for fault in KINDS.values()))
         return 0
-    kinds = choose_kinds(options.kinds)
+    kinds = choose_kinds(options.kinds, KINDS if options.kinds or options.breaker else FAULTS)
     if options.hostfile:
         supervisor = [*supervisor, *_across_hosts(options)]
         # One process kills the other, so both must be on one machine.
-        kinds = [kind for kind in kinds if FAULTS[kind].victim != TWO]
+        kinds = [kind for kind in kinds if KINDS[kind].victim != TWO]
         if not kinds:
             raise UserError(f"--kinds {options.kinds} is for one machine, not for --hostfile")
+    if any(KINDS[kind].of_host for kind in kinds) and not (options.hostfile and options.breaker):
+        raise UserError("kinds that strike hosts need --hostfile, and --breaker to do so")
     if options.trials is None:
         options.trials = len(kinds)
     _check(options)
@@ -89,6 +93,12 @@ def own_parser() -> Parser:
         type=Path,
         metavar="FILE",
         help="mpirun's, for several machines, this one first; needs --work on a shared disk",
+    )
+    parser.add_argument(
+        "--breaker",
+        default="",
+        metavar="COMMAND",
+        help="strikes hosts, as in COMMAND off HOST, COMMAND cut HOST; COMMAND mend HOST later",
     )
     parser.add_argument("--work", type=Path, metavar="DIR", help="where trials have their folders")
     parser.add_argument("--keep", action="store_true", help="keep folders of good trials, too")
@@ -139,6 +149,8 @@ def run_trials(
 ) -> list[Result]:
     """Run trials of these kinds, judge each, and show what all have shown."""
     scale: Scale = FULL if options.full else NARROW
+    if options.hostfile:
+        scale = replace(scale, stall=LONGER * scale.stall, limit=LONGER * scale.limit)
     data = work / "data"
     make_data(data, scale)
     sha256 = undisturbed(scale, data, work / "undisturbed")
@@ -149,8 +161,10 @@ def run_trials(
         if options.hostfile and plan.fault.signal:
             plan = replace(plan, rank=0)  # on the supervisor's machine
         folder = work / f"trial-{trial:05d}"
-        outcome = run_trial(plan, scale, data, folder, supervisor)
-        wrong = complaints(plan, outcome, sha256)
+        outcome = run_trial(plan, scale, data, folder, supervisor, options.breaker)
+        if plan.fault.of_host and outcome.struck:
+            subprocess.run([*shlex.split(options.breaker), "mend", outcome.struck["host"]])
+        wrong = complaints(plan, outcome, sha256, bool(options.hostfile))
         result = Result(plan, outcome, wrong, _command_for(options, trial), folder)
         results.append(result)
         print(result.line(), flush=True)
@@ -173,6 +187,7 @@ def _command_for(options: argparse.Namespace, trial: int) -> str:
     words += ["--max-ranks", options.max_ranks] if options.max_ranks != MOST_RANKS else []
     words += ["--full"] if options.full else []
     words += ["--hostfile", options.hostfile, "--work", options.work] if options.hostfile else []
+    words += ["--breaker", options.breaker] if options.breaker else []
     return shlex.join(map(str, [*words, "--keep"]))
 
 

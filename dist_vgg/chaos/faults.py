@@ -9,12 +9,14 @@ from dist_vgg.base.errors import RankError, signal_name
 
 # Moments of a step, in order, and of saving a checkpoint; `hooks` knows where each of them is.
 START_UP = "start-up"
+ARRIVE = "arrive"  # in the forward pass, before the parameters of a layer are needed
 IN_STEP = ("step", "forward", "backward", "exchange", "update", "share")
 GATHER, WRITE, WRITTEN, RENAMED = IN_SAVING = ("gather", "write", "written", "renamed")
 REDUCED, SHARED = "reduced", "shared"  # after the reduce-scatter, and after the all-gather
 OPEN, FLUSH = "open", "flush"  # before a checkpoint's file is opened, and before it is flushed
 
 ANY, FIRST, ALONE, TWO = "any", "rank 0", "the only rank", "two"  # whom a fault may strike
+AWAY = "a rank on another host than rank 0's"
 NOTHING, ANY_STATUS = "nothing", "any status"  # how ranks end, besides a status
 RANK_AND_HOST = (r"rank {rank} on {host}\b", r"step \d+")
 LAYERS = ("conv1_2", "conv3_1", "conv5_3", "fc6", "fc8")
@@ -36,6 +38,12 @@ class Fault:
     vector: str = ""  # in which a bit is flipped
     harm: str = ""  # what the trial does to files: "cut" or "flip" a checkpoint, "shard"
     signal: int = 0
+    soon: float = inf  # seconds from the strike to the next step, at most
+
+    @property
+    def of_host(self) -> bool:
+        """Whether it is a whole host that is struck, by a command of the user's."""
+        return self.action in ("off", "cut")
 
     @property
     def most_lost(self) -> float:
@@ -114,6 +122,8 @@ FAULTS = {
         _kill("backward", "in the backward pass", "backward"),
         _kill("exchange", "amid the sum over ranks", "exchange"),
         _kill("update", "with some slices updated", "update"),
+        _kill("arrive", "while parameters arrive in the forward pass", ARRIVE),
+        _kill("reduced", "between the sum over ranks and the update", REDUCED),
         _kill("share", "with own slices updated, others' not", "share"),
         _kill("gather", "where a checkpoint is gathered", GATHER),
         _kill("write", "amid the writing of a checkpoint", WRITE, victim=FIRST),
@@ -156,4 +166,26 @@ FAULTS = {
         ),
     )
 }  # fmt: skip
+
+
+def _host(name: str, about: str, action: str, *moments: str) -> Fault:
+    return Fault(
+        f"host-{name}", about, action, moments, AWAY, least=2, lost=ANY_STATUS,
+        words=(r"no answer from {host}\b",), soon=30,
+    )  # fmt: skip
+
+
+# For several hosts, and a command that strikes one.
+HOST_FAULTS = {
+    fault.name: fault
+    for fault in (
+        _host("off-early", "a host is switched off before the first step", "off", START_UP),
+        _host("off", "a host is switched off in a step", "off", *IN_STEP),
+        _host("off-saving", "a host is switched off as a checkpoint is gathered", "off", GATHER),
+        _host("cut-early", "a host's network is cut before the first step", "cut", START_UP),
+        _host("cut", "a host's network is cut in a step", "cut", *IN_STEP),
+        _host("cut-saving", "a host's network is cut as a checkpoint is gathered", "cut", GATHER),
+    )
+}
+KINDS = FAULTS | HOST_FAULTS
 ERRORS = {"disk-full": errno.ENOSPC, "io-error": errno.EIO, "read-only": errno.EROFS}

@@ -23,7 +23,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
         told = json.loads(os.environ[FAULT])
     except KeyError:
         raise UserError("this is started by: python -m dist_vgg.chaos") from None
-    install(FaultInjector(Path(told["folder"]), Plan(**told["plan"])))
+    install(FaultInjector(Path(told["folder"]), Plan(**told["plan"]), told["breaker"]))
     return train.main(argv, comm)
 
 

@@ -10,7 +10,7 @@ from dist_vgg import train
 from dist_vgg.base import files
 from dist_vgg.chaos import faults
 from dist_vgg.chaos.injector import FaultInjector, shared_files
-from dist_vgg.mpi.collectives import allgather_text
+from dist_vgg.mpi.collectives import allgather_hosts, allgather_text
 from dist_vgg.network.layers import Layer
 from dist_vgg.runs import log
 from dist_vgg.training import checkpointing, loop, optim
@@ -31,6 +31,7 @@ def hook_run(injector: FaultInjector) -> None:
 
     def start(trainer: Trainer, *rest: Any) -> None:
         injector.trainer = trainer
+        injector.know_hosts(allgather_hosts(trainer.comm))
         injector.pids = [int(text) for text in allgather_text(trainer.comm, str(os.getpid()))]
         injector.note("start", rank=trainer.comm.rank, pid=os.getpid(), files=shared_files())
         injector.at(faults.START_UP)
@@ -66,6 +67,7 @@ def hook_exchange(injector: FaultInjector) -> None:
     from dist_vgg.exchange.route import Route  # it needs MPI, which run_command has started by now
 
     at = injector.at
+    hook(Route, "need", lambda *_: at(faults.ARRIVE))
     hook(Route, "_sum", lambda *_: at("exchange"))
     hook(Route, "reduce_scatter", lambda *_: at(faults.REDUCED), after=True)
     hook(Route, "all_gather", lambda *_: at("share"))

@@ -10,8 +10,11 @@ import json
 import os
 import platform
 import re
+import shlex
 import signal
+import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +38,10 @@ SIGNAL_WAY = 1.5  # seconds that a signal may take to come back to us
 class FaultInjector:
     """One rank's part of a trial. Each action of `Fault.action` is a method."""
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder, self.plan = folder, plan
+    def __init__(self, folder: Path, plan: Plan, breaker: str = "") -> None:
+        """`breaker` is the command that strikes hosts."""
+        self.folder, self.plan, self.breaker = folder, plan, breaker
+        self.victim = plan.rank
         self.trainer: Trainer | None = None
         self.pids: list[int] = []  # of all ranks
         self._has_struck = False  # in this very process
@@ -46,7 +51,7 @@ class FaultInjector:
     def at(self, moment: str, saving: bool = False) -> None:
         """Strike if this is the plan's rank, moment and step: the step computed, or that saved."""
         plan, trainer = self.plan, self.trainer
-        if trainer is None or moment != plan.moment or trainer.comm.rank != plan.rank:
+        if trainer is None or moment != plan.moment or trainer.comm.rank != self.victim:
             return
         step = trainer.step + (not saving)
         if plan.step not in (0, step):
@@ -62,13 +67,19 @@ class FaultInjector:
             handle = os.open(self.folder / STRUCK, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             return False
-        where = dict(rank=self.plan.rank, host=platform.node(), step=step, done=done)
+        where = dict(rank=self.victim, host=platform.node(), step=step, done=done)
         os.write(
             handle, json.dumps(dict(time=time.time(), moment=self.plan.moment, **where)).encode()
         )
         os.close(handle)
         self._has_struck = True
         return True
+
+    def know_hosts(self, hosts: Sequence[str]) -> None:
+        """Choose whom to strike by the hosts of all ranks, where the plan leaves that open."""
+        if self.plan.fault.victim == faults.AWAY:
+            away = [rank for rank, host in enumerate(hosts) if host != hosts[0]]
+            self.victim = away[self.plan.rank % len(away)] if away else -1
 
     def note(self, what: str, **values: Any) -> None:
         """Add a line to the trial's journal."""
@@ -93,6 +104,17 @@ class FaultInjector:
 
     def stop(self) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
+
+    def off(self) -> None:
+        """Have this host switched off; the command hardly returns."""
+        self._break("off")
+
+    def cut(self) -> None:
+        """Have this host's network cut; it goes on, and nobody hears of it."""
+        self._break("cut")
+
+    def _break(self, how: str) -> None:
+        subprocess.run([*shlex.split(self.breaker), how, platform.node()])
 
     def sleep(self) -> None:
         time.sleep(SLOW)
@@ -130,6 +152,7 @@ class FaultInjector:
             pixels = self.trainer.batches._shards[shard].pixels.reshape(-1)
             pixels[int(self.plan.place * len(pixels))] ^= 1 << self.plan.bit % 8
             return
+        route.need(0, route.partition.count)  # what is still to arrive would mend it
         if self.plan.fault.vector == "state":
             vector = next(iter(route.state.values()))
         elif self.plan.fault.vector == "gradient":

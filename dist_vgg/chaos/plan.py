@@ -1,6 +1,6 @@
 """The plan of a trial: which fault strikes whom, and when; drawn from a seed and a number."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from signal import SIGINT, SIGKILL
 
@@ -12,6 +12,7 @@ from dist_vgg.chaos.faults import (
     FIRST,
     FLUSH,
     IN_SAVING,
+    KINDS,
     LAYERS,
     OPEN,
     START_UP,
@@ -60,18 +61,18 @@ class Plan:
 
     @property
     def fault(self) -> Fault:
-        return FAULTS[self.kind]
+        return KINDS[self.kind]
 
 
-def choose_kinds(wanted: str) -> list[str]:
+def choose_kinds(wanted: str, known: Collection[str] = tuple(FAULTS)) -> list[str]:
     """The kinds in a list with commas; "kill" stands for all whose names begin with "kill-"."""
     if not wanted:
-        return list(FAULTS)
+        return list(known)
     kinds = []
     for word in wanted.split(","):
-        found = [name for name in FAULTS if name == word or name.startswith(word + "-")]
+        found = [name for name in known if name == word or name.startswith(word + "-")]
         if not found:
-            raise UserError(f"--kinds has {word!r}; the kinds are {', '.join(FAULTS)}")
+            raise UserError(f"--kinds has {word!r}; the kinds are {', '.join(known)}")
         kinds += [name for name in found if name not in kinds]
     return kinds
 
@@ -80,7 +81,7 @@ def draw(seed: int, trial: int, kinds: Sequence[str], scale: Scale, most_ranks: 
     """The plan of a trial, from these numbers alone. Each round has every kind once, shuffled."""
     turn, place = divmod(trial, len(kinds))
     order = generator(seed, "chaos order", turn).permutation(len(kinds))
-    fault = FAULTS[kinds[order[place]]]
+    fault = KINDS[kinds[order[place]]]
     rng = generator(seed, "chaos", trial)
     # Every kind draws every number, so that a kind may ignore one without changing the others.
     ranks = int(rng.integers(fault.least, max(fault.least, most_ranks) + 1))

@@ -7,7 +7,7 @@ from statistics import median
 from typing import Any
 
 from dist_vgg.base.table import table
-from dist_vgg.chaos.faults import FAULTS
+from dist_vgg.chaos.faults import KINDS
 from dist_vgg.chaos.outcome import Outcome
 from dist_vgg.chaos.plan import Plan
 
@@ -39,7 +39,7 @@ class Result:
         where = f"{plan.ranks} rank{'s' * (plan.ranks > 1)}"
         if struck:
             place = f", {struck['moment']} of step {struck['step']}"
-            where += f", rank {plan.rank}{place}"
+            where += f", rank {struck.get('rank', plan.rank)}{place}"
         said = "survived" if self.survived else "stopped" if self.stopped else "FAILED"
         if self.complaints:
             said += f": {'; '.join(self.complaints)}"
@@ -58,7 +58,7 @@ class Result:
 
 def results_table(results: Sequence[Result]) -> str:
     """A row for each kind of fault, and one for all."""
-    groups = [(kind, [r for r in results if r.plan.kind == kind]) for kind in FAULTS]
+    groups = [(kind, [r for r in results if r.plan.kind == kind]) for kind in KINDS]
     groups = [(kind, group) for kind, group in groups if group] + [("all", list(results))]
     return table(HEADER, [_row(name, group) for name, group in groups])
 

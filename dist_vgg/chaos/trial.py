@@ -12,6 +12,7 @@ from dist_vgg.chaos.damage import harm_checkpoint, harm_shard, small_disk
 from dist_vgg.chaos.injector import FAULT
 from dist_vgg.chaos.outcome import Outcome, final_sha256, read_outcome, remove_memory
 from dist_vgg.chaos.plan import Plan, Scale
+from dist_vgg.runs.config import TrainConfig
 
 SUPERVISOR_COMMAND = (sys.executable, "-m", "dist_vgg.chaos.supervised")
 
@@ -22,10 +23,16 @@ def run_trial(
     data: Path,
     folder: Path,
     supervisor: Sequence[str] = SUPERVISOR_COMMAND,
+    breaker: str = "",
 ) -> Outcome:
-    """Train under a plan's fault, in a folder of the trial's own."""
+    """Train under a plan's fault, in a folder of the trial's own.
+
+    `breaker` is the command that strikes hosts, see --breaker.
+    """
     started, outcome = time.monotonic(), Outcome()
     folder.mkdir(parents=True)
+    # Of a host that is gone others hear by its links, and soon enough.
+    stall = TrainConfig.stall_timeout if plan.fault.of_host else scale.stall
     if plan.fault.harm == "shard":
         data = harm_shard(data, plan, folder / "data")
     with small_disk(plan, folder, data) as plan:
@@ -33,10 +40,10 @@ def run_trial(
             *supervisor, "-n", str(plan.ranks), "--max-restarts", "3", "--",
             *train_options(scale, data, folder / "run"), "--route", plan.route,
             "--checkpoint-every", str(scale.every),
-            "--stall-timeout", f"{scale.stall:g}",
+            "--stall-timeout", f"{stall:g}",
         ]  # fmt: skip
         try:
-            _supervise(command, plan, folder, started + scale.limit, outcome)
+            _supervise(command, plan, breaker, folder, started + scale.limit, outcome)
         finally:
             processes.kill_all(folder)
             outcome.memory = remove_memory(folder)
@@ -46,10 +53,15 @@ def run_trial(
 
 
 def _supervise(
-    command: Sequence[str], plan: Plan, folder: Path, deadline: float, outcome: Outcome
+    command: Sequence[str],
+    plan: Plan,
+    breaker: str,
+    folder: Path,
+    deadline: float,
+    outcome: Outcome,
 ) -> None:
     """Start the supervisor, and start it again as often as a user would."""
-    told = json.dumps(dict(folder=str(folder), plan=vars(plan)))
+    told = json.dumps(dict(folder=str(folder), plan=vars(plan), breaker=breaker))
     environment = {**processes.environment(), FAULT: told}
     for wanted in plan.fault.statuses:
         left = deadline - time.monotonic()

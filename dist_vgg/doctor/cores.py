@@ -127,7 +127,8 @@ def _of_host(host: str, ranks: list[Facts]) -> Iterator[Finding]:
             f"{host} has"
         )  # fmt: skip
         yield Finding(
-            WARNING, CHECK, f"{len(ranks)} ranks share {have:g} cores: {whose} no more",
+            WARNING, CHECK, f"{plural(len(ranks), 'rank')} for {have:.2g} core{'s' * (have != 1)}: "
+            f"{whose} no more",
             "fewer ranks give the same weights sooner",
         )  # fmt: skip
 
@@ -145,4 +146,4 @@ def _spans(cores: tuple[int, ...]) -> str:
 
 def row(ranks: list[Facts]) -> str:
     """The cores of a host for the table: how many are used of how many."""
-    return f"{usable(ranks):g} of {len(cores_of(ranks, 'allowed'))}"
+    return f"{usable(ranks):.2g} of {len(cores_of(ranks, 'allowed'))}"

@@ -18,8 +18,10 @@ from dist_vgg.doctor import (
     speed,
     step,
 )  # fmt: skip
-from dist_vgg.doctor.findings import Facts, Finding, World, by_host, unlike
+from dist_vgg.doctor.findings import FAULT, Facts, Finding, World, by_host, unlike
+from dist_vgg.kernels import sets
 from dist_vgg.mpi.collectives import allgather_text
+from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import vgg
 from dist_vgg.recovery.watchdog import Beat
 from dist_vgg.runs.config import TrainConfig
@@ -55,10 +57,11 @@ def examine(comm: "MPI.Intracomm", options: argparse.Namespace, beat: Beat) -> W
         found["data"] = files.data_facts(Path(options.data), comm.rank, comm.size)
     world = _gather(comm, found)
     shards = max(_shards(world), comm.size)
-    net = vgg(width=options.width)
+    unfit = any(finding.level == FAULT for finding in program.judge(world))
+    net = vgg(width=options.width, kernels="numpy" if unfit else sets.AUTO)
     vectors = 1 + len(make_optimizer(TrainConfig()).state_names)
     beat("looking at the memory", 0)
-    found["memory"] = memory.facts(comm, net.parameter_count, shards, vectors)
+    found["memory"] = memory.facts(comm, net, shards, vectors, options.micro_batch)
     if options.out:
         beat("looking at the run's folder", 0)
         size = 4 * net.parameter_count * vectors
@@ -74,7 +77,7 @@ def examine(comm: "MPI.Intracomm", options: argparse.Namespace, beat: Beat) -> W
     found["speed"] = speed.facts(comm, here.index(comm.rank), turns)
     world = _gather(comm, found)
     beat("measuring steps", 0)
-    found["step"] = _step(comm, options, world, shards, 4 * net.parameter_count)
+    found["step"] = _step(comm, options, world, shards, net)
     return _gather(comm, found)
 
 
@@ -90,16 +93,18 @@ def _shards(world: World) -> int:
 
 
 def _step(
-    comm: "MPI.Intracomm", options: argparse.Namespace, world: World, shards: int, size: int
+    comm: "MPI.Intracomm", options: argparse.Namespace, world: World, shards: int, net: Sequential
 ) -> dict[str, Any]:
     """The seconds of a step; why there are none where it could not be made."""
     short = memory.too_little(world)
     if short:
         return dict(error=f"{short} may have too little memory")
-    if any(rank["program"]["error"] for rank in world) or world[0]["exchange"]["wrong"]:
+    faults = [*program.judge(world), *exchange.judge(world)]
+    if any(finding.level == FAULT for finding in faults):
         return dict(error="mend the faults first")
     asked = dict(width=options.width, micro_batch=options.micro_batch, progress="none")
-    return step.facts(comm, shards, asked, exchange.seconds_of(world, size))
+    whole = exchange.seconds_of(world, 4 * net.parameter_count)
+    return step.facts(comm, net, shards, world[0]["memory"]["kind"], asked, whole)
 
 
 JUDGES = {

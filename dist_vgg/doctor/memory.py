@@ -13,27 +13,38 @@ from dist_vgg.state import shm
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from dist_vgg.network.sequential import Sequential
+
 CHECK = "memory"
 SPARE = 1.05  # MPI has shared memory of its own, a few MiB for each rank
 ENLARGE = "enlarge /dev/shm (docker run --shm-size=8g; a memory-backed emptyDir in Kubernetes)"
 
 
-def facts(comm: "MPI.Intracomm", count: int, shards: int, vectors: int) -> dict[str, Any]:
+def facts(
+    comm: "MPI.Intracomm", net: "Sequential", shards: int, vectors: int, micro_batch: int
+) -> dict[str, Any]:
     """The route and the standby that train would choose, and whether their memory can be had.
 
-    Collective. For `count` parameters in `vectors`: these and the optimizer's. The first rank of
-    each host takes the memory and gives it back: what is said to be free is not always granted.
+    Collective. For a network's parameters in `vectors`: these and the optimizer's. The first rank
+    of each host takes the memory and gives it back: what is said to be free is not always granted.
     """
     from dist_vgg.data.shards import hosted
     from dist_vgg.exchange.nodes import neighbours
+    from dist_vgg.exchange.partition import Partition
     from dist_vgg.exchange.placement import choose, node_bytes, why_no_standby
     from dist_vgg.mpi.collectives import barrier, freed
+    from dist_vgg.training.setup import products_of
 
+    count, together = net.parameter_count, net.ops.TOGETHER // micro_batch
     hosting = [hosted(shards, comm.size, rank) for rank in range(comm.size)]
-    kind = choose(comm, "auto", count, hosting, vectors)
-    missing = why_no_standby(comm, kind, count, hosting, vectors)
+    products = products_of(net, micro_batch)
+    pays = products and products.pay(shards)
+    cut = Partition(count, comm.size, products.lo if products and pays else None)
+    run = count, hosting, vectors, together, cut.tail
+    kind = choose(comm, "auto", *run)
+    missing = why_no_standby(comm, kind, *run)
     with freed(neighbours(comm)) as node:
-        needed = node_bytes(comm, node, count, hosting, vectors, 1) if node.size > 1 else 0
+        needed = node_bytes(comm, node, *run) * (node.size > 1)  # each rank must ask
         leads = node.rank == 0
         # A standby has two copies; the route node needs one of them in any case.
         standby = 4 * count * vectors * (1 if needed else 2)

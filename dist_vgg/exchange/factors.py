@@ -1,4 +1,4 @@
-"""Gradients from their factors: x and dy of every shard travel between nodes, and not x' dy.
+"""Gradients from their factors: x and dy of every shard are exchanged, and not x' dy.
 
 The gradient of a fully connected layer is a product of two thin matrices, x' (inputs, samples) and
 dy (samples, outputs), and many times as large as both. Those of all shards come to every node, and
@@ -110,11 +110,11 @@ class Products:
 
 
 def divided(count: int, nodes: Nodes, products: Products | None, shards: int) -> Partition:
-    """The partition of a vector: with a tail where factors are to travel between nodes."""
-    if not products or not nodes.elsewhere or not products.pay(shards):
+    """The partition of a vector: with a tail where gradients are to come from their factors."""
+    if not products or not products.pay(shards):
         return Partition(count, nodes.comm.size)
-    # Ranks of one host that don't share memory would all compute the same.
-    at_every = nodes.all if nodes.are_hosts and products.at_every_node(shards) else ()
+    several = nodes.elsewhere and nodes.are_hosts  # else ranks of a host would compute the same
+    at_every = nodes.all if several and products.at_every_node(shards) else ()
     return Partition(count, nodes.comm.size, products.lo, at_every)
 
 
@@ -182,12 +182,13 @@ class Factors:
     def _gather(self) -> None:
         """Bring the factors of all shards to every node."""
         self.memory.meet()
-        if self._nodes.is_leader:
-            sizes, starts = self._spans
-            target = [self._flat, (sizes, starts), MPI.FLOAT]
-            wait(self._nodes.leaders.Iallgatherv(MPI.IN_PLACE, target))
-            self.sent_bytes += self._sent * len(self._nodes.elsewhere)
-        self.memory.meet()
+        if self._nodes.elsewhere:
+            if self._nodes.is_leader:
+                sizes, starts = self._spans
+                target = [self._flat, (sizes, starts), MPI.FLOAT]
+                wait(self._nodes.leaders.Iallgatherv(MPI.IN_PLACE, target))
+                self.sent_bytes += self._sent * len(self._nodes.elsewhere)
+            self.memory.meet()
         own = [self._of(shard) for shard in range(len(self._place))]
         self._counts = [int(numbers[0]) for numbers in own]
         places = [self._places(*each) for each in zip(own, self._counts, strict=True)]

@@ -27,8 +27,14 @@ class GradientMemory:
     `vectors` has those of each rank, in the order of `node`; `mine` are this rank's.
     """
 
-    def __init__(self, node: MPI.Intracomm, count: int, vectors: Sequence[int]) -> None:
-        """`vectors` says how many vectors of `count` float32 numbers each rank needs."""
+    def __init__(
+        self, node: MPI.Intracomm, count: int, vectors: Sequence[int], tail: int | None = None
+    ) -> None:
+        """`vectors` says how many vectors of `count` float32 numbers each rank needs.
+
+        Nobody may write what is behind the `tail`, but in one of them: the system gives memory to
+        no page that nobody has written.
+        """
         size = -(-count // LINE_FLOATS) * LINE_FLOATS
         sizes = [size * n for n in vectors]
         self._node = node
@@ -38,7 +44,8 @@ class GradientMemory:
             memory = [aligned(sizes[0])]
         else:
             self._window, memory = _shared_window(node, sizes)
-            self.shared_bytes = 4 * sum(sizes)
+            unwritten = 0 if tail is None else count - tail
+            self.shared_bytes = 4 * (sum(sizes) - unwritten * (sum(vectors) - 1))
         self.vectors = [
             [part[k * size :][:count] for k in range(n)]
             for part, n in zip(memory, vectors, strict=True)

@@ -19,17 +19,18 @@ def choose(
     shards_of_rank: Sequence[Sequence[int]],
     vectors: int = 1,
     together: int = 1,
+    tail: int | None = None,
 ) -> str:
     """The route to take: "node" where ranks share a node whose shared memory suffices.
 
     A replica has so many `vectors` of `count` numbers: the parameters, and the optimizer's. Of a
-    rank's shards so many run `together`.
+    rank's shards so many run `together`. Gradients come from their factors from `tail` on.
     Raises UserError where "node" was asked for and can't be had.
     """
     if wanted == "flat":
         return "flat"
     with freed(neighbours(comm)) as node:
-        needed = node_bytes(comm, node, count, shards_of_rank, vectors, together)
+        needed = node_bytes(comm, node, count, shards_of_rank, vectors, together, tail)
         several = node.size > 1
     free = shm.bytes_free()
     shared = allreduce_sum(comm, np.array([several, several and free < needed], "i8"))
@@ -50,14 +51,16 @@ def why_no_standby(
     shards_of_rank: Sequence[Sequence[int]],
     vectors: int,
     together: int = 1,
+    tail: int | None = None,
 ) -> str:
     """Why replicas can't be kept in memory that outlives the processes; "" where they can."""
     with freed(neighbours(comm)) as node:
-        if kind == "flat":
-            needed = 2 * 4 * count * (node.size + vectors - 1)
-        else:
-            needed = node_bytes(comm, node, count, shards_of_rank, vectors, together)
-            needed += 4 * count * vectors
+        replicas = node.size if kind == "flat" else 1
+        # Two copies of each, of what ranks own as well. Every node may own all of a tail.
+        needed = 2 * 4 * count * (replicas + vectors - 1)
+        gradients = node_bytes(comm, node, count, shards_of_rank, 0, together, tail)
+        if kind == "node" and node.size > 1:  # else they lie in private memory
+            needed += gradients
     free = shm.bytes_free()
     short = ""
     try:
@@ -77,9 +80,15 @@ def node_bytes(
     shards_of_rank: Sequence[Sequence[int]],
     vectors: int,
     together: int,
+    tail: int | None = None,
 ) -> int:
-    """Bytes of shared memory for all gradients of this node, and for one copy of its replica."""
+    """Bytes of shared memory for all gradients of this node, and for one copy of its replica.
+
+    Collective over all nodes.
+    """
     shards = sum(map(len, shards_of_rank))
     home = next(ranks for ranks in ranks_of_nodes(comm, node) if comm.rank in ranks)
     gradients = sum(plan(branches(shards_of_rank[r], together), shards).vectors for r in home)
-    return (gradients + vectors) * count * 4
+    written = count if tail is None else tail
+    # Behind the tail one vector has the sum, and the factors are fewer numbers than that.
+    return 4 * (gradients * written + 2 * (count - written) + vectors * count)

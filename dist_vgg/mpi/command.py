@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -93,7 +94,10 @@ def _start_mpi(name: str, started: Launched, checks: bool) -> "MPI.Intracomm":
 
     Without `checks` the one that speaks for all goes on alone.
     """
+    # Of ranks that are not connected mpi4py would say so on each; what we say is one line.
+    warnings.filterwarnings("ignore", "suspicious MPI execution environment")
     try:
+        _leave_pmix()
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         if started.speaks:
@@ -105,8 +109,28 @@ def _start_mpi(name: str, started: Launched, checks: bool) -> "MPI.Intracomm":
     if comm.size < started.size and (checks or not started.speaks):
         if started.speaks:
             tell(f"{name}: error: {not_connected(started, comm.size, MPI.Get_library_version())}")
-        sys.exit(2)
+        sys.exit(2 if checks else 0)  # some launchers would end the one that goes on
     return comm
+
+
+def _leave_pmix() -> None:
+    """Have an MPICH that knows no PMIx start alone where PMIx has started this process.
+
+    As with any mpirun that belongs to another MPI, that makes a line of ours; by itself MPICH ends
+    the process with words of its own.
+    """
+    if "PMIX_RANK" not in os.environ:
+        return
+    import mpi4py
+
+    mpi4py.rc.initialize, mpi4py.rc.finalize = False, True  # the library can be asked before
+    from mpi4py import MPI
+
+    version = MPI.Get_library_version().lower()
+    if "mpich configure:" in version and "pmix" not in version:
+        for name in [name for name in os.environ if name.startswith(("PMIX_", "PRTE_"))]:
+            del os.environ[name]
+    MPI.Init_thread(MPI.THREAD_MULTIPLE)
 
 
 def library_name(version: str) -> str:

@@ -29,6 +29,7 @@ from dist_vgg.training.schedules import Schedule, scaled_lr, schedule
 if TYPE_CHECKING:
     from mpi4py import MPI
 
+    from dist_vgg.exchange.factors import Products
     from dist_vgg.exchange.protocol import Exchange, MakeExchange
 
 
@@ -102,32 +103,39 @@ def make_exchange(
     another exchange than the route.
     """
     # These need MPI, which importing this package does not start.
-    from dist_vgg.exchange.factors import Product, Products
     from dist_vgg.exchange.partition import Partition
     from dist_vgg.exchange.placement import choose, why_no_standby
     from dist_vgg.exchange.route import Route
 
     count, vectors = net.parameter_count, 1 + len(state_names)
     shards_of_rank = [hosted(shards, comm.size, rank) for rank in range(comm.size)]
-    grain = Partition(count, comm.size).grain
-    cells = Cells(count, grain, net.layer_starts().values()) if config.audit else None
+    products = products_of(net, config.micro_batch)
+    pays = products and products.pay(shards)
+    cut = Partition(count, comm.size, products.lo if products and pays else None)
+    cells = Cells(count, cut.grain, net.layer_starts().values()) if config.audit else None
     if make:
         return make(comm, count, shards_of_rank, state_names, standby, cells)
     together = net.ops.TOGETHER // config.micro_batch
-    hosts = count, shards_of_rank, vectors, together
+    hosts = count, shards_of_rank, vectors, together, cut.tail
     kind = choose(comm, config.route, *hosts)
     missing = standby and why_no_standby(comm, kind, *hosts)
     kept = "" if missing else standby
-    products = None
-    if net.ops.BY_ROWS and net.products:
-        of_net = [Product(slot.lo, *slot.shape) for slot in net.products]
-        products = Products(of_net, config.micro_batch, net.ops.linear_backward_weights)
     route = Route(
         comm, count, shards_of_rank, state_names, kept, cells, kind=kind, together=together,
         products=products,
     )  # fmt: skip
     route.no_standby = missing or route.no_standby
     return route
+
+
+def products_of(net: Sequential, micro_batch: int) -> "Products | None":
+    """The products whose factors may travel; None where a part has other bits than the whole."""
+    from dist_vgg.exchange.factors import Product, Products
+
+    if not net.ops.BY_ROWS or not net.products:
+        return None
+    of_net = [Product(slot.lo, *slot.shape) for slot in net.products]
+    return Products(of_net, micro_batch, net.ops.linear_backward_weights)
 
 
 def learning_rate(

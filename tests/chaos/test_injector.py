@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 from dataclasses import replace
 from itertools import groupby
@@ -16,6 +17,7 @@ from chaos_plans import plan_of
 from launcher import one_line
 
 from dist_vgg.chaos.faults import (
+    ARRIVE,
     FLUSH,
     GATHER,
     IN_SAVING,
@@ -49,7 +51,7 @@ def test_moments_come_in_order(ranks: int, route: str, data: Path, tmp_path: Pat
     rows = [line.split()[1:] for line in output.splitlines() if line.startswith("at ")]
     assert rows[0] == [START_UP, "1", "0.000"]
     moments = [moment for moment, _ in groupby(row[0] for row in rows)]
-    micro_batches = ["forward", "backward"] * (8 // ranks)
+    micro_batches = [ARRIVE, "forward", ARRIVE, "backward"] * (8 // ranks)
     end = [REDUCED, "update", "share", SHARED]
     # The file is flushed and read back before it is given its name, and flushed once more.
     saving = [GATHER, OPEN, WRITE, FLUSH, WRITTEN, FLUSH, WRITTEN, RENAMED]
@@ -152,6 +154,8 @@ def test_one_bit_is_flipped_where_it_is_noticed(kind: str, neighbours: int, tmp_
             owned=owned,
             state={"m": np.ones(1000, np.float32)},
             kind="flat" if neighbours == 1 else "node",
+            partition=SimpleNamespace(count=1000),
+            need=lambda lo, hi: None,
         )
         trainer: Any = SimpleNamespace(route=route)
         trainer.comm, trainer.step = SimpleNamespace(rank=1), 4
@@ -167,6 +171,28 @@ def test_one_bit_is_flipped_where_it_is_noticed(kind: str, neighbours: int, tmp_
         (index,) = np.flatnonzero(changed != 1)
         assert changed.view(np.uint32)[index] ^ np.float32(1).view(np.uint32) == 1 << 5
         assert anywhere or any(lo <= index < hi for lo, hi in owned)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "rank", "victim"),
+    [("aab", 0, 2), ("aab", 1, 2), ("abcabc", 0, 1), ("abcabc", 3, 5), ("aa", 1, -1)],
+)
+def test_a_host_that_is_struck_is_not_the_supervisors(
+    hosts: str, rank: int, victim: int, tmp_path: Path
+) -> None:
+    struck, breaker = tmp_path / "struck-host", tmp_path / "breaker"
+    breaker.write_text(f"#!/bin/sh\necho $* >'{struck}'\n")
+    breaker.chmod(0o755)
+    plan = plan_of("host-cut", rank=rank, step=5)
+    injector = FaultInjector(tmp_path, plan, f"{breaker} now")
+    injector.know_hosts(hosts)
+    for rank in range(len(hosts)):
+        trainer: Any = SimpleNamespace(comm=SimpleNamespace(rank=rank), step=4)
+        injector.trainer = trainer
+        injector.at(plan.moment)
+        assert struck.exists() == (0 <= injector.victim <= rank)
+    assert injector.victim == victim
+    assert not struck.exists() or struck.read_text() == f"now cut {platform.node()}\n"
 
 
 def test_what_the_supervisor_started() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.chaos.faults import ALONE, FAULTS, IN_SAVING, TWO
+from dist_vgg.chaos.faults import ALONE, FAULTS, HOST_FAULTS, IN_SAVING, TWO
+from dist_vgg.chaos.faults import KINDS as ALL
 from dist_vgg.chaos.plan import FULL, NARROW, choose_kinds, draw
 
 KINDS = list(FAULTS)
@@ -54,5 +55,6 @@ def test_kinds_by_name_and_family() -> None:
     assert choose_kinds("") == KINDS
     assert choose_kinds("slow,kill-two,slow") == ["slow", "kill-two"]
     assert choose_kinds("stop") == ["stop", "stop-first", "stop-alone"]
+    assert choose_kinds("host", ALL) == list(HOST_FAULTS)
     with pytest.raises(UserError, match="--kinds has 'kil'; the kinds are kill-start-up, "):
         choose_kinds("kil")

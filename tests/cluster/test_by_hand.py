@@ -57,6 +57,25 @@ def test_a_full_disk_on_one_host(cluster: Cluster, expected: str) -> None:
     assert field(output, "parameters") == expected
 
 
+def test_a_slow_host_is_waited_for(cluster: Cluster, expected: str) -> None:
+    first, second, _ = cluster.hosts
+    (cluster.disk / "hosts").write_text("node1:1\nnode2:2\n")
+    # It stops for half of the time; the brackets keep this shell from stopping itself.
+    to_all = "pkill -{} -f '[d]ist_vgg.train'; sleep 0.05; "
+    throttle = second.start_command(
+        f"while :; do {to_all.format('STOP')}{to_all.format('CONT')}done"
+    )
+    status, output, errors = first.run(
+        f"{python()} -m dist_vgg.elastic --hostfile {SHARED}/hosts -n 3 -- "
+        f"{TRAIN} --out {SHARED}/throttled",
+        **variables(),
+    )
+    throttle.kill()
+    assert status == 0, errors
+    assert "elastic: " not in output
+    assert field(output, "parameters") == expected
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_clocks_that_differ(hours: int, cluster: Cluster, expected: str) -> None:
     first, second, _ = cluster.hosts

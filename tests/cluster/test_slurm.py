@@ -10,7 +10,7 @@ import slurm as parts
 from hosts import ROOT, SHARED, Cluster
 from hosts import why_not as why_no_hosts
 from launcher import field
-from ranks import TRAIN, variables
+from ranks import TRAIN, python, variables
 from slurm import Slurm
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
@@ -71,3 +71,16 @@ def test_goes_on_without_a_lost_node(slurm: Slurm, expected: str) -> None:
     assert "no answer from node3" in log
     assert field(log, "ranks").startswith("2 on node1 (1), node2 (1)")
     assert field(log, "parameters") == expected
+
+
+def test_the_doctor_under_srun(slurm: Slurm) -> None:
+    doctor = f"{python()} -m dist_vgg.doctor --width 0.02 --micro-batch 2 --data {SHARED}/data"
+    status, output, errors = slurm.login.run(
+        f"srun --mpi=pmi2 --nodes=3 --ntasks=3 {doctor} --out {SHARED}/run", **variables()
+    )
+    assert status == 0, output + errors
+    assert "3 ranks, as srun has started" in output
+    assert "3 hosts know each other's names" in output
+    assert "the same 8 shards everywhere" in output
+    assert "all hosts see it, and locks work" in output
+    assert "0 faults, " in output

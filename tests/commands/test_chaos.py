@@ -17,6 +17,7 @@ from dist_vgg.base.command_line import guarded
 from dist_vgg.chaos import __main__ as chaos
 from dist_vgg.chaos import processes
 from dist_vgg.chaos.faults import FAULTS
+from dist_vgg.chaos.faults import KINDS as ALL
 from dist_vgg.chaos.outcome import remove_memory
 from dist_vgg.chaos.plan import NARROW, choose_kinds
 
@@ -67,6 +68,8 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--hostfile", nobody], "--hostfile needs --work DIR"),
         (["--hostfile", nobody, "--work", tmp_path / "w"], f"--hostfile {nobody} names no host"),
         (["--hostfile", somebody, "--kinds", "kill-two", "--work", tmp_path / "w"], "kill-two is"),
+        (["--kinds", "host-off"], "strike hosts need --hostfile, and --breaker"),
+        (["--breaker", "x"], "strike hosts need --hostfile, and --breaker"),
         (["--hostfile", tmp_path / "no", "--work", tmp_path / "w"], "No such file"),
     ]
     for options, words in cases:
@@ -76,7 +79,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_chaos(["--list"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == KINDS
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(ALL)
 
 
 def test_sigterm_ends_what_was_started(tmp_path: Path) -> None:
@@ -98,8 +101,8 @@ def test_sigterm_ends_what_was_started(tmp_path: Path) -> None:
 
 
 PARTS = (  # which can run side by side
-    "kill-start-up,kill-first-step,kill-forward,kill-backward,kill-exchange",
-    "kill-update,kill-share,kill-gather,kill-write,kill-written",
+    "kill-start-up,kill-first-step,kill-arrive,kill-forward,kill-backward,kill-exchange",
+    "kill-reduced,kill-update,kill-share,kill-gather,kill-write,kill-written",
     "kill-renamed,kill-two,kill-supervisor,sigterm,sigint,sigusr1",
     "stop,slow",
     "disk-full,io-error,read-only,checkpoint",

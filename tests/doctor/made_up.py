@@ -56,7 +56,8 @@ def _rank(
         ),
         speed=dict(alone=100.0 + rank % 3, together=80.0, work=24.0, all=0.3),
         step=dict(
-            error="", seconds=1.0, others=0.1, images=64, network="VGG16", micro_batch=8
+            error="", seconds=1.0, others=0.1, images=64, network="VGG16", micro_batch=8,
+            sent=[[8 << k, 60e6 * (rank % each == 0)] for k in range(9)],
         ),
     )  # fmt: skip
 

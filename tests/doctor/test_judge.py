@@ -37,7 +37,7 @@ FAULTS: list[tuple[int | None, str, dict[str, Any], str, str]] = [
     (3, "program", dict(error="NUMBA_DISABLE_JIT forbids"), "fault", "NUMBA_DISABLE_JIT"),
     (3, "cores", dict(bound=[0]), "ok", ""),
     (None, "cores", dict(bound=[0]), "fault", "ranks 0-1 on node1 are bound to 1 core (0) of 8"),
-    (None, "cores", dict(bound=[0], allowed=[0]), "warning", "2 ranks share 1 cores: node1 has"),
+    (None, "cores", dict(bound=[0], allowed=[0]), "warning", "2 ranks for 1 core: node1 has"),
     (None, "cores", dict(quota=1.5), "warning", "the cgroup of node1 grants the time of"),
     (None, "memory", dict(free=64 << 20), "warning", "train takes the route flat"),
     (2, "memory", dict(error="No space left"), "fault", "/dev/shm on node2 has 16,384 MiB free"),
@@ -70,7 +70,8 @@ FAULTS: list[tuple[int | None, str, dict[str, Any], str, str]] = [
     (0, "exchange", dict(seconds={"16777216": 2.0}), "warning", "0.07 Gbit/s leave each host"),
     (3, "speed", dict(alone=70.0), "ok", ""),  # rank 2 has the same cores
     (None, "speed", dict(together=40.0), "warning", "ranks on node1 keep 40% of their speed"),
-    (None, "step", dict(others=0.6), "warning", "the link takes 60% of it"),
+    (None, "step", dict(others=0.6), "warning",
+     "60.0 MB leave each host, for which the link takes 60%"),
     (0, "step", dict(error="the exchange alone takes about 9 s of a step"), "warning",
      "the exchange alone takes about 9 s"),
 ]  # fmt: skip
@@ -158,7 +159,7 @@ def test_binding_in_turns_is_fair_where_cores_are_few() -> None:
         rank["cores"]["bound"] = [rank["rank"] % 2]
     (wrong,) = bad(world)
     assert wrong.level == "warning"
-    assert "8 ranks share 2 cores" in wrong.found
+    assert "8 ranks for 2 cores" in wrong.found
 
 
 def test_slurm_gives_each_task_a_core_of_its_own() -> None:
@@ -176,12 +177,23 @@ def test_ranks_that_share_cores_are_not_slowed_by_others() -> None:
     assert [finding.check for finding in bad(world)] == ["cores"]
 
 
-def test_the_micro_batch_that_would_do_is_named() -> None:
+@pytest.mark.parametrize(
+    ("megabytes", "mend"),
+    [
+        # 0.4 s for 8 images. Of 1.6 s for 32 the link's 0.6 s would be more than a third.
+        ([60, 60, 60, 60, 60], "--micro-batch 64 "),
+        ([60, 60, 40, 40, 40], "--micro-batch 32 "),
+        ([60, 120, 240, 480, 960], ""),  # as where nearly all that travels are factors
+    ],
+)
+def test_the_micro_batch_that_would_do_is_named(megabytes: list[int], mend: str) -> None:
     world = sound()
     for rank in world:
-        rank["step"]["others"] = 0.6  # and 0.4 s for 8 images: 0.05 s each; 1.8 s make 36
+        sent = [(8 << k, 1e6 * size * (rank["rank"] % 2)) for k, size in enumerate(megabytes)]
+        rank["step"] |= dict(others=0.6, sent=sent)
     (wrong,) = bad(world)
-    assert "--micro-batch 36 " in wrong.mend
+    assert wrong.mend.startswith("a faster link")
+    assert mend in wrong.mend and bool(mend) == ("--micro-batch" in wrong.mend)
 
 
 def test_one_host_has_no_link_to_complain_of() -> None:
@@ -200,5 +212,7 @@ def test_the_report_has_a_row_for_each_host_and_all_of_json() -> None:
     ]  # fmt: skip
     assert said.endswith("0 faults, 0 warnings")
     found = as_json(world, findings)
-    assert len(found["ranks"]) == 6 and found["step"]["link"] == 0.1
+    assert (
+        len(found["ranks"]) == 6 and found["step"]["link"] == 0.1 and found["step"]["sent"] == 60e6
+    )
     assert {each["level"] for each in found["findings"]} == {OK}

@@ -20,7 +20,8 @@ from exchanges import (
 )
 
 from dist_vgg.base.errors import RankError
-from dist_vgg.exchange import factors, nodes
+from dist_vgg.doctor.traffic import sent_bytes
+from dist_vgg.exchange import factors, nodes, placement
 from dist_vgg.exchange.factors import Product, Products
 from dist_vgg.exchange.partition import Partition
 from dist_vgg.exchange.route import Route
@@ -28,6 +29,7 @@ from dist_vgg.exchange.tree import fold, sum_along_tree
 from dist_vgg.kernels.parts import tree_sum
 from dist_vgg.mpi.collectives import allreduce_sum, barrier
 from dist_vgg.recovery.host_memory import HEADER_FIELDS, load_from_memory
+from dist_vgg.state import shm
 from dist_vgg.state.checksums import GRADIENT, PARAMETERS
 
 pytestmark = pytest.mark.mpi
@@ -139,8 +141,7 @@ def test_sums_are_those_of_whole_gradients(
     kind: str, hosts: Hosts, together: int, everywhere: bool
 ) -> None:
     with opened(kind, hosts, ["momentum"], products=PRODUCTS, together=together) as route:
-        several = len(route.nodes.all) > 1
-        assert (route.factors is not None) == several
+        assert route.factors
         params, momentum = np.zeros((2, COUNT), np.float32)
         for number in range(3):
             step(route, number)
@@ -156,23 +157,32 @@ def test_sums_are_those_of_whole_gradients(
         assert full is None or np.array_equal(full, momentum)
 
 
-def test_what_is_sent_is_counted(everywhere: bool) -> None:
-    with opened("flat", state=["momentum"], products=PRODUCTS) as route:
+def test_what_is_sent_is_counted(kind: str, everywhere: bool) -> None:
+    with opened(kind, state=["momentum"], products=PRODUCTS) as route:
         route._overlaps = False  # as where MPI lets no other thread call it
         for number in range(2):
             step(route, number)
             for lo, hi in route.owned:
                 assert np.array_equal(route.total[lo:hi], plain_sum(number)[lo:hi])
             barrier(comm)
-        tail, others = route.partition.tail, comm.size - 1
-        dense, own_tail = (
-            sum(hi - lo for lo, hi in route.owned if (lo >= tail) == wanted)
-            for wanted in (False, True)
-        )
-        factors_here = len(route.local_shards) * (1 + 2 * PRODUCTS.columns)
-        numbers = len(route._sums._sums) * (tail - dense)  # to those who own the rest
-        numbers += others * (dense + factors_here + (0 if everywhere else own_tail))
-        assert route.sent_bytes == (2 * 4 * numbers if others else 0)
+        expected = sent_bytes(route.nodes, COUNT, CONTIGUOUS, PRODUCTS)
+        sent = allreduce_sum(route.nodes.node, np.array([route.sent_bytes], np.int64))
+        assert sent[0] == 2 * expected
+        assert bool(expected) == bool(route.nodes.elsewhere)
+
+
+def test_a_standby_is_kept_where_all_has_room(
+    kind: str, everywhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = nodes.neighbours if kind == "node" else lambda comm: comm.Split(comm.rank)
+    monkeypatch.setattr(placement, "neighbours", here)
+    with opened(kind, state=["momentum"], standby=RUN, products=PRODUCTS) as route:
+        taken = route.shared_bytes
+        run = COUNT, CONTIGUOUS, 2, 1, route.partition.tail
+        monkeypatch.setattr(shm, "bytes_free", lambda: taken - 1)
+        assert "MiB free of" in placement.why_no_standby(comm, kind, *run)
+        monkeypatch.setattr(shm, "bytes_free", lambda: 2 * taken)
+        assert not placement.why_no_standby(comm, kind, *run)
 
 
 def test_what_every_node_owns_is_scattered_to_all(kind: str, everywhere: bool) -> None:
@@ -229,7 +239,7 @@ def test_what_is_kept_can_be_recalled(kind: str, everywhere: bool) -> None:
 def test_ranks_of_a_host_without_shared_memory_do_not_all_compute_the_same() -> None:
     with opened("flat", products=PRODUCTS) as route:
         assert not any(map(route.partition.everywhere, route.partition.buckets))
-        assert (route.factors is not None) == (comm.size > 1)
+        assert route.factors
 
 
 def test_more_numbers_than_the_gradient_do_not_travel(kind: str) -> None:
