@@ -41,8 +41,8 @@ def begin(typingctx: Any) -> Any:
     """Set the tiles up.
 
     That and `end` are within each call of a product, which takes long enough for both: so no tile
-    is in use outside of it. A thread that is between products has a state that any process has,
-    its switches cost no more, and a signal's handler or a fork finds nothing to save.
+    is in use outside of it. Switches of threads that read or send then save no tiles, and a forked
+    process starts without any. Who interrupts a call finds them saved with all other registers.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
