@@ -28,7 +28,17 @@ from dist_vgg.data.dataset import check_split, open_set
 from dist_vgg.data.samples import SPLITS, Samples
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.formats.trained import load_network, read_trained, trained_in
-from dist_vgg.kernels.sets import AUTO, CHOICES, HELP, load
+from dist_vgg.kernels.sets import (
+    AUTO,
+    CHOICES,
+    HELP,
+    OWN,
+    PRECISION_HELP,
+    PRECISIONS,
+    load,
+    set_for,
+    unit,
+)
 from dist_vgg.mpi.collectives import collective_errors, require_same
 from dist_vgg.mpi.command import run_command
 from dist_vgg.network.sequential import Sequential
@@ -58,7 +68,7 @@ def main(argv: Sequence[str], comm: "MPI.Intracomm") -> int:
     machine.settle(blas_threads=1)
     with collective_errors(comm):
         options = own_parser().parse_args(argv)
-        models = load_models(options.weights, options.kernels)
+        models = load_models(options.weights, options.kernels, options.precision)
         info = open_set(options.data, whole=False)
         check(options, models, info)
         if options.json and comm.rank == 0:
@@ -102,16 +112,18 @@ def own_parser() -> Parser:
         "nine times the work, and a score of its own (default: 0, don't)",
     )  # fmt: skip
     parser.add_argument("--kernels", choices=CHOICES, default=AUTO, help=f"{HELP} (default: auto)")
+    parser.add_argument("--precision", choices=PRECISIONS, default=OWN, help=PRECISION_HELP)
     return parser
 
 
-def load_models(place: Path, kernels: str = AUTO) -> dict[str, LoadedModel]:
+def load_models(place: Path, kernels: str = AUTO, precision: str = OWN) -> dict[str, LoadedModel]:
     """The networks of a folder or of one file, by name: "weights", "average", "best"."""
-    ops, models = load(kernels), {}
-    for name, path in trained_in(place).items():
-        weights = read_trained(path)
-        models[name] = LoadedModel(path, weights, load_network(weights, ops))
-    return models
+    found = {name: (path, read_trained(path)) for name, path in trained_in(place).items()}
+    ops = load(set_for(found["weights"][1].kernels, kernels, precision))
+    return {
+        name: LoadedModel(path, weights, load_network(weights, ops))
+        for name, (path, weights) in found.items()
+    }
 
 
 def check(options: argparse.Namespace, models: Mapping[str, LoadedModel], info: SetInfo) -> None:
@@ -166,6 +178,9 @@ def print_inputs(
             f"{name:<7} {model.path}, {weights.sha256[:16]}, step {weights.step}, "
             f"trained on {weights.source}{origin(weights)}"
         )
+    ops = models["weights"].net.ops
+    if how := unit(ops):
+        print(f"kernels {ops.NAME} {ops.VERSION} ({', '.join(how)})")
     images = images_of(options.split, info)
     print(f"data    {options.data}, {images}: {info.source}, {info.digest[:16]}\n", flush=True)
 

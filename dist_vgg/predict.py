@@ -24,7 +24,15 @@ from dist_vgg.data.contact_sheet import Panel, contact_sheet, fit
 from dist_vgg.data.pictures import named_as_picture, prepared, silent
 from dist_vgg.data.samples import normalise
 from dist_vgg.formats.trained import SHIPPED, is_trained, load_network, read_trained, takes_pictures
-from dist_vgg.kernels.sets import AUTO, CHOICES, HELP
+from dist_vgg.kernels.sets import (
+    AUTO,
+    CHOICES,
+    HELP,
+    OWN,
+    PRECISION_HELP,
+    PRECISIONS,
+    set_for,
+)
 from dist_vgg.network.sequential import Sequential
 from dist_vgg.network.vgg import VGG16
 from dist_vgg.state.weights import Weights
@@ -39,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     check_show(options.show)
     path, images = split(options.paths)
     weights = load_known(path or SHIPPED)
-    net = load_network(weights, options.kernels)
+    net = load_network(weights, set_for(weights.kernels, options.kernels, options.precision))
     if not path:
         tell(f"dist_vgg.predict: weights: {summary(SHIPPED, weights)}")
     coming = (answer(net, weights, path, options.as_is) for path in images)
@@ -76,6 +84,7 @@ def own_parser() -> Parser:
         "where no digit was found or the file can't be read, and then error says why",
     )  # fmt: skip
     parser.add_argument("--kernels", choices=CHOICES, default=AUTO, help=f"{HELP} (default: auto)")
+    parser.add_argument("--precision", choices=PRECISIONS, default=OWN, help=PRECISION_HELP)
     return parser
 
 

@@ -112,7 +112,7 @@ def all_options(request: Request, found: Found | None, comm: "MPI.Intracomm") ->
     with collective_errors(comm):
         config = stored_options(found.header["config"] if found else {}, **request.given).settled()
         config.check()
-        sets.load(config.kernels)  # before anybody watches, since compiling takes its time
+        sets.load(config.kernel_set)  # before anybody watches, since compiling takes its time
     return config
 
 

@@ -1,11 +1,12 @@
-"""Print a hash of what the compiled kernels make of fixed numbers, for test_compiled.py."""
+"""Print a hash of what a compiled kernel set makes of fixed numbers: compiled_bits.py SET."""
 
 import hashlib
+import importlib
+import sys
 
 import numpy as np
 
-from dist_vgg.kernels import compiled
-
+kernels = importlib.import_module(f"dist_vgg.kernels.{sys.argv[1]}")
 draw = np.random.Generator(np.random.Philox(1))
 found = hashlib.sha256()
 
@@ -25,15 +26,15 @@ for n, side, channels, filters in (
     (2, 8, 1, 64),
 ):  # fmt: skip
     x, w, b = numbers(n, side, side, channels), numbers(3, 3, channels, filters), numbers(filters)
-    y = compiled.conv2d_forward(x, w, b, True)
+    y = kernels.conv2d_forward(x, w, b, True)
     dw, db = np.empty_like(w), np.empty_like(b)
-    dx = compiled.conv2d_backward(numbers(*y.shape), x, w, dw, db, True, y)
+    dx = kernels.conv2d_backward(numbers(*y.shape), x, w, dw, db, True, y)
     show(y, dw, db, dx)
-    show(*compiled.maxpool_forward(y))
+    show(*kernels.maxpool_forward(y))
 for n, inputs, outputs in ((3, 33, 10), (4, 100, 70), (20, 64, 130)):
     x, w, b = numbers(n, inputs), numbers(inputs, outputs), numbers(outputs)
     dw, db = np.empty_like(w), np.empty_like(b)
-    dx = compiled.linear_backward(numbers(n, outputs), x, w, dw, db)
-    show(compiled.linear_forward(x, w, b), dw, db, dx)
-    show(*compiled.cross_entropy(x, np.arange(n), 64, 0.1))
+    dx = kernels.linear_backward(numbers(n, outputs), x, w, dw, db)
+    show(kernels.linear_forward(x, w, b), dw, db, dx)
+    show(*kernels.cross_entropy(x, np.arange(n), 64, 0.1))
 print(found.hexdigest()[:16])

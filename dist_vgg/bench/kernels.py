@@ -1,7 +1,7 @@
 """Each distinct layer forward and backward, with each kernel set side by side."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dist_vgg.base.table import table
@@ -13,7 +13,7 @@ from dist_vgg.bench.processes import result_of, worker_command
 from dist_vgg.bench.readings import Readings
 from dist_vgg.bench.report import Report
 from dist_vgg.kernels import sets
-from dist_vgg.kernels.sets import AUTO, COMPILED, MODULES, REFERENCE
+from dist_vgg.kernels.sets import AUTO, BFLOAT16, CHOICES, COMPILED, REFERENCE
 from dist_vgg.runs.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ ALL = "all"  # of --kernels: each set that is installed
 HELP = "all: each set that is installed; a name: that set, beside the reference"
 NOTES = """\
 ms: of one image in one such layer, the median; --json has every reading
-of peak: operations of the direct convolution, whatever computes it
+of peak: operations of the direct convolution, whatever computes it; of bfloat16, of its own peak
 error: the largest, against float64, as a share of the largest number"""
 DIRECTIONS = {"forward": ("y",), "backward": ("dx", "dw")}  # and what each computes
 PEAK_SECONDS = 0.2  # that products of matrices are measured between two rounds of the layers
@@ -44,6 +44,8 @@ def run(options: argparse.Namespace) -> Report:
     settings |= dict(repeat=options.repeat, sizes=options.products)
     found = result_of("kernels", worker_command(1, "kernels", **settings))
     peak = Readings.of(found["peaks"])
+    tiles = Readings.of(found["tile_peaks"]) if found["tile_peaks"] else peak
+    peaks = {name: tiles if name == BFLOAT16 else peak for name in settings["kernels"]}
     chart = Chart(
         f"Each layer, forward and backward; {options.micro_batch} images at a time on one core",
         "ms an image",
@@ -61,12 +63,11 @@ def run(options: argparse.Namespace) -> Report:
             totals[name] += count * sum(way.median for way in both)
             pairs = zip(*(way.values for way in both), strict=True)
             chart.add(label, name, Readings.of(count * sum(p) for p in pairs))
-        rows += _layer_rows(label, layer, peak)
+        rows += _layer_rows(label, layer, peaks)
     header = ["layer", ""]
     for name in totals:
         header += [f"{name}, ms", "of peak", "error"]
-    lines = [table(header, rows), "", NOTES]
-    lines += [f"peak, the best of large products of matrices: {peak} GFLOP/s", ""]
+    lines = [table(header, rows), "", NOTES, *_peaks(peak, peaks), ""]
     for name, total in totals.items():
         errors = [layer["errors"][name] for layer in found["layers"] if layer["errors"]]
         error = max(max(parts.values()) for parts in errors)
@@ -87,6 +88,14 @@ def run(options: argparse.Namespace) -> Report:
     return Report("\n".join(lines), results, chart)
 
 
+def _peaks(peak: Readings, peaks: Mapping[str, Readings]) -> Iterator[str]:
+    """The lines about the rates that shares are taken of: float32's, and by the name of a set."""
+    yield f"peak, the best of large products of matrices: {peak} GFLOP/s"
+    if BFLOAT16 in peaks:
+        how = ", ".join(sets.unit(sets.load(BFLOAT16)))
+        yield f"peak of bfloat16, products in the cache: {peaks[BFLOAT16]} GFLOP/s ({how})"
+
+
 def _readings(pairs: Sequence[tuple[float, float]]) -> dict[str, Readings]:
     """GFLOP/s of the products in a step and of a large one, and their quotient in each round."""
     step, square = zip(*pairs, strict=True)
@@ -100,11 +109,14 @@ def _sets(options: argparse.Namespace) -> list[str]:
     usual = {**vars(options), "kernels": AUTO if everything else options.kernels}
     chosen = network_settings(argparse.Namespace(**usual))["kernels"]
     if everything and chosen != REFERENCE:  # which --conv can ask for
-        return [name for name in MODULES if not sets.why_missing(name)]
+        every = [name for name in CHOICES if name != AUTO and not sets.why_missing(name)]
+        return list(dict.fromkeys([*([chosen] if chosen == BFLOAT16 else []), *every]))
     return list(dict.fromkeys([chosen, REFERENCE]))
 
 
-def _layer_rows(label: str, layer: Mapping[str, Any], peak: Readings) -> list[list[str]]:
+def _layer_rows(
+    label: str, layer: Mapping[str, Any], peaks: Mapping[str, Readings]
+) -> list[list[str]]:
     """The lines of a layer: one forward and one backward."""
     rows = []
     for i, (direction, parts) in enumerate(DIRECTIONS.items()):
@@ -112,7 +124,7 @@ def _layer_rows(label: str, layer: Mapping[str, Any], peak: Readings) -> list[li
         for name, both in layer["ms"].items():
             ms, flops = both[i].median, layer["flops"][i]
             row.append(str(both[i]).partition(" ")[0])
-            row.append(f"{flops / ms / 1e6 / peak.median:.0%}" if flops else "")
+            row.append(f"{flops / ms / 1e6 / peaks[name].median:.0%}" if flops else "")
             errors = layer["errors"].get(name)
             row.append(f"{max(errors[part] for part in parts):.1e}" if errors else "")
         rows.append(row)
@@ -131,11 +143,15 @@ def measure(
     probes = LayerProbes(micro_batch, kernels, width)
     probes.measure()
     probes.forget()  # that round warmed up
-    peaks = []
+    peaks, tile_peaks = [], []
     for _ in range(repeat):
         peaks.append(products.measure(comm, sizes, PEAK_SECONDS)["gflops"])
+        if BFLOAT16 in kernels:
+            from dist_vgg.bench import tile_products  # which needs llvmlite
+
+            tile_peaks.append(tile_products.measure(PEAK_SECONDS))
         probes.measure()
-    found = dict(peaks=peaks, layers=probes.results(), products=[])
+    found = dict(peaks=peaks, tile_peaks=tile_peaks, layers=probes.results(), products=[])
     if COMPILED in kernels:
         from dist_vgg.bench.product_share import ProductShare  # which needs llvmlite
 

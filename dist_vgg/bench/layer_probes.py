@@ -10,7 +10,9 @@ import numpy as np
 from dist_vgg.base.random import generator
 from dist_vgg.bench.flops import layer_flops
 from dist_vgg.kernels import reference, winograd
+from dist_vgg.kernels.bfloat16_format import narrowed, widened
 from dist_vgg.kernels.protocol import Kernels
+from dist_vgg.kernels.sets import BFLOAT16
 from dist_vgg.network.layers import Flatten, Layer, Shape, StepKey
 from dist_vgg.network.vgg import vgg16
 
@@ -61,6 +63,9 @@ class _Probe:
         self.flops = layer_flops(layer, output)
         self.x = np.abs(rng.standard_normal((images, *shape), np.float32))
         self.dy = rng.standard_normal((images, *output), np.float32)
+        self.given = {name: (self.x, self.dy) for name in layers}
+        if BFLOAT16 in layers:  # the layers before and behind have rounded both
+            self.given[BFLOAT16] = narrowed(self.x), narrowed(self.dy)
         self.key = StepKey(0, 0, np.arange(images))
         params, grads = [], []
         for size in layer.parameter_shapes().values():
@@ -73,10 +78,11 @@ class _Probe:
     def measure(self) -> None:
         """Run the layer forward and backward once with each set."""
         for name, layer in self.layers.items():
+            x, dy = self.given[name]
             start = time.perf_counter()
-            layer.forward(self.x, self.key)
+            layer.forward(x, self.key)
             middle = time.perf_counter()
-            layer.backward(self.dy)
+            layer.backward(dy)
             end = time.perf_counter()
             forward, backward = self.seconds[name]
             forward.append(middle - start)
@@ -134,4 +140,4 @@ def _both_ways(ops: Kernels, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> di
         y = ops.linear_forward(x, w, b)
         dx = ops.linear_backward(dy, x, w, dw, np.empty_like(b))
     assert dx is not None
-    return dict(y=y, dx=dx, dw=dw)
+    return dict(y=widened(y), dx=widened(dx), dw=dw)

@@ -9,7 +9,7 @@ from typing import Any
 
 from dist_vgg.base.errors import UserError
 from dist_vgg.bench.against import OTHERS
-from dist_vgg.kernels.sets import CHOICES, HELP, load
+from dist_vgg.kernels.sets import BFLOAT16, CHOICES, FLOAT32, HELP, load, set_of
 from dist_vgg.runs.config import CONVOLUTIONS, NETWORKS, RATES, TrainConfig
 from dist_vgg.runs.fields import LARGEST
 
@@ -23,6 +23,7 @@ def add_network(parser: argparse.ArgumentParser, *more: str, help: str = HELP) -
     )
     add_choice(parser, "--kernels", (*more, *CHOICES), help)
     add_choice(parser, "--conv", CONVOLUTIONS, "reference: an older way to say --kernels reference")
+    add_choice(parser, "--precision", (FLOAT32, BFLOAT16), "of what is multiplied")
 
 
 def add_training(
@@ -101,8 +102,12 @@ def add_numbers(
 
 
 def network_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The network that the options ask for; raises UserError where training would refuse it."""
-    return _checked(options, "width")
+    """The network that the options ask for; raises UserError where training would refuse it.
+
+    `kernels` is the name of the set that computes it in the precision asked for.
+    """
+    settings = _checked(options, "width")
+    return dict(width=settings["width"], kernels=set_of(settings["kernels"], options.precision))
 
 
 def training_settings(options: argparse.Namespace, ranks: Iterable[int]) -> dict[str, Any]:
@@ -116,9 +121,9 @@ def training_settings(options: argparse.Namespace, ranks: Iterable[int]) -> dict
 
 def _checked(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Options that training has as well, within training's bounds, and the kernels they choose."""
-    settings = {name: getattr(options, name) for name in names}
+    settings = {name: getattr(options, name) for name in (*names, "precision")}
     config = TrainConfig(**settings, kernels=options.kernels, conv=options.conv).settled()
-    load(config.kernels)  # refuses what is not installed, before a worker would
+    load(config.kernel_set)  # refuses what is not installed, before a worker would
     return {**settings, "kernels": config.kernels}
 
 

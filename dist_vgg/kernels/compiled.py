@@ -6,27 +6,17 @@ samples that run together.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from dist_vgg.kernels import compiled_vectors, exact_loss, reference
-from dist_vgg.kernels.arithmetic import EXACT
 from dist_vgg.kernels.machine_code import Function
 from dist_vgg.kernels.parts import bounds, tree_sum
 from dist_vgg.kernels.passes.sizes import FORWARD, LANES, ROWS, panel_width
 from dist_vgg.kernels.scratch import Scratch, aligned, padded_to, tree_levels
 
 NAME, VERSION, TOGETHER, BY_ROWS = "compiled", 1, 64, True
-# The exact one, in passes where it goes over whole vectors.
-ARITHMETIC = replace(
-    EXACT,
-    squares=compiled_vectors.squares,
-    sgd=compiled_vectors.sgd,
-    adam=compiled_vectors.adam,
-    adagrad=compiled_vectors.adagrad,
-    move_average=compiled_vectors.move_average,
-)
+ARITHMETIC = compiled_vectors.ARITHMETIC
 
 relu_forward, relu_backward = reference.relu_forward, reference.relu_backward
 dropout_forward = reference.dropout_forward

@@ -1,7 +1,10 @@
 """Passes over whole vectors: `ordered.squares` and rules.py, compiled, with their bits."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from dist_vgg.kernels.arithmetic import EXACT
 from dist_vgg.kernels.machine_code import Function
 from dist_vgg.kernels.passes.sizes import SQUARES
 
@@ -51,3 +54,14 @@ def move_average(average: np.ndarray, w: np.ndarray, share: float) -> None:
     """Move an average a share of the way to w."""
     # average and w are (n,)
     average_pass(average, w, np.array([share], w.dtype))
+
+
+# The exact arithmetic, in passes where it goes over whole vectors.
+ARITHMETIC = replace(
+    EXACT,
+    squares=squares,
+    sgd=sgd,
+    adam=adam,
+    adagrad=adagrad,
+    move_average=move_average,
+)

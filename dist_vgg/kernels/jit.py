@@ -70,7 +70,7 @@ def _for_dtype(kind: Any, dtype: np.dtype) -> Any:
     number = numba.from_dtype(dtype)
     if isinstance(kind, types.Array) and kind.dtype == types.float32:
         return kind.copy(dtype=number)
-    if isinstance(kind, types.CPointer):
+    if isinstance(kind, types.CPointer) and kind.dtype == types.float32:
         return types.CPointer(number)
     return kind
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dist_vgg.base.random import philox
 from dist_vgg.kernels import numpy_set
+from dist_vgg.kernels.bfloat16_format import widened
 from dist_vgg.kernels.protocol import Kernels
 
 
@@ -176,7 +177,7 @@ class Linear(_Affine):
         (x,) = self._recall()
         if factors is None:
             return self.ops.linear_backward(dy, x, self.w, self.dw, self.db, self._counts)
-        factors(x, dy)
+        factors(widened(x), widened(dy))
         return self.ops.linear_backward_input(dy, self.w)
 
 

@@ -12,6 +12,7 @@ from itertools import takewhile
 import numpy as np
 
 from dist_vgg.kernels import numpy_set
+from dist_vgg.kernels.bfloat16_format import widened
 from dist_vgg.kernels.protocol import Kernels
 from dist_vgg.network.layers import Conv, Layer, Linear, MaxPool, PooledConv, ReLU, Shape, StepKey
 
@@ -44,13 +45,11 @@ class Sequential:
     ) -> None:
         """All layers compute with the kernel set `ops`; so should the loss of their output."""
         self.layers = list(layers)
-        self.ops = ops
         self.input_shape = input_shape
         self.slots: list[Slot] = []
         self._places: list[tuple[Layer, list[Slot]]] = []
         offset = 0
         for layer in self.layers:
-            layer.ops = ops
             slots = []
             shapes = layer.parameter_shapes()
             for name, shape in shapes.items():
@@ -68,6 +67,13 @@ class Sequential:
         self.products = [slots[0] for _, slots in last if slots][::-1]
         self._merged = _merged(self._places)
         self._ran = self._places  # by the last forward pass
+        self.compute_with(ops)
+
+    def compute_with(self, ops: Kernels) -> None:
+        """Let all layers compute with another kernel set from now on."""
+        self.ops = ops
+        for layer in self.layers:
+            layer.ops = ops
 
     def layer_starts(self) -> dict[str, int]:
         """Where each layer begins in the flat vector: at its weights, before the bias."""
@@ -103,7 +109,7 @@ class Sequential:
                 need(slots[0].lo, slots[-1].hi)
             x = layer.forward(x, key)
             if watch:
-                watch("forward", layer.name, x)
+                watch("forward", layer.name, widened(x))
             if done:
                 done("forward", layer)
         return x
@@ -130,7 +136,7 @@ class Sequential:
             else:
                 grad = layer.backward(grad)
             if watch and grad is not None:
-                watch("backward", layer.name, grad)
+                watch("backward", layer.name, widened(grad))
             if done:
                 done("backward", layer)
             if grad_ready and slots:

@@ -46,7 +46,7 @@ def check_kernels(stored: Mapping[str, Any], version: int) -> None:
 
     `version` is that of their bits when the run began.
     """
-    name = stored_options(stored).kernels
+    name = stored_options(stored).kernel_set
     found = load(name).VERSION
     if found != version:
         raise UserError(

@@ -53,6 +53,12 @@ class TrainConfig:
     )
     dropout: float = option(0.5, NETWORK, "dropout rate after fc6 and fc7", low=0, high=0.95)
     kernels: str = option(sets.AUTO, NETWORK, sets.HELP, sets.CHOICES)
+    precision: str = option(
+        sets.FLOAT32, NETWORK,
+        "of the numbers that are multiplied, and of activations in memory; weights, gradients and "
+        "sums are float32 with both; bfloat16 needs compiled kernels",
+        (sets.FLOAT32, sets.BFLOAT16),
+    )  # fmt: skip
     conv: str = option(
         "fast", NETWORK, "reference: an older way to say --kernels reference", CONVOLUTIONS
     )
@@ -178,10 +184,16 @@ class TrainConfig:
     def settled(self) -> "TrainConfig":
         """These options with the name of the kernels that they mean on this machine, not "auto".
 
-        UserError where --conv and --kernels contradict each other.
+        UserError where --conv, --kernels and --precision contradict each other.
         """
         meant = without_conv(self.as_dict())
-        return replace(self, conv=meant["conv"], kernels=sets.resolve(meant["kernels"]))
+        kernels = sets.resolve(meant["kernels"], self.precision)
+        return replace(self, conv=meant["conv"], kernels=kernels)
+
+    @property
+    def kernel_set(self) -> str:
+        """The name of the set that computes the network."""
+        return sets.set_of(self.kernels, self.precision)
 
     @property
     def base_lr(self) -> float:

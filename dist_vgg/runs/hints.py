@@ -24,6 +24,10 @@ HINTS = {
             "a run goes on with --resume --out RUN, and a new one starts from weights with --init",
         ),
         ("augment augmentation", "use --rotate, --scale, --shear, --shift and --deform"),
+        (
+            "amp autocast bf16 half fp16 mixed-precision dtype",
+            "did you mean --precision bfloat16?",
+        ),
         ("beta1 betas", "did you mean --momentum? It is Adam's beta1, too"),
         ("grad-clip clip-grad max-grad-norm", "did you mean --clip?"),
         ("scheduler lr-scheduler lr-schedule", "did you mean --schedule?"),

@@ -16,7 +16,7 @@ from dist_vgg.base.errors import SUPERVISED, signal_name
 from dist_vgg.base.machine import blas_kernels, numba_version
 from dist_vgg.data.set_info import SetInfo
 from dist_vgg.kernels.protocol import Kernels
-from dist_vgg.kernels.sets import NUMPY, on_every_processor
+from dist_vgg.kernels.sets import NUMPY, on_every_processor, unit
 from dist_vgg.mpi.collectives import allgather_hosts
 from dist_vgg.runs.provenance import describe_machine
 from dist_vgg.training.bottleneck import bottleneck
@@ -126,7 +126,7 @@ def kernels_line(kernels: Kernels) -> str:
     """What a run computes with: all that its bits depend on."""
     named = f"{kernels.NAME} {kernels.VERSION}"
     if on_every_processor(kernels):
-        return f"{named} (Numba {numba_version()})"
+        return f"{named} ({', '.join([f'Numba {numba_version()}', *unit(kernels)])})"
     found = f"NumPy {np.__version__}, {', '.join(blas_kernels())}"
     return found if kernels.NAME == NUMPY else f"{named}, {found}"
 

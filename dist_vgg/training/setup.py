@@ -43,7 +43,7 @@ def settle_kernels(comm: "MPI.Intracomm", config: TrainConfig) -> tuple[TrainCon
     """The options with the kernels that they mean here, and these; UserError on every rank."""
     with collective_errors(comm):
         config = config.settled()
-        return config, load(config.kernels)
+        return config, load(config.kernel_set)
 
 
 def require_same_training(

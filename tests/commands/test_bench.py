@@ -134,9 +134,23 @@ def test_kernels(kernels: str, measured: Any) -> None:
 @pytest.mark.usefixtures("compiled")
 def test_all_kernels_side_by_side(measured: Any) -> None:
     _, found = measured("kernels", *SMALL, "--micro-batch", "2")
-    installed = [name for name in sets.MODULES if not sets.why_missing(name)]
+    installed = [name for name in sets.CHOICES[1:] if not sets.why_missing(name)]
     assert all(list(layer["ms"]) == installed for layer in found["layers"])
     assert len(installed) > 1
+
+
+@pytest.mark.usefixtures("compiled")
+def test_bfloat16_beside_the_other_kernels(
+    measured: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets.load(sets.BFLOAT16)
+    capsys.readouterr()  # it says that it compiles
+    options = ("--micro-batch", "2", "--precision", "bfloat16", "--kernels", "compiled")
+    output, found = measured("kernels", *SMALL, *options)
+    assert all(list(layer["ms"]) == ["bfloat16", "reference"] for layer in found["layers"])
+    assert "peak of bfloat16, products in the cache: " in output
+    errors = [layer["errors"]["bfloat16"]["y"] for layer in found["layers"] if layer["errors"]]
+    assert 2.0**-12 < max(errors) < 2.0**-6
 
 
 @pytest.mark.parametrize("option", ["--conv", "--kernels"])

@@ -288,7 +288,7 @@ BITS = {1: "393c3a836df4a0f1"}
 )
 def test_version_names_the_bits_on_every_processor(processor: dict[str, str]) -> None:
     shown = subprocess.run(
-        [sys.executable, "tests/compiled_bits.py"], cwd=ROOT, env=os.environ | processor,
-        capture_output=True, text=True, check=True,
+        [sys.executable, "tests/compiled_bits.py", compiled.NAME], cwd=ROOT,
+        env=os.environ | processor, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert shown.stdout.strip() == BITS[compiled.VERSION]

@@ -8,6 +8,7 @@ Each number of a product is one chain of fused multiply-adds over k, first to la
 sum in several chains calls with a part of k at a time, and `add`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from numba import types
@@ -87,14 +88,25 @@ def multiply(
              add, width)  # fmt: skip
 
     def generate(context, builder, _, arguments):
-        function = context.call_conv.get_function_type(types.none, kinds)
-        place = builder.inttoptr(arguments[0], function.as_pointer())
-        passed = [
-            data(context, builder, have, value) if isinstance(have, types.Array)
-            else context.cast(builder, value, have, want)
-            for have, want, value in zip(given, kinds, arguments[1:], strict=True)
-        ]  # fmt: skip
-        context.call_conv.call_function(builder, place, types.none, kinds, passed)
-        return context.get_dummy_value()
+        return call_at(context, builder, kinds, given, arguments)
 
     return types.void(types.int64, *given), generate
+
+
+def call_at(
+    context: Any, builder: Any, kinds: Sequence[Any], given: Sequence[Any], arguments: Sequence[Any]
+) -> Any:
+    """Call the function at an address, the first argument, with the others.
+
+    `kinds` are the types that it takes, and `given` those of the arguments; an array is passed as a
+    pointer to its numbers.
+    """
+    function = context.call_conv.get_function_type(types.none, kinds)
+    place = builder.inttoptr(arguments[0], function.as_pointer())
+    passed = [
+        data(context, builder, have, value) if isinstance(have, types.Array)
+        else context.cast(builder, value, have, want)
+        for have, want, value in zip(given, kinds, arguments[1:], strict=True)
+    ]  # fmt: skip
+    context.call_conv.call_function(builder, place, types.none, kinds, passed)
+    return context.get_dummy_value()

@@ -14,6 +14,9 @@ DEPTH = 128  # of a product's k at a time: that much of a panel stays in the fir
 CHAIN = 64  # about so many tiles make one chain of additions in a filter's gradient
 FORWARD, BACKWARD = 32, 512  # terms of a chain in fully connected layers
 SQUARES = 128  # lanes of a sum of squares
+BLOCK = 128  # rows of a product on tiles, whose sums stay in the first cache
+AT_ONCE = 64  # rows of a matrix that are rounded for a product on tiles
+GROUP = 2**20  # about so many numbers of images make one stream of pixels
 ROWS = 48  # of a fully connected layer's matrix at a time, in backward
 
 
