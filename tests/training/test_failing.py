@@ -10,6 +10,7 @@ import h5py
 import launcher
 import pytest
 from launcher import one_line, train
+from preparing import save_one_shard
 from training import EPOCHS, INSIDE, SMALL, outcome, refused
 
 from dist_vgg.runs.log import read_metrics
@@ -75,7 +76,9 @@ def test_bad_starts_are_one_line(data: Path, tmp_path: Path, reference: Path) ->
     nowhere = tmp_path / "nowhere"
     toml = tmp_path / "recipe.toml"
     toml.write_text("epohcs = 3\n")
+    one_shard = save_one_shard(tmp_path / "one")
     cases: list[tuple[tuple[Any, ...], str]] = [
+        (("--data", one_shard), "2 ranks for 1 shard"),
         (("--data", nowhere), f"no data folder {nowhere}; make one with: python -m data_prep"),
         (("--data", tmp_path), f"no shards in {tmp_path}; make them with: python -m data_prep"),
         (("--epohcs", 3), "unknown option --epohcs; did you mean --epochs?"),
@@ -91,13 +94,6 @@ def test_bad_starts_are_one_line(data: Path, tmp_path: Path, reference: Path) ->
     refused(2, "dist_vgg.train", cases)
     refused(1, "dist_vgg.train", [(("--pdb", "--data", data), "--pdb goes with --debug")])
     assert not nowhere.exists()
-
-
-def test_more_ranks_than_shards(data: Path) -> None:
-    status, _, errors = train(9, "--data", data)
-    assert status == 2
-    assert "9 ranks for 8 shards" in one_line(errors)
-    assert "start at most 8 ranks" in errors
 
 
 def test_harmed_shard_is_named(data: Path, tmp_path: Path) -> None:
