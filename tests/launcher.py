@@ -1,5 +1,8 @@
 """Starting the commands as a user does: with or without mpirun, in their own process."""
 
+import contextlib
+import importlib
+import io
 import os
 import shutil
 import signal
@@ -8,6 +11,10 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
+
+from dist_vgg.base import files, signals
+from dist_vgg.base.command_line import guarded, tell
+from dist_vgg.base.errors import STOPS, RankError
 
 ROOT = Path(__file__).parents[1]
 # Open MPI wants to be told what MPICH just does: run as root, and more ranks than cores.
@@ -74,8 +81,36 @@ def run(
     return finish(start(ranks, *arguments, cwd=cwd, first=first))
 
 
+def here(module: str, *options: object) -> tuple[int, str, str]:
+    """Run a command for ranks as the only one, in this process: status, output and errors.
+
+    To start Python and load the command takes longer than a small run does. Whatever it would
+    leave to the end of its process is undone.
+    """
+    from mpi4py import MPI
+
+    main, argv = importlib.import_module(module).main, list(map(str, options))
+    usual = {number: signal.getsignal(number) for number in STOPS}
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            status = guarded(module, lambda: main(argv, MPI.COMM_SELF))
+        except RankError as error:
+            tell(f"{module}: error: {error}")
+            status = error.status
+        finally:
+            for number, handler in usual.items():
+                signal.signal(number, handler)
+            signals._unlinked_at_interrupt.clear()
+            while files._locked:
+                os.close(files._locked.popitem()[1])
+    return status, output.getvalue(), errors.getvalue()
+
+
 def train(ranks: int, *options: object) -> tuple[int, str, str]:
-    """Run `python -m dist_vgg.train` on so many ranks."""
+    """Train on so many ranks: under mpirun, or 1 of them as `here`, and -1 under mpirun again."""
+    if ranks == 1:
+        return here("dist_vgg.train", *options)
     return run(ranks, "-m", "dist_vgg.train", *options)
 
 

@@ -10,6 +10,7 @@ from launcher import ROOT
 from lies import say
 
 from data_prep.raw import ArrayPictures
+from dist_vgg import Dataset
 from dist_vgg.data.dataset import load_shard, open_set
 from dist_vgg.data.samples import Samples
 
@@ -49,6 +50,14 @@ def start(*words: object, **options: object) -> subprocess.Popen:
         text=True,
         **options,  # type: ignore[call-overload]
     )
+
+
+def save_one_shard(folder: Path) -> Path:
+    """A set of the ten digits that no two ranks can share."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32), np.uint8)
+    images = Dataset(pixels, np.arange(20) % 10, shards=1)
+    images.save(folder, images)
+    return folder
 
 
 def held_out_beside(data: Path, folder: Path, **fields: object) -> Path:

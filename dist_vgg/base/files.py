@@ -30,7 +30,7 @@ SCHEMA = 2
 USER_BLOCK = 512  # bytes, the smallest that HDF5 has
 HASH_BYTES = 1 << 20  # bytes hashed or written at a time
 
-_locked: set[Path] = set()  # by this process, until it ends
+_locked: dict[Path, int] = {}  # by this process, until it ends, with the handles
 progress = Event()  # a part of a file has been hashed or written
 
 
@@ -61,8 +61,8 @@ def lock(folder: Path) -> bool:
             os.close(handle)
             return False
         except OSError:
-            os.close(handle)
-        _locked.add(path)
+            pass  # a file system without locks
+        _locked[path] = handle
     return True
 
 

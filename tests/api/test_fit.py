@@ -89,7 +89,7 @@ def test_arrays_give_the_bits_that_the_command_makes_of_them(tmp_path: Path) -> 
     )
     words = [word for name, value in more.items() for word in (f"--{name}", value)]
     folders = ("--data", tmp_path / "data", "--out", tmp_path / "run")
-    status, _, errors = launcher.train(1, *SMALL, *words, *folders)
+    status, _, errors = launcher.run(1, "-m", "dist_vgg.train", *SMALL, *words, *folders)
     assert status == 0, errors
     assert model.average and model.best
     for name, found in (("weights", model), ("average", model.average), ("best", model.best)):

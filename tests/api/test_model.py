@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import launcher
 import numpy as np
 import pytest
+from launcher import here
 from sets import KERNELS
 
 from dist_vgg import Dataset, Model, UserError, load
@@ -117,7 +117,7 @@ def test_its_score_is_that_of_the_command(
     model: Model, data: Path, reference: Path, tmp_path: Path, shifts: int
 ) -> None:
     words = ("--data", data, "--json", tmp_path / "score.json", "--shifts", shifts)
-    status, _, errors = launcher.run(1, "-m", "dist_vgg.evaluate", reference, *words)
+    status, _, errors = here("dist_vgg.evaluate", reference, *words)
     assert status == 0, errors
     told = json.loads((tmp_path / "score.json").read_text())
     told = told["shifted"] if shifts else told

@@ -230,7 +230,7 @@ def test_a_folder_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
         assert not files.lock(tmp_path)
         other.kill()
     assert files.lock(tmp_path)
-    files._locked.discard(tmp_path.resolve())
+    os.close(files._locked.pop(tmp_path.resolve()))
 
 
 def test_content_that_is_not_what_was_meant_takes_no_place(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launcher import one_line, run
+from launcher import here, one_line
 from predicting import some_weights
 
 from dist_vgg.base.command_line import guarded
@@ -67,7 +67,7 @@ def test_the_score_is_that_of_evaluate(
 ) -> None:
     path = tmp_path / "score.json"
     options = ("--data", data, "--limit", 11, "--kernels", "numpy", "--json", path)
-    assert run(1, "-m", "dist_vgg.evaluate", networks[0], *options)[0] == 0
+    assert here("dist_vgg.evaluate", networks[0], *options)[0] == 0
     score = json.loads(path.read_text())
     found = measured[1]["results"]["networks"]["width 0.05"]["files"]["float32"]
     assert found["accuracy"] == score["accuracy"] == found["right"] / 11

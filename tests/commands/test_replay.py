@@ -5,9 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import launcher
 import pytest
-from launcher import one_line, train
+from launcher import here, train
 from sets import each_set
 from training import refused
 
@@ -25,8 +24,8 @@ def run(data: Path, kernels: str, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def replay(*options: object, ranks: int = 1) -> tuple[int, str, str]:
-    return launcher.run(ranks, "-m", "dist_vgg.replay", *options)
+def replay(*options: object) -> tuple[int, str, str]:
+    return here("dist_vgg.replay", *options)
 
 
 @each_set
@@ -100,6 +99,4 @@ def test_mistakes_are_one_line(run: Path, data: Path, tmp_path: Path) -> None:
         ((lost,), f"can't read {lost / 'config.json'}"),
     ]
     refused(1, "dist_vgg.replay", cases)
-    status, _, errors = replay(run, ranks=2)
-    assert status == 2
-    assert "start it without mpirun" in one_line(errors)
+    refused(2, "dist_vgg.replay", [((run,), "start it without mpirun")])

@@ -33,32 +33,42 @@ def places(data: Path, tmp_path: Path) -> dict[str, Path]:
     return places
 
 
-@pytest.mark.parametrize(
-    ("thing", "words"),
-    [
-        ("kernels", ("in the BLAS kernels: ", "openblas 0.3.31 Haswell (a product ",
-                     "OPENBLAS_CORETYPE")),
-        ("version of kernels", ("in the kernels: ", "numpy 7 for rank 2 on node2",
-                                "install the same on every host")),
-        ("product", ("in the BLAS kernels: ", "for rank 2 on node2")),
-        ("threads", ("in the BLAS threads: ", "[7] for rank 2 on node2")),
-        ("version", ("in the version of dist_vgg: ", "0.0.9 (source", "install the same")),
-        ("source", ("in the version of dist_vgg: ", "for rank 0 on node1")),
-        ("NumPy", ("in the version of NumPy: ", "1.0 for rank 2 on node2")),
-        ("--lr 0.5", ("in --lr: ", "not given for rank 0 on node1", "0.5 for rank 2 on node2")),
-        ("--resume", ("in --resume: ", "yes for rank 2 on node2")),
-        ("--route flat", ("in --route: ", "flat for rank 2 on node2")),
-        ("--mistyped", ("on node2: unknown option --mistyped",)),
-    ],
-)  # fmt: skip
-def test_ranks_that_differ_are_refused(
-    data: Path, tmp_path: Path, thing: str, words: tuple[str, ...]
-) -> None:
-    status, line = start(thing, "--data", data, "--out", tmp_path / "run")
-    assert status == 2
-    for part in words:
-        assert part in line
+# What the last rank is unlike in, and what is said of it.
+DIFFERENCES = [
+    ("kernels", ("in the BLAS kernels: ", "openblas 0.3.31 Haswell (a product ",
+                 "OPENBLAS_CORETYPE")),
+    ("version of kernels", ("in the kernels: ", "numpy 7 for rank 2 on node2",
+                            "install the same on every host")),
+    ("product", ("in the BLAS kernels: ", "for rank 2 on node2")),
+    ("threads", ("in the BLAS threads: ", "[7] for rank 2 on node2")),
+    ("version", ("in the version of dist_vgg: ", "0.0.9 (source", "install the same")),
+    ("source", ("in the version of dist_vgg: ", "for rank 0 on node1")),
+    ("NumPy", ("in the version of NumPy: ", "1.0 for rank 2 on node2")),
+    ("--lr 0.5", ("in --lr: ", "not given for rank 0 on node1", "0.5 for rank 2 on node2")),
+    ("--resume", ("in --resume: ", "yes for rank 2 on node2")),
+    ("--route flat", ("in --route: ", "flat for rank 2 on node2")),
+    ("--mistyped", ("on node2: unknown option --mistyped",)),
+]  # fmt: skip
+
+
+def test_ranks_that_differ_are_refused(data: Path, tmp_path: Path) -> None:
+    things = json.dumps([thing for thing, _ in DIFFERENCES])
+    options = (*NUMPY, "--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
+    status, output, errors = run(3, INSIDE / "differing_often.py", things, *options)
+    assert status == 0, errors
+    lines = [line for line in output.splitlines() if line.startswith("[")]
+    for (thing, words), line in zip(DIFFERENCES, lines, strict=True):
+        status, said = json.loads(line)
+        assert status == 2 and "\n" not in said, thing
+        for part in words:
+            assert part in said, thing
     assert not (tmp_path / "run").exists()
+
+
+def test_another_version_is_seen_before_a_command_begins(tmp_path: Path) -> None:
+    status, line = start("version", "--data", tmp_path / "none")
+    assert status == 2
+    assert "ranks differ in the version of dist_vgg: " in line
 
 
 def test_ranks_that_differ_in_nothing_that_counts_train(data: Path, tmp_path: Path) -> None:

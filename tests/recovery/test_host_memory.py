@@ -24,7 +24,7 @@ def test_what_is_kept_goes_only_when_it_is_on_disk(
     status, _, errors = launcher.run(2, *again)
     assert status != 0
     assert not memory_of(folder)
-    status, output, errors = train(2, "--resume", "--out", folder)
+    status, output, errors = train(1, "--resume", "--out", folder)
     assert status == 0, errors
     assert "resumed at step 4 of 6, epoch 2, from the checkpoint" in output
     assert outcome(folder) == outcome(reference)
@@ -39,6 +39,6 @@ def test_what_was_only_in_memory_is_on_disk_first(data: Path, tmp_path: Path) ->
     assert struck(2, "1 3 forward kill", *again)[0] != 0
     assert [path.stem for path in (folder / "checkpoints").iterdir()] == ["step-00000003"]
     assert not memory_of(folder)
-    status, output, errors = train(2, "--resume", "--out", folder)
+    status, output, errors = train(1, "--resume", "--out", folder)
     assert status == 0, errors
     assert "resumed at step 3 of 6, epoch 2, from the checkpoint" in output

@@ -22,7 +22,7 @@ def test_a_rank_without_progress_is_named(
     line = one_line(errors)
     assert f"rank {victim % ranks} on " in line
     assert f"has made no progress for {STALL} s: {what}, in step 5 after: reading" in line
-    status, output, errors = train(2, "--resume", "--out", folder)
+    status, output, errors = train(1, "--resume", "--out", folder)
     assert status == 0, errors
     assert "resumed at step 4 of 6, epoch 2, from memory" in output
     assert outcome(folder) == outcome(reference)

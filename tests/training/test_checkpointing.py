@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from launcher import field, one_line, train
 from lies import say
-from sets import each_set
-from training import EPOCHS, SMALL, outcome, struck
+from training import EPOCHS, SMALL, outcome, refused, struck
 
 from dist_vgg.runs.log import read_metrics
 from dist_vgg.state.checkpoint import load_newest, save_checkpoint
@@ -19,7 +18,7 @@ from dist_vgg.state.weights import load_weights
 def test_resume_if_any_begins_where_there_is_nothing(data: Path, tmp_path: Path) -> None:
     options = ("--data", data, "--out", tmp_path / "run", *SMALL, "--epochs", 1)
     for words in ("epoch 1/1", "resumed at step 3 of 3"):
-        status, output, errors = train(2, *options, "--progress", "plain", "--resume", "if-any")
+        status, output, errors = train(1, *options, "--progress", "plain", "--resume", "if-any")
         assert status == 0, errors
         assert words in output
 
@@ -30,7 +29,7 @@ def test_without_standby_nothing_is_kept(data: Path, tmp_path: Path, reference: 
         shutil.rmtree(folder, ignore_errors=True)
         run = ("--data", data, "--out", folder, *SMALL, *EPOCHS, *standby)
         struck(3, "1 4 forward kill", *run)
-        status, output, errors = train(2, "--resume", "--out", folder)
+        status, output, errors = train(1, "--resume", "--out", folder)
         assert status == 0, errors
         assert "resumed at step 3 of 6, epoch 2, from the checkpoint" in output
         assert load_weights(folder).sha256 == load_weights(reference).sha256
@@ -51,15 +50,12 @@ def test_a_checkpoint_that_cant_be_written_is_tried_again(
 def test_checkpoints_by_the_clock(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = ("--checkpoint-every", 100, "--checkpoint-minutes", 1e-6, "--keep", 9)
-    status, _, errors = train(2, "--data", data, "--out", folder, *SMALL, *EPOCHS, *options)
+    status, _, errors = train(1, "--data", data, "--out", folder, *SMALL, *EPOCHS, *options)
     assert status == 0, errors
     assert len(list((folder / "checkpoints").iterdir())) == 6
 
 
-@each_set
-def test_finished_run_resumes_to_nothing(
-    small: tuple[object, ...], data: Path, tmp_path: Path, reference: Path
-) -> None:
+def test_finished_run_resumes_to_nothing(tmp_path: Path, reference: Path) -> None:
     folder = shutil.copytree(reference, tmp_path / "run")
     status, output, errors = train(2, "--resume", "--out", folder)
     assert status == 0, errors
@@ -73,7 +69,7 @@ def test_damaged_checkpoint_is_passed_over(data: Path, tmp_path: Path, reference
     folder = shutil.copytree(reference, tmp_path / "run")
     newest, before = sorted((folder / "checkpoints").iterdir(), reverse=True)
     newest.write_bytes(newest.read_bytes()[:5000])
-    status, output, errors = train(3, "--resume", "--out", folder)
+    status, output, errors = train(2, "--resume", "--out", folder)
     assert status == 0, errors
     assert f"checkpoint {newest} is damaged" in output
     assert outcome(folder) == outcome(reference)
@@ -92,42 +88,39 @@ def test_a_checkpoint_that_contradicts_itself_is_refused(
         epoch=dict(epoch={"lost": 1.0}),
     )
     save_checkpoint(folder / "checkpoints", replace(state, **other[change]), 1)
-    status, _, errors = train(2, "--resume", "--out", folder)
+    status, _, errors = train(1, "--resume", "--out", folder)
     assert status == 2
     assert "does not belong to the network and optimizer that it names" in one_line(errors)
 
 
-def test_other_data_set_on_resume(data: Path, tmp_path: Path, reference: Path) -> None:
-    other = shutil.copytree(data, tmp_path / "other")
-    for path in other.iterdir():
-        say(path, digest="0" * 64)
-    status, _, errors = train(2, "--resume", "--out", reference, "--data", other)
-    assert status == 2
-    assert "another data set" in one_line(errors)
-
-
-def test_other_shards_of_the_same_images_on_resume(
+def test_another_data_set_or_its_images_in_other_shards_are_refused(
     data: Path, tmp_path: Path, reference: Path
 ) -> None:
     other = shutil.copytree(data, tmp_path / "other")
     for path in other.iterdir():
+        say(path, digest="0" * 64)
+    dealt = shutil.copytree(data, tmp_path / "dealt")
+    for path in dealt.iterdir():
         say(path, request='{"seed": 1}')
-    status, _, errors = train(2, "--resume", "--out", reference, "--data", other)
-    assert status == 2
-    assert "the same images in 8 others" in one_line(errors)
+    resume = ("--resume", "--out", reference, "--data")
+    cases = [
+        ((*resume, other), "another data set"),
+        ((*resume, dealt), "the same images in 8 others"),
+    ]
+    refused(2, "dist_vgg.train", cases)
 
 
 def test_longer_constant_run_is_the_one_never_stopped(data: Path, tmp_path: Path) -> None:
     options = ("--data", data, *SMALL, "--schedule", "constant", "--warmup", 10)
     for name, epochs in (("short", 1), ("long", 2)):
-        status, _, errors = train(2, *options, "--out", tmp_path / name, "--epochs", epochs)
+        status, _, errors = train(1, *options, "--out", tmp_path / name, "--epochs", epochs)
         assert status == 0, errors
     status, _, errors = train(3, "--resume", "--out", tmp_path / "short", "--epochs", 2)
     assert status == 0, errors
     assert outcome(tmp_path / "short") == outcome(tmp_path / "long")
     stored = json.loads((tmp_path / "short" / "config.json").read_text())
-    assert [start["ranks"] for start in (stored, *stored["resumed"])] == [2, 3]
-    status, _, errors = train(2, "--resume", "--out", tmp_path / "short", "--epochs", 1)
+    assert [start["ranks"] for start in (stored, *stored["resumed"])] == [1, 3]
+    status, _, errors = train(1, "--resume", "--out", tmp_path / "short", "--epochs", 1)
     assert status == 2
     assert "--epochs 1 is 3 steps, and" in one_line(errors)
     assert "has done 6; give it more epochs to go on" in errors

@@ -10,6 +10,7 @@ import h5py
 import launcher
 import pytest
 from launcher import one_line, train
+from preparing import save_one_shard
 from training import EPOCHS, INSIDE, SMALL, outcome, refused
 
 from dist_vgg.runs.log import read_metrics
@@ -75,7 +76,9 @@ def test_bad_starts_are_one_line(data: Path, tmp_path: Path, reference: Path) ->
     nowhere = tmp_path / "nowhere"
     toml = tmp_path / "recipe.toml"
     toml.write_text("epohcs = 3\n")
+    one_shard = save_one_shard(tmp_path / "one")
     cases: list[tuple[tuple[Any, ...], str]] = [
+        (("--data", one_shard), "2 ranks for 1 shard"),
         (("--data", nowhere), f"no data folder {nowhere}; make one with: python -m data_prep"),
         (("--data", tmp_path), f"no shards in {tmp_path}; make them with: python -m data_prep"),
         (("--epohcs", 3), "unknown option --epohcs; did you mean --epochs?"),
@@ -93,31 +96,24 @@ def test_bad_starts_are_one_line(data: Path, tmp_path: Path, reference: Path) ->
     assert not nowhere.exists()
 
 
-def test_more_ranks_than_shards(data: Path) -> None:
-    status, _, errors = train(9, "--data", data)
-    assert status == 2
-    assert "9 ranks for 8 shards" in one_line(errors)
-    assert "start at most 8 ranks" in errors
-
-
-@pytest.mark.parametrize("harm", ["missing", "short", "flipped"])
-def test_harmed_shard_is_named(harm: str, data: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(data, tmp_path / "data")
-    path = copy / "train-00006-of-00008.h5"
-    if harm == "missing":
-        path.unlink()
-    elif harm == "short":
-        path.write_bytes(path.read_bytes()[:3000])
-    else:
-        with h5py.File(path) as file:
-            place = file["pixels"].id.get_chunk_info(0).byte_offset
-        content = bytearray(path.read_bytes())
-        content[place + 100] ^= 1
-        path.write_bytes(content)
-    status, _, errors = train(3, "--data", copy, "--out", tmp_path / "run", *SMALL)
-    assert status == 2
-    assert str(path) in one_line(errors)
-    assert not (tmp_path / "run").exists()
+def test_harmed_shard_is_named(data: Path, tmp_path: Path) -> None:
+    copies = [shutil.copytree(data, tmp_path / name) for name in ("missing", "short", "flipped")]
+    harmed = {copy: copy / "train-00006-of-00008.h5" for copy in copies}
+    missing, short, flipped = harmed.values()
+    missing.unlink()
+    short.write_bytes(short.read_bytes()[:3000])
+    with h5py.File(flipped) as file:
+        place = file["pixels"].id.get_chunk_info(0).byte_offset
+    content = bytearray(flipped.read_bytes())
+    content[place + 100] ^= 1
+    flipped.write_bytes(content)
+    out = tmp_path / "run"
+    refused(
+        3,
+        "dist_vgg.train",
+        [(("--data", copy, "--out", out, *SMALL), str(path)) for copy, path in harmed.items()],
+    )
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
@@ -133,17 +129,14 @@ def test_full_disk_is_one_line_at_the_end(ranks: int, data: Path, tmp_path: Path
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_little_shared_memory(ranks: int, data: Path, tmp_path: Path, reference: Path) -> None:
+def test_little_shared_memory(data: Path, tmp_path: Path, reference: Path) -> None:
     (shm := tmp_path / "shm").mkdir()
     run = (shm, "--data", data, "--out", tmp_path / "run", *SMALL, *EPOCHS)
-    status, _, errors = launcher.run(
-        ranks, INSIDE / "little_memory_train.py", *run, "--route", "node"
-    )
+    status, _, errors = launcher.run(2, INSIDE / "little_memory_train.py", *run, "--route", "node")
     assert status == 2, errors
     assert "--route node needs" in one_line(errors)
     assert not (tmp_path / "run").exists()
-    status, output, errors = launcher.run(ranks, INSIDE / "little_memory_train.py", *run)
+    status, output, errors = launcher.run(3, INSIDE / "little_memory_train.py", *run)
     assert status == 0, errors
     assert "route flat" in output
     assert "standby none: " in output

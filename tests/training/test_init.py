@@ -5,9 +5,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import launcher
 import numpy as np
-from launcher import one_line, train
+from launcher import here, one_line, train
 from mpi4py import MPI
 from training import EPOCHS, SMALL, outcome, refused, small_options, struck
 
@@ -76,7 +75,7 @@ def test_ranks_debug_resuming_and_replay(data: Path, reference: Path, tmp_path: 
     folder = tmp_path / "several"
     assert struck(3, "1 4 forward kill", "--route", "flat", "--out", folder, *options)[0] != 0
     file.unlink()
-    status, output, errors = train(2, "--resume", "--out", folder, "--init", file)
+    status, output, errors = train(1, "--resume", "--out", folder, "--init", file)
     assert status == 0, errors
     assert "resumed at step 3 of 6" in output  # the parameters of step 4 were still arriving
     assert outcome(folder) == outcome(tmp_path / "one")
@@ -88,7 +87,7 @@ def test_ranks_debug_resuming_and_replay(data: Path, reference: Path, tmp_path: 
     save_weights(file, replace(load_weights(folder), step=0))
     refused(1, "dist_vgg.replay", [((folder, "--step", 1), f"--init {file} has other parameters")])
     shutil.copy(reference / "weights.h5", file)
-    status, output, errors = launcher.run(1, "-m", "dist_vgg.replay", folder, "--step", 1)
+    status, output, errors = here("dist_vgg.replay", folder, "--step", 1)
     assert status == 0, errors
     assert output.splitlines()[-1] == "step 1: the same bits"
 

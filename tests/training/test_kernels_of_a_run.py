@@ -5,13 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import launcher
 import numpy as np
 import pytest
-from launcher import one_line, train
+from launcher import here, one_line, train
 from lies import edited, say
 from sets import each_set, fake_compiled
-from training import EPOCHS, SMALL, outcome
+from training import EPOCHS, SMALL, outcome, refused
 
 from dist_vgg.base.machine import blas_kernels
 from dist_vgg.kernels import numpy_set, reference
@@ -83,12 +82,12 @@ def test_a_run_of_an_earlier_version_goes_on(
     assert ("kernels reference 1, NumPy" in output) == (kernels == "reference")
     shutil.copytree(whole, folder)
     make_older(folder, conv=conv)
-    status, output, errors = train(2, "--resume", "--out", folder, "--kernels", "auto")
+    status, output, errors = train(1, "--resume", "--out", folder, "--kernels", "auto")
     assert status == 0, errors
     assert "resumed at step 3 of 6" in output
     assert outcome(folder) == outcome(whole)
     assert load_weights(folder).kernels == kernels
-    status, _, errors = launcher.run(1, "-m", "dist_vgg.replay", folder, "--step", 2)
+    status, _, errors = here("dist_vgg.replay", folder, "--step", 2)
     assert status == 0, errors
 
 
@@ -100,17 +99,14 @@ def test_a_run_does_not_go_on_with_kernels_of_another_version(
         say(path, kernels_version=99)
     content = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**content, "kernels_version": 99}))
-    resume = ("-m", "dist_vgg.train", "--resume", "--out", folder)
-    replay = ("-m", "dist_vgg.replay", folder, "--step", 2)  # which no checkpoint goes before
-    for ranks, command in ((2, resume), (1, replay)):
-        status, _, errors = launcher.run(ranks, *command)
-        assert status == 2, command
-        assert "the run began with version 99 of the kernels" in one_line(errors)
+    words = "the run began with version 99 of the kernels"
+    refused(2, "dist_vgg.train", [(("--resume", "--out", folder), words)])
+    refused(1, "dist_vgg.replay", [((folder, "--step", 2), words)])  # no checkpoint goes before it
 
 
 def test_a_contradiction_is_one_line(data: Path, tmp_path: Path) -> None:
     words = ("--conv", "reference", "--kernels", "numpy")
-    status, _, errors = train(2, "--data", data, "--out", tmp_path / "run", *words)
+    status, _, errors = train(1, "--data", data, "--out", tmp_path / "run", *words)
     assert status == 2
     assert "--conv reference contradicts --kernels numpy" in one_line(errors)
     assert not (tmp_path / "run").exists()

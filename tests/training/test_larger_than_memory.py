@@ -6,7 +6,7 @@ from pathlib import Path
 
 import launcher
 import pytest
-from launcher import field, run, train
+from launcher import field, here, train
 from training import EPOCHS, SMALL, outcome, wait_for_step
 
 from dist_vgg.data.dataset import check_set, load_shard, open_set
@@ -26,14 +26,14 @@ def test_same_bits_as_from_memory(
     assert status == 0, errors
     assert SAID in output
     assert outcome(folder) == outcome(reference)
-    status, output, errors = run(1, "-m", "dist_vgg.replay", folder, "--step", 2)
+    status, output, errors = here("dist_vgg.replay", folder, "--step", 2)
     assert (status, "the same bits" in output) == (0, True), errors
 
 
 def test_a_limit_counts_the_same_images(data: Path, tmp_path: Path) -> None:
     options = ("--data", data, *SMALL, "--epochs", 1, "--limit", 11)
     found = [
-        train(2, *options, "--out", tmp_path / name, *more)[1]
+        train(1, *options, "--out", tmp_path / name, *more)[1]
         for name, more in (("kept", ()), ("read", LITTLE))
     ]
     assert field(found[0], "parameters") == field(found[1], "parameters")

@@ -4,7 +4,7 @@ import platform
 from pathlib import Path
 
 import pytest
-from launcher import field, train
+from launcher import field, run
 
 from dist_vgg.base import machine
 
@@ -38,7 +38,8 @@ def test_a_run_has_the_bits_that_it_always_had(
     version = openblas()
     for name, value in FIXED.items():
         monkeypatch.setenv(name, value)
-    status, output, errors = train(1, "--data", data, "--out", tmp_path / "run", *TRAINED)
+    options = ("--data", data, "--out", tmp_path / "run", *TRAINED)
+    status, output, errors = run(1, "-m", "dist_vgg.train", *options)
     assert status == 0, errors
     assert "Haswell" in output
     assert field(output, "parameters") == SHA256[version]

@@ -11,7 +11,7 @@ import launcher
 import numpy as np
 import pytest
 from launcher import field, train
-from sets import each_set, in_some_cases
+from sets import in_some_cases
 from threadpoolctl import threadpool_info
 from training import EPOCHS, SMALL, outcome
 
@@ -22,8 +22,8 @@ from dist_vgg.training.rank_times import PARTS
 
 @in_some_cases(
     ("ranks", "route"),
-    each=[(-1, "flat"), (2, "node"), (3, "flat"), (8, "node")],
-    usual=[(2, "flat"), (3, "node"), (4, "auto"), (8, "flat")],
+    each=[(2, "node"), (3, "flat")],
+    usual=[(-1, "flat"), (2, "flat"), (3, "node"), (4, "auto"), (8, "flat")],
 )
 def test_same_bits_at_any_ranks_and_route(
     small: tuple[object, ...], ranks: int, route: str, data: Path, reference: Path, tmp_path: Path
@@ -36,7 +36,6 @@ def test_same_bits_at_any_ranks_and_route(
     assert f"route {shown}" in output
 
 
-@each_set
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -47,20 +46,18 @@ def test_same_bits_at_any_ranks_and_route(
     ],
     ids=["adam", "adagrad", "nesterov"],
 )
-def test_same_bits_with_other_recipes(
-    small: tuple[object, ...], recipe: tuple[Any, ...], data: Path, tmp_path: Path
-) -> None:
-    for ranks in (1, 5):
+def test_same_bits_with_other_recipes(recipe: tuple[Any, ...], data: Path, tmp_path: Path) -> None:
+    for ranks in (1, 3):
         options = ("--data", data, "--out", tmp_path / str(ranks), "--epochs", 1)
-        status, _, errors = train(ranks, *options, *small, *recipe)
+        status, _, errors = train(ranks, *options, *SMALL, *recipe)
         assert status == 0, errors
-    assert outcome(tmp_path / "1") == outcome(tmp_path / "5")
+    assert outcome(tmp_path / "1") == outcome(tmp_path / "3")
 
 
 def test_the_rate_is_scaled_and_warmed_up_by_epochs(data: Path, tmp_path: Path) -> None:
     options = ("--lr", 0.01, "--lr-batch", 12, "--warmup-epochs", 1, "--schedule", "constant")
     where = ("--data", data, "--out", tmp_path)
-    status, output, errors = train(2, *where, *SMALL, *EPOCHS, *options)
+    status, output, errors = train(1, *where, *SMALL, *EPOCHS, *options)
     assert status == 0, errors
     assert "lr 0.02 (0.01 at batch 12) constant, 6 steps in 2 epochs" in output
     rates = [record["lr"] for record in read_metrics(tmp_path, "step")]
@@ -70,7 +67,7 @@ def test_the_rate_is_scaled_and_warmed_up_by_epochs(data: Path, tmp_path: Path) 
 def test_it_learns(data: Path, tmp_path: Path) -> None:
     options = ("--width", 0.1, "--micro-batch", 2, "--epochs", 30, "--optimizer", "adam")
     status, _, errors = train(
-        2, "--data", data, "--out", tmp_path / "run", "--lr", 1e-3, "--progress", "none", *options
+        1, "--data", data, "--out", tmp_path / "run", "--lr", 1e-3, "--progress", "none", *options
     )
     assert status == 0, errors
     epochs = read_metrics(tmp_path / "run", "epoch")
