@@ -13,7 +13,7 @@ def made_up(job: Job, seconds: Sequence[float], cores: int = 8) -> list[dict[str
     return [
         dict(
             seconds=[value], images=16 * job.shards, shards=job.shards, shares=shares,
-            machines=[machine], sha256=64 * "a", route="node",
+            hidden=0.03125, sent_bytes=2e6, machines=[machine], sha256=64 * "a", route="node",
         )
         for value in seconds
     ]  # fmt: skip

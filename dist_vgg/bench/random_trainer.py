@@ -48,6 +48,7 @@ def random_trainer(
     )
     local = {i: random_samples(i, each) for i in hosted(shards, comm.size, comm.rank)}
     trainer = Trainer(config, info, local, comm, standby)
+    trainer.saves.keep = lambda: keep_standby(trainer, Path())
     trainer.start()
     return trainer
 
@@ -64,7 +65,7 @@ def step_seconds(trainer: Trainer) -> float:
     barrier(trainer.comm)
     start = time.perf_counter()
     trainer.train_step()
-    keep_standby(trainer, Path())
+    trainer.saves.keep()
     barrier(trainer.comm)
     return time.perf_counter() - start
 
@@ -79,7 +80,9 @@ def skip_computation(trainer: Trainer) -> None:
     trainer.micro_batches.gradient = no_gradient  # type: ignore[method-assign, assignment]
     assert isinstance(trainer.route, Route)
     for vector in trainer.route.memory.mine:
-        vector[:] = 0  # or each step would add the last one's sums up again, and they would grow
+        vector[: trainer.route.partition.tail] = (
+            0  # or each step would add the last one's sums up again, and they would grow
+        )
 
 
 def touch_gradients(trainer: Trainer) -> None:
@@ -87,7 +90,7 @@ def touch_gradients(trainer: Trainer) -> None:
     route = trainer.route
     # Vectors of a micro-batch that has been added to its neighbour's are used again.
     for branch in route.branches:
-        route.gradient()[:] = 0
+        route.gradient()[: route.partition.tail] = 0
         route.add(*branch)
     route.reduce_scatter()
 

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import time
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +28,10 @@ from dist_vgg.bench.report import Report
 from dist_vgg.bench.scaling_chart import ScalingChart
 from dist_vgg.bench.scaling_series import Job, series
 from dist_vgg.bench.scaling_table import report_text
-from dist_vgg.mpi.collectives import allgather_text, barrier
+from dist_vgg.mpi.collectives import allgather_text
 from dist_vgg.mpi.mpirun import find_mpirun
 from dist_vgg.recovery.hosts import Hosts
+from dist_vgg.training.rank_times import COLUMNS
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -147,29 +147,29 @@ def measure_all(
 
 
 def measure(comm: "MPI.Intracomm", shards: int, steps: int, **options: Any) -> dict[str, Any]:
-    """Take so many steps with the real trainer, after one that warms up.
+    """Take so many steps with the real trainer, between two that don't count.
 
-    A step's `seconds` run from a barrier on until its slowest rank ends it. `parts` are the shares
-    of that time, the mean of the ranks.
+    The `seconds` of a step are those of its slowest rank. What else it says of the step is the
+    mean of the ranks.
     """
     trainer = random_trainer(comm, shards, options)
-    parts: Counter[str] = Counter()
     seconds = []
     with np.errstate(all="ignore"):
-        trainer.train_step()
+        trainer.train_step(follows=True)
         for _ in range(steps):
-            barrier(comm)
             start = time.perf_counter()
-            parts.update(trainer.train_step()["seconds"])
+            trainer.train_step(follows=True)
             seconds.append(time.perf_counter() - start)
-    own = json.dumps([seconds, parts, *place()])
-    all_seconds, all_parts, *places = zip(*map(json.loads, allgather_text(comm, own)), strict=True)
+        trainer.train_step()
+    own = json.dumps([seconds, *place()])
+    all_seconds, *places = zip(*map(json.loads, allgather_text(comm, own)), strict=True)
     slowest = np.max(all_seconds, axis=0)
+    tables = [times.table.mean(axis=0) for times in trainer.times.window][-steps:]
     result = dict(
         seconds=slowest.tolist(),
-        images=trainer.totals.images // (steps + 1),
+        images=trainer.totals.images // trainer.step,
         shards=shards,
-        shares=shares(all_parts, comm.size * float(slowest.sum())),
+        **means(np.mean(tables, axis=0), float(slowest.mean())),
         machines=machines(*places),
         sha256=trainer.route.vectors.digest(),
         route=trainer.route.kind,
@@ -179,14 +179,16 @@ def measure(comm: "MPI.Intracomm", shards: int, steps: int, **options: Any) -> d
     return result
 
 
-def shares(spent: Sequence[Mapping[str, float]], seconds: float) -> dict[str, float]:
-    """The share of so many seconds that all ranks spent on each part of the step."""
-    sums: dict[str, float] = defaultdict(float)
-    for parts in spent:
-        for name, value in parts.items():
-            sums["computing" if name.startswith(("forward", "backward")) else name] += value
-    found = {name: sums[name] / seconds for name in ("computing", "waiting", "exchange")}
-    return {**found, "rest": 1 - sum(found.values())}
+def means(row: np.ndarray, seconds: float) -> dict[str, Any]:
+    """The share of a step's seconds that each part takes, what hid, and the bytes that were sent.
+
+    `row` has the columns of RankTimes.
+    """
+    spent = dict(zip(COLUMNS, row.tolist(), strict=True))
+    columns = dict(computing="computing", waiting="waiting", exchange="exposed")
+    shares = {part: spent[column] / seconds for part, column in columns.items()}
+    shares["rest"] = 1 - sum(shares.values())
+    return dict(shares=shares, hidden=spent["hidden"] / seconds, sent_bytes=spent["sent_bytes"])
 
 
 def place() -> tuple[str, list[int]]:

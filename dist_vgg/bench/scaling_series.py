@@ -37,6 +37,8 @@ class Point:
     speedup: Estimate  # images/s over the base's; 1 for the base
     efficiency: Estimate  # the speedup over the ideal one
     shares: dict[str, float]  # of the step, by part
+    hidden: float  # share of the step in which an exchange went on behind computing
+    sent_bytes: float  # to other hosts in a step, the mean of the ranks
     computing: float  # rank-seconds of computing an image, over the base's
     oversubscribed: bool
     route: str
@@ -74,6 +76,8 @@ def _point(
         speedup=speedup,
         efficiency=Estimate(middle, low, high, speedup.confidence),
         shares={part: median(run["shares"][part] for run in runs) for part in runs[0]["shares"]},
+        hidden=median(run["hidden"] for run in runs),
+        sent_bytes=median(run["sent_bytes"] for run in runs),
         computing=_computing(job, runs) / _computing(base, base_runs),
         oversubscribed=any(one["ranks"] > one["cores"] for one in runs[0]["machines"]),
         route=runs[0]["route"],

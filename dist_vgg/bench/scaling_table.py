@@ -12,6 +12,7 @@ TITLES = dict(strong="strong scaling", weak="weak scaling")
 NOTES = """\
 speedup: images/s over the base's (in weak scaling: the scaled speedup); efficiency: of the ideal
 computing, waiting, exchange: share of the step, mean of the ranks; rest: reading, update, audit
+hidden: exchange that went on behind computing, as a share of the step; MB sent: to other hosts
 for an image: rank-seconds of computing over the base's; above 1, ranks slow each other down
 the result depends on shards, never on ranks: strong scaling divides the same shards among more
 ranks; weak scaling takes more shards with more ranks, and so a larger batch"""
@@ -48,11 +49,13 @@ def _parts_table(title: str, points: Sequence[Point]) -> str:
         [
             _label(point, points),
             *(f"{share:.1%}" for share in point.shares.values()),
+            f"{point.hidden:.1%}",
+            f"{point.sent_bytes / 1e6:.1f}",
             f"{point.computing:.2f}",
         ]
         for point in points
     ]
-    return table([title, *points[0].shares, "for an image"], rows)
+    return table([title, *points[0].shares, "hidden", "MB sent", "for an image"], rows)
 
 
 def _label(point: Point, points: Sequence[Point]) -> str:
@@ -74,7 +77,7 @@ def _foot(both: Mapping[str, Sequence[Point]], steps: int) -> list[str]:
         f"statistics{more}",
         f"of an efficiency: from the ends of both intervals, at least {least:.1%}",
         f"strong scaling: the same bits at {_numbers(strong)} ranks in all rounds, parameters "
-        f"{base.sha256[:16]} after {steps + 1} steps",
+        f"{base.sha256[:16]} after {steps + 2} steps",
     ]
     lines += [
         f"{point.job.name}: one rank hosts more than another, so at most {point.job.balance:.0%} "

@@ -84,8 +84,8 @@ def measure(comm: "MPI.Intracomm", shards: int, seconds: float, **options: Any) 
         images = trainer.totals.images
         barrier(comm)
         start = time.perf_counter()
-        for _ in range(steps):
-            parts.update(trainer.train_step()["seconds"])
+        for number in range(1, steps + 1):
+            parts.update(trainer.train_step(follows=number < steps)["seconds"])
         barrier(comm)
         elapsed = time.perf_counter() - start
     of_all_ranks: Counter[str] = Counter()

@@ -166,7 +166,7 @@ def run_trials(
         outcome = run_trial(plan, scale, data, folder, supervisor, options.breaker)
         if plan.fault.of_host and outcome.struck:
             subprocess.run([*shlex.split(options.breaker), "mend", outcome.struck["host"]])
-        wrong = complaints(plan, outcome, sha256)
+        wrong = complaints(plan, outcome, sha256, bool(options.hostfile))
         result = Result(plan, outcome, wrong, _command_for(options, trial), folder)
         results.append(result)
         print(result.line(), flush=True)

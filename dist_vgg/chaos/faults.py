@@ -9,6 +9,7 @@ from dist_vgg.base.errors import RankError, signal_name
 
 # Moments of a step, in order, and of saving a checkpoint; `hooks` knows where each of them is.
 START_UP = "start-up"
+ARRIVE = "arrive"  # in the forward pass, before the parameters of a layer are needed
 IN_STEP = ("step", "forward", "backward", "exchange", "update", "share")
 GATHER, WRITE, WRITTEN, RENAMED = IN_SAVING = ("gather", "write", "written", "renamed")
 REDUCED, SHARED = "reduced", "shared"  # after the reduce-scatter, and after the all-gather
@@ -121,6 +122,8 @@ FAULTS = {
         _kill("backward", "in the backward pass", "backward"),
         _kill("exchange", "amid the sum over ranks", "exchange"),
         _kill("update", "with some slices updated", "update"),
+        _kill("arrive", "while parameters arrive in the forward pass", ARRIVE),
+        _kill("reduced", "between the sum over ranks and the update", REDUCED),
         _kill("share", "with own slices updated, others' not", "share"),
         _kill("gather", "where a checkpoint is gathered", GATHER),
         _kill("write", "amid the writing of a checkpoint", WRITE, victim=FIRST),

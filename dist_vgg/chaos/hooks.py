@@ -67,6 +67,7 @@ def hook_exchange(injector: FaultInjector) -> None:
     from dist_vgg.exchange.route import Route  # it needs MPI, which run_command has started by now
 
     at = injector.at
+    hook(Route, "need", lambda *_: at(faults.ARRIVE))
     hook(Route, "_sum", lambda *_: at("exchange"))
     hook(Route, "reduce_scatter", lambda *_: at(faults.REDUCED), after=True)
     hook(Route, "all_gather", lambda *_: at("share"))

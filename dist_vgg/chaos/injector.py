@@ -152,6 +152,7 @@ class FaultInjector:
             pixels = self.trainer.batches._shards[shard].pixels.reshape(-1)
             pixels[int(self.plan.place * len(pixels))] ^= 1 << self.plan.bit % 8
             return
+        route.need(0, route.partition.count)  # what is still to arrive would mend it
         if self.plan.fault.vector == "state":
             vector = next(iter(route.state.values()))
         elif self.plan.fault.vector == "gradient":

@@ -4,7 +4,6 @@ With micro-batches of m images instead of those that were measured, computing ta
 longer as there are more images, and the exchange as there are more bytes: see traffic.py.
 """
 
-import statistics
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -60,24 +59,23 @@ def facts(
     except UserError as error:  # on all ranks alike
         return {**found, "error": str(error)}
     try:
-        start, whole, others = time.perf_counter(), [], []
-        for turn in range(1 + STEPS):
-            before = dict(trainer.totals.seconds)
-            seconds = step_seconds(trainer)
-            spent = {name: value - before[name] for name, value in trainer.totals.seconds.items()}
-            if turn:
-                whole.append(seconds)
-                others.append(sum(spent[name] for name in WITH_OTHERS))
-            late = np.array([turn > 0 and time.perf_counter() - start > SECONDS], np.int64)
-            if allreduce_sum(comm, late)[0]:
-                break
+        warm = step_seconds(trainer)
+        of_rank_0 = np.array([max(1, min(STEPS, int(SECONDS / warm))) * (comm.rank == 0)])
+        steps = int(allreduce_sum(comm, of_rank_0)[0])
+        before, start = dict(trainer.totals.seconds), time.perf_counter()
+        for _ in range(steps):
+            trainer.train_step(follows=True)
+        seconds = (time.perf_counter() - start) / steps
+        totals = trainer.totals.seconds
+        others = sum(totals[name] - before[name] for name in WITH_OTHERS) / steps
+        trainer.train_step()  # the parameters of the last are still on their way
     finally:
         trainer.route.close()
     images = trainer.totals.images // trainer.step
     return dict(
         error="",
-        seconds=statistics.median(whole),
-        others=statistics.median(others),
+        seconds=seconds,
+        others=others,
         images=images,
         network=f"VGG16 of 64x64x1, width {trainer.config.width:g}, {shards} shards x "
         f"{trainer.config.micro_batch} images",

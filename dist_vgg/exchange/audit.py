@@ -34,7 +34,7 @@ class ReplicaAudit(Audit):
         """`meet` waits for the node's ranks and has each see what the others have written."""
         names: Sequence[str] = (PARAMETERS, *replica.names, GRADIENT)
         where = where_is(nodes.comm)
-        super().__init__(cells, names, replica.tables, where, partition.buckets[0][1])
+        super().__init__(cells, names, replica.tables, where, partition.buckets)
         self._replica, self._nodes, self._partition, self._meet = replica, nodes, partition, meet
         self._owned = partition.owned(nodes.comm.rank)
         # The copies of what other nodes alone own; this node's ranks share the work.
@@ -53,9 +53,10 @@ class ReplicaAudit(Audit):
                 self.note(name, vector, *piece)
         self._meet()
         self.share()
+        self.check_copies()
 
     def share(self) -> None:
-        """Have all nodes know all checksums, and check the copies of what other nodes own.
+        """Have all nodes know all checksums.
 
         Of what every node owns, they are those of the node that answers for it: where another's
         differ, its next update finds that. Each rank's notes must be seen by its node before this.
@@ -70,7 +71,6 @@ class ReplicaAudit(Audit):
             notes = np.where(home, self.tables, np.uint64(0))
             self.tables[:] = allreduce_sum(self._nodes.leaders, notes)
         self._meet()
-        self.check_copies()
 
     def check_all(self, total: np.ndarray | None = None) -> None:
         """Raise RankError where the replica is no longer what the last step has left.

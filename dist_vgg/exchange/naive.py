@@ -90,11 +90,12 @@ class Naive:
     def check(self) -> None:
         """Nothing is audited."""
 
-    def all_gather(self) -> None:
+    def all_gather(self, follows: bool = False) -> bool:
         for rank in range(self.comm.size):
             for lo, hi in self.partition.owned(rank):
                 wait(self.comm.Ibcast(self.params[lo:hi], root=rank))
         self._sent(sum(hi - lo for lo, hi in self.owned))
+        return True
 
     def _sent(self, numbers: int) -> None:
         """Count so many numbers as sent to every other rank."""

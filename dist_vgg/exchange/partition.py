@@ -17,6 +17,9 @@ from dist_vgg.kernels.arithmetic import NUMPY, Arithmetic
 Slice = tuple[int, int]  # (lo, hi) of the flat vector
 
 BUCKET_GRAINS = 256
+# Backward finishes the first layers last, and forward needs them first: short buckets of their own
+# keep both from waiting long.
+FIRST_GRAINS = (0, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,11 @@ class Partition:
 
     @property
     def buckets(self) -> list[Slice]:
-        """Each bucket, 256 grains long but for the last, and the last ahead of the tail."""
-        size = BUCKET_GRAINS * self.grain
-        starts = (*range(0, self.tail, size), *range(self.tail, self.count, size))
-        return list(pairwise([*starts, self.count]))
+        """Each bucket, 256 grains long but for the first ones, and the last ahead of a tail."""
+        size, tail = BUCKET_GRAINS * self.grain, self.tail
+        firsts = [grains * self.grain for grains in FIRST_GRAINS]
+        ahead = [start for start in (*firsts, *range(size, tail, size)) if start < tail]
+        return list(pairwise([*ahead, *range(tail, self.count, size), self.count]))
 
     def everywhere(self, bucket: Slice) -> bool:
         """Whether every node owns a bucket."""

@@ -30,7 +30,7 @@ class Exchange(Protocol):
         reduce_scatter()                 now `total` is the sum, in the slices of `owned`
         check()
         replica.swap()                   then update the slices of `owned` in `params` and `state`
-        all_gather()                     now `params` are whole in every replica
+        all_gather()                     now `params` are whole in every replica, or on their way
 
     `total` must have the bits of the sum along the tree over all shards (see tree.py), on
     whichever ranks; then training has the same result with any exchange.
@@ -59,7 +59,10 @@ class Exchange(Protocol):
     is_leader: bool  # of the ranks that share `replica`, one
     shared_bytes: int  # of memory that ranks share, counted by the leader
     no_standby: str  # why no replica outlives the processes although a standby was asked for
-    hidden_seconds: float  # in which gradients travelled while this rank computed, in all steps
+
+    @property
+    def hidden_seconds(self) -> float:
+        """In which something travelled while this rank computed, in all steps."""
 
     @property
     def sent_bytes(self) -> int:
@@ -94,15 +97,17 @@ class Exchange(Protocol):
         Nobody may update by gradients that were computed with a flipped bit.
         """
 
-    def all_gather(self) -> None:
-        """Bring the slices that each rank has updated to every replica."""
+    def all_gather(self, follows: bool = False) -> bool:
+        """Bring the slices that each rank has updated to every replica.
+
+        Returns whether all are whole now. Only where another step `follows`, before anything else
+        is asked of the exchange, may they still be on their way.
+        """
 
     def need(self, lo: int, hi: int) -> None:
         """Have params[lo:hi] whole before this returns.
 
-        Only a step's forward calls it. Whatever else reads parameters (a score, a digest, a
-        checkpoint) needs them whole after `all_gather`, so an exchange that fetches them here
-        must bring its replica up to date there as well, or before `vectors` and scores.
+        What `all_gather` has left on its way is whole everywhere after the step's `wait`.
         """
 
     def close(self, keep: bool = False) -> None:

@@ -17,7 +17,7 @@ from dist_vgg.exchange.audit import ReplicaAudit
 from dist_vgg.exchange.factors import Factors, Products, TakeFactors, divided
 from dist_vgg.exchange.memory import GradientMemory, make_replica
 from dist_vgg.exchange.nodes import Nodes
-from dist_vgg.exchange.overlap import OverlapThread
+from dist_vgg.exchange.overlap import Overlap
 from dist_vgg.exchange.partition import Slice
 from dist_vgg.exchange.sums import GradientSums
 from dist_vgg.exchange.tree import branches, plan
@@ -35,8 +35,9 @@ class Route:
 
     Guarantees that `total` has the bits of the sum along the tree over the shards (see tree.py):
     a route decides where memory lies and what crosses between processes, never what is added to
-    what. Between nodes the first half hides behind the computation: a thread sums and sends each
-    bucket of the gradient as soon as backward has finished it.
+    what. Between nodes both halves hide behind the computation: a thread sums and sends each bucket
+    of the gradient as soon as backward has finished it, and brings updated parameters while the
+    next step's forward is at work on the layers before them.
     """
 
     def __init__(
@@ -66,16 +67,15 @@ class Route:
         self.is_leader = nodes.is_leader
         self.branches = branches(self.local_shards, together)
         trees = [plan(branches(mine, together), self.shards) for mine in shards_of_rank]
-        vectors, tail = [trees[r].vectors for r in nodes.home], self.partition.tail
-        self.memory = GradientMemory(nodes.node, count, vectors, tail)
-        placed = make_replica(
-            nodes, self.partition, state, len(cells) if cells else 0, standby, kind == "flat"
-        )
+        vectors = [trees[r].vectors for r in nodes.home]
+        self.memory = GradientMemory(nodes.node, count, vectors, self.partition.tail)
+        noted = len(cells) if cells else 0
+        placed = make_replica(nodes, self.partition, state, noted, standby, kind == "flat")
         self.replica, self.no_standby = placed.replica, placed.no_standby
         self.shared_bytes = self.memory.shared_bytes + placed.shared_bytes
         self._factors: Factors | None = None
         self.factors: TakeFactors | None = None
-        if products and tail < count:
+        if products and self.partition.tail < count:
             self._factors = Factors(products, nodes, self.partition, shards_of_rank)
             self.factors = self._take_factors
             self.shared_bytes += self._factors.memory.shared_bytes
@@ -83,11 +83,11 @@ class Route:
         self.total, self._transport = self._sums.total, self._sums.transport
         self._tree = trees[comm.rank]
         self._tree.clear()
-        self.hidden_seconds = 0.0
         self._taken = 0  # branches, in this step
-        self._overlap: OverlapThread | None = None
+        cut, meet = self.partition, self.memory.meet
+        self._gradients = Overlap(cut.buckets[::-1], self._finish)
+        self._parameters = Overlap([b for b in cut.buckets if not cut.everywhere(b)], self._spread)
         self._overlaps = self._transport is not None and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
-        meet, cut = self.memory.meet, self.partition
         self.audit = ReplicaAudit(cells, self.replica, nodes, cut, meet) if cells else None
         self.vectors = Vectors(nodes, cut, self.replica, self.total, self.audit, meet)
 
@@ -107,6 +107,11 @@ class Route:
         parts = (self._transport, self._factors)
         return sum(part.sent_bytes for part in parts if part)
 
+    @property
+    def hidden_seconds(self) -> float:
+        """In which gradients and parameters travelled while this rank computed, in all steps."""
+        return self._gradients.hidden_seconds + self._parameters.hidden_seconds
+
     def gradient(self) -> np.ndarray:
         """The flat vector that the next micro-batch's gradient is to be written to."""
         if self._factors:
@@ -121,12 +126,11 @@ class Route:
 
     def ready(self, lo: int, hi: int) -> None:
         """Take note that `gradient` is finished from `lo` on: other nodes can have the last."""
+        self._parameters.end()  # only one thread may call MPI
         if self._factors and lo > self._factors.lo:
             return  # factors travel together
         if self._overlaps and self._at_last:
-            if self._overlap is None:
-                self._overlap = OverlapThread(self.partition.buckets, self._finish)
-            self._overlap.finished(lo)
+            self._gradients.finished(lo)
 
     def add(self, *branch: int) -> None:
         """Take the vector given out last as the gradient of these shards' micro-batches."""
@@ -145,8 +149,8 @@ class Route:
 
     def wait(self) -> None:
         """Wait for the slowest rank's gradients, and for what is still being sent."""
-        if self._overlap:
-            self._overlap.join()
+        if self._gradients.is_going_on:
+            self._gradients.wait_for(self.partition.count)
         else:
             barrier(self.comm)
 
@@ -154,10 +158,8 @@ class Route:
         """Sum the gradients of all shards, each rank in the slices that it owns."""
         self._tree.clear()
         self._taken = 0
-        if self._overlap:
-            self._overlap.join()
-            self.hidden_seconds += self._overlap.hidden_seconds
-            self._overlap = None
+        if self._gradients.is_going_on:
+            self._gradients.end()
         else:
             self.memory.meet()
             for bucket in reversed(self.partition.buckets):
@@ -185,18 +187,31 @@ class Route:
         if self.audit:
             self.audit.check_copies()
 
-    def all_gather(self) -> None:
-        """Bring the slices that each rank has updated to every replica, and compare checksums."""
-        if self._transport:
-            for bucket in self.partition.buckets:
-                if not self.partition.everywhere(bucket):
-                    self._transport.spread(bucket, self.params)
+    def all_gather(self, follows: bool = False) -> bool:
+        """Bring the slices that each rank has updated to every replica, and compare checksums.
+
+        Where another step `follows` they may still be on their way; returns whether all are here.
+        """
         self.memory.meet()
         if self.audit:
             self.audit.share()
+        if follows and self._overlaps:
+            self._parameters.begin(0)
+        elif self._transport:
+            for bucket in self._parameters.buckets:
+                self._spread(bucket)
+            self.check()
+        return not self._parameters.is_going_on
+
+    def _spread(self, bucket: Slice) -> None:
+        """Bring a bucket's updated slices to every replica, and have the node's ranks see them."""
+        if self._transport:
+            self._transport.spread(bucket, self.params)
+            self.memory.meet()
 
     def need(self, lo: int, hi: int) -> None:
-        """All parameters are here since `all_gather`."""
+        """Have params[lo:hi] whole before this returns."""
+        self._parameters.wait_for(hi)
 
     def close(self, keep: bool = False) -> None:
         """Give shared memory back; the arrays must not be used any more.

@@ -42,13 +42,13 @@ def freed(comm: "MPI.Intracomm") -> Iterator["MPI.Intracomm"]:
         comm.Free()
 
 
-def wait(request: "MPI.Request") -> None:
-    """Wait for a non-blocking MPI call, sleeping between looks; from 50 us up to 1 ms."""
+def wait(request: "MPI.Request", longest_nap: float = LONGEST_NAP) -> None:
+    """Wait for a non-blocking MPI call, sleeping between looks; from 50 us up to 1 ms, or less."""
     nap = SHORTEST_NAP
     with waiting():
         while not request.Test():
             time.sleep(nap)
-            nap = min(2 * nap, LONGEST_NAP)
+            nap = min(2 * nap, longest_nap)
 
 
 def barrier(comm: "MPI.Intracomm") -> None:

@@ -70,16 +70,21 @@ class Audit:
     """
 
     def __init__(
-        self, cells: Cells, names: Sequence[str], tables: np.ndarray, where: str, bucket: int
+        self,
+        cells: Cells,
+        names: Sequence[str],
+        tables: np.ndarray,
+        where: str,
+        buckets: Sequence[tuple[int, int]],
     ) -> None:
         """`tables` is (names, cells) uint64, all zero.
 
-        `where` names the rank and host for a message, `bucket` is the length of a bucket.
+        `where` names the rank and host for a message, which also says in which bucket a cell is.
         """
         self.cells, self.tables = cells, tables
         self.rows = dict(zip(names, tables, strict=True))
         self.step = 0  # the one being computed, for messages
-        self._where, self._bucket = where, bucket
+        self._where, self._buckets = where, buckets
 
     def note(self, name: str, vector: np.ndarray, lo: int, hi: int) -> None:
         """Take the vector's cells in [lo, hi) as they are now."""
@@ -94,9 +99,10 @@ class Audit:
         wrong = self.rows[name][cells] != self.cells.sums(vector, lo, hi)
         if wrong.any():
             place = int(self.cells.starts[cells.start + int(wrong.argmax())])
+            bucket = sum(place >= end for _, end in self._buckets)
             raise RankError(
                 f"step {self.step}: the {name} on {self._where} changed in memory, in bucket "
-                f"{place // self._bucket} near number {place:,} (a flipped bit: faulty memory, or "
+                f"{bucket} near number {place:,} (a flipped bit: faulty memory, or "
                 "machines that compute differently); go on from the last good state with --resume",
                 RankError.CORRUPT,
             )

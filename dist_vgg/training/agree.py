@@ -23,6 +23,11 @@ class Agreement:
     save: bool = False  # whether rank 0's clock says that a checkpoint is due
     times: np.ndarray = field(default_factory=lambda: np.zeros(0), compare=False)  # see RankClock
 
+    @property
+    def interrupts(self) -> bool:
+        """Whether something is to be done before another step."""
+        return bool(self.stop_signal or self.save)
+
     def is_finite(self) -> bool:
         """Whether neither loss nor norm is NaN or Inf."""
         return bool(np.isfinite([self.loss, self.norm]).all())

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,15 @@ def train(trainer: Trainer, folder: Path) -> None:
 def run(trainer: Trainer, folder: Path, log: RunLog) -> None:
     """Take steps to the end or to a signal, saving on the way."""
     config, route, monitor = trainer.config, trainer.route, trainer.micro_batches.monitor
+    trainer.saves.keep = partial(checkpointing.keep_standby, trainer, folder)
     while trainer.step < trainer.steps and not trainer.agreed.stop_signal:
-        record = trainer.train_step()
+        number = trainer.step + 1
+        epoch_done = number % trainer.batches.steps_per_epoch == 0
+        due = number % config.checkpoint_every == 0 if config.checkpoint_every else epoch_done
+        follows = not (epoch_done or due or number == trainer.steps or monitor)
+        record = trainer.train_step(follows)
         _record_ranks(trainer, log)
         log.step(record)
-        epoch_done = trainer.step % trainer.batches.steps_per_epoch == 0
         if epoch_done:
             record = trainer.finish_epoch()
             scored = config.validate and record["epoch"] % config.validate == 0
@@ -104,8 +109,8 @@ def run(trainer: Trainer, folder: Path, log: RunLog) -> None:
             log.say(monitor.table(trainer.net, route.params, route.total))
         if epoch_done and scored:
             _validate(trainer, folder, log, record)
-        checkpointing.keep_standby(trainer, folder)
-        due = trainer.step % config.checkpoint_every == 0 if config.checkpoint_every else epoch_done
+        if not trainer.saves.arriving:
+            trainer.saves.keep()
         last = trainer.step == trainer.steps or trainer.agreed.stop_signal
         if not last and (due or trainer.agreed.save):
             try:

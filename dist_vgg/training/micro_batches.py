@@ -73,7 +73,8 @@ class MicroBatches:
         samples = joined(parts)
         self._net.bind(route.params, grad)
         key = StepKey(self._config.seed, step, samples.ids, counts)
-        logits = self._net.forward(x, key, self.monitor, route.need, self._done)
+        need = partial(self._need, route)
+        logits = self._net.forward(x, key, self.monitor, need, self._done)
         smoothing = self._config.label_smoothing
         losses, dlogits = self._net.ops.cross_entropy(logits, samples.labels, total, smoothing)
         factors = partial(route.factors, counts) if route.factors else None
@@ -85,12 +86,17 @@ class MicroBatches:
         summed = [float(self._arithmetic.total(losses[part])) for part in each]
         return summed, [int(right[part].sum()) for part in each]
 
+    def _need(self, route: "Exchange", lo: int, hi: int) -> None:
+        """Wait for parameters, which is no part of computing."""
+        route.need(lo, hi)
+        self._clock.mark("exchange")
+
     def _done(self, direction: str, layer: Layer) -> None:
         """Count a layer's time."""
         self._clock.mark(f"{direction} {layer.kind}")
 
     def first_nonfinite(self, step: int, route: "Exchange", comm: "MPI.Intracomm") -> str:
-        """Name the step, layer and rank of the first number that is not finite, on every rank."""
+        """Name the layer and rank of the first number that is not finite, on every rank."""
         found = ""
         for shard in route.local_shards:
             # The parameters are still those that the step began with, so it can be repeated.
@@ -103,6 +109,6 @@ class MicroBatches:
         places = allgather_text(comm, found)
         first = next((f"{text} on rank {r}" for r, text in enumerate(places) if text), "the sum")
         return (
-            f"step {step + 1}: NaN or Inf first seen in {first}; lower --lr, "
-            "lengthen --warmup, or look closer with --debug"
+            f"NaN or Inf first seen in {first}; lower --lr, lengthen --warmup, or look closer with "
+            "--debug"
         )

@@ -1,16 +1,25 @@
-"""When the last checkpoint was written, and whether the clock asks for the next."""
+"""When the last checkpoint was written, whether the clock asks for the next, and the standby."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Saves:
-    """When checkpoints were written, and whether --checkpoint-minutes are over."""
+    """When steps are kept: on disk, and in memory that outlives the processes."""
 
-    minutes: float  # between two of them; 0: the clock asks for none
+    minutes: float  # of --checkpoint-minutes; 0: the clock asks for no checkpoint
     step: int = 0  # the last one that is on disk; before the first step nothing can be lost
+    keep: Callable[[], object] = lambda: None  # mark the last step as whole in memory
+    arriving: bool = False  # its parameters are still on their way
     _tried: float = field(default_factory=time.monotonic)
+
+    def arrived(self) -> None:
+        """Keep the last step, if it could not be kept before its parameters arrived."""
+        if self.arriving:
+            self.arriving = False
+            self.keep()
 
     def due(self) -> bool:
         """Whether the last try was so many minutes ago."""

@@ -123,8 +123,11 @@ class Trainer:
         if not self.begun:
             raise RuntimeError("no parameters yet: call start() or checkpointing.resume() first")
 
-    def train_step(self) -> dict[str, Any]:
-        """One step: batch -> forward -> loss -> backward -> sum -> update -> record."""
+    def train_step(self, follows: bool = False) -> dict[str, Any]:
+        """One step: batch -> forward -> loss -> backward -> sum -> update -> record.
+
+        If another `follows` before anything else, parameters may still be on their way.
+        """
         self.require_begun()
         clock, route = self.clock, self.route
         self._begin_step()
@@ -145,24 +148,24 @@ class Trainer:
         route.reduce_scatter()
         clock.mark("exchange")
         route.check()
+        self.saves.arrived()
         clock.mark("audit")
-        self.agreed = self._agree(losses, correct)
+        self.agreed = self._agree(losses, correct, total)
         clock.mark("exchange")
         self.update(route, self.lr(self.step), self.agreed.norm, self.step + 1)
         clock.mark("update")
-        route.all_gather()
+        self.saves.arriving = not route.all_gather(follows and not self.agreed.interrupts)
         clock.mark("exchange")
         return self._record(total)
 
     def _begin_step(self) -> None:
         """Tell every part that names the step in its messages which step this is."""
         self.clock.lap()
-        if self.micro_batches.monitor:
-            self.micro_batches.monitor.step = self.step + 1
-        if self.route.audit:
-            self.route.audit.step = self.step + 1
+        for part in (self.micro_batches.monitor, self.route.audit):
+            if part:
+                part.step = self.step + 1
 
-    def _agree(self, losses: np.ndarray, correct: np.ndarray) -> Agreement:
+    def _agree(self, losses: np.ndarray, correct: np.ndarray, total: int) -> Agreement:
         """The step's sums over all shards, the same on every rank and at any rank count.
 
         Raises Diverged on every rank where a number is not finite or has exploded.
@@ -173,12 +176,11 @@ class Trainer:
         times = self.times.contribution()
         agreed = agree(self.comm, losses, correct, squares, signal, due, arithmetic, times)
         self.times.take(agreed.times)
-        if not agreed.is_finite():
-            self.check_all(self.route.total)
-            raise Diverged(self.micro_batches.first_nonfinite(self.step, route, self.comm))
-        loss = agreed.loss / self.batches.global_size(self.step)
-        if found := exploded(loss, agreed.norm, self.info.classes):
-            self.check_all(self.route.total)
+        finite = agreed.is_finite()
+        found = exploded(agreed.loss / total, agreed.norm, self.info.classes) if finite else ""
+        if found or not finite:
+            self.check_all(route.total)
+            found = found or self.micro_batches.first_nonfinite(self.step, route, self.comm)
             raise Diverged(f"step {self.step + 1}: {found}")
         return agreed
 
@@ -216,9 +218,8 @@ class Trainer:
         """Return the record of the epoch that has ended, and begin the next one."""
         done, self.epoch = self.epoch, EpochSums()
         number = self.step // self.batches.steps_per_epoch
-        return dict(
-            step=self.step, epoch=number, **done.record(), sha256=self.route.vectors.digest()
-        )
+        sha256 = self.route.vectors.digest()
+        return dict(step=self.step, epoch=number, **done.record(), sha256=sha256)
 
     def validate(self) -> tuple[dict[str, Any], np.ndarray | None]:
         """Score the held-out images: the record, and the parameters if they are the best.

@@ -92,9 +92,12 @@ def scaling_table(found: Mapping[str, Any]) -> str:
                 f"{one['speedup']['median']:.2f}",
                 f"{reading(percent, 0)} %" if i else "the base",
                 *(f"{share:.0%}" for share in one["shares"].values()),
+                f"{one['hidden']:.0%}",
+                f"{one['sent_bytes'] / 1e6:.1f}",
             ])  # fmt: skip
         head = [f"{kind}, ranks", "shards", "s a step", "images/s", "speedup", "efficiency"]
-        parts.append(table([*head, *found["results"][kind][0]["shares"]], rows))
+        shares = found["results"][kind][0]["shares"]
+        parts.append(table([*head, *shares, "hidden", "MB sent"], rows))
     base = found["results"]["strong"][0]
     parts.append(
         f"In parentheses: the median's interval of {base['seconds']['confidence']:.1%} confidence. "

@@ -17,6 +17,7 @@ from chaos_plans import plan_of
 from launcher import one_line
 
 from dist_vgg.chaos.faults import (
+    ARRIVE,
     FLUSH,
     GATHER,
     IN_SAVING,
@@ -50,7 +51,7 @@ def test_moments_come_in_order(ranks: int, route: str, data: Path, tmp_path: Pat
     rows = [line.split()[1:] for line in output.splitlines() if line.startswith("at ")]
     assert rows[0] == [START_UP, "1", "0.000"]
     moments = [moment for moment, _ in groupby(row[0] for row in rows)]
-    micro_batches = ["forward", "backward"] * (8 // ranks)
+    micro_batches = [ARRIVE, "forward", ARRIVE, "backward"] * (8 // ranks)
     end = [REDUCED, "update", "share", SHARED]
     # The file is flushed and read back before it is given its name, and flushed once more.
     saving = [GATHER, OPEN, WRITE, FLUSH, WRITTEN, FLUSH, WRITTEN, RENAMED]
@@ -153,6 +154,8 @@ def test_one_bit_is_flipped_where_it_is_noticed(kind: str, neighbours: int, tmp_
             owned=owned,
             state={"m": np.ones(1000, np.float32)},
             kind="flat" if neighbours == 1 else "node",
+            partition=SimpleNamespace(count=1000),
+            need=lambda lo, hi: None,
         )
         trainer: Any = SimpleNamespace(route=route)
         trainer.comm, trainer.step = SimpleNamespace(rank=1), 4

@@ -20,6 +20,7 @@ from dist_vgg.bench.processes import MeasurementFailed
 from dist_vgg.bench.scaling_chart import ScalingChart
 from dist_vgg.bench.scaling_series import Job
 from dist_vgg.bench.scaling_table import report_text
+from dist_vgg.training.rank_times import COLUMNS, WHERE
 
 TINY = ("--width", "0.0625", "--kernels", "numpy", "--micro-batch", "2", "--steps", "2")
 
@@ -104,13 +105,14 @@ def test_the_tables_say_what_one_has_to_know() -> None:
     assert "at least 92.2%" in words
 
 
-def test_shares_of_all_ranks() -> None:
-    spent = [
-        {"forward conv": 2.0, "backward fc": 1.0, "exchange": 0.5, "audit": 0.5},
-        {"forward conv": 1.0, "waiting": 2.0, "exchange": 0.5},
-    ]
-    found = scaling.shares(spent, seconds=8.0)
-    assert found == dict(computing=0.5, waiting=0.25, exchange=0.125, rest=0.125)
+def test_means_of_all_ranks() -> None:
+    row = np.zeros(len(COLUMNS))
+    spent = dict(computing=4, waiting=2, exposed=1, hidden=3, sent_bytes=5e6, update=0.5, audit=0.5)
+    for name, value in spent.items():
+        row[WHERE[name]] = value
+    found = scaling.means(row, seconds=8.0)
+    assert found["shares"] == dict(computing=0.5, waiting=0.25, exchange=0.125, rest=0.125)
+    assert (found["hidden"], found["sent_bytes"]) == (0.375, 5e6)
 
 
 def test_machines_count_cores_once() -> None:

@@ -105,8 +105,8 @@ def test_sigterm_ends_what_was_started(tmp_path: Path) -> None:
 
 
 PARTS = (  # which can run side by side
-    "kill-start-up,kill-first-step,kill-forward,kill-backward,kill-exchange",
-    "kill-update,kill-share,kill-gather,kill-write,kill-written",
+    "kill-start-up,kill-first-step,kill-arrive,kill-forward,kill-backward,kill-exchange",
+    "kill-reduced,kill-update,kill-share,kill-gather,kill-write,kill-written",
     "kill-renamed,kill-two,kill-supervisor,sigterm,sigint,sigusr1",
     "stop,slow",
     "disk-full,io-error,read-only,checkpoint",

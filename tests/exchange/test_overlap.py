@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from dist_vgg.exchange.overlap import OverlapThread
+from dist_vgg.exchange.overlap import Overlap
 
 BUCKETS = [(0, 10), (10, 20), (20, 25)]
 
@@ -18,7 +18,7 @@ def test_buckets_come_from_the_end_once_they_are_finished() -> None:
             dealt.append(bucket)
             news.notify()
 
-    overlap = OverlapThread(BUCKETS, deal)
+    overlap = Overlap(BUCKETS[::-1], deal)
     overlap.finished(21)
     assert dealt == []
     for lo, count in ((20, 1), (11, 1), (3, 2)):
@@ -26,7 +26,7 @@ def test_buckets_come_from_the_end_once_they_are_finished() -> None:
         with news:
             assert news.wait_for(lambda count=count: len(dealt) == count, timeout=10)  # type: ignore[misc]
     overlap.finished(0)
-    overlap.join()
+    overlap.end()
     assert dealt == BUCKETS[::-1]
 
 
@@ -35,7 +35,7 @@ def test_an_error_is_raised_by_join() -> None:
         if bucket == (10, 20):
             raise RuntimeError("no network")
 
-    overlap = OverlapThread(BUCKETS, deal)
+    overlap = Overlap(BUCKETS[::-1], deal)
     overlap.finished(0)
     with pytest.raises(RuntimeError, match="no network"):
-        overlap.join()
+        overlap.end()

@@ -66,6 +66,29 @@ def test_what_is_finished_may_be_sent_while_backward_goes_on(kind: str) -> None:
             route.all_gather()  # nobody may write the next gradients before all have looked
 
 
+def test_parameters_may_arrive_while_the_next_forward_goes_on(kind: str) -> None:
+    edges = [0, 5, *(lo for lo, _ in Partition(COUNT, comm.size).buckets[2:]), COUNT]
+    expected = np.ones(COUNT, np.float32)
+    with opened(kind) as route:
+        route.params[:] = 1
+        for step in range(3):
+            for shard in route.local_shards:
+                for lo, hi in pairwise(edges):
+                    route.need(lo, hi)
+                    assert np.array_equal(route.params[lo:hi], expected[lo:hi])
+                    time.sleep(0.001 * (comm.rank % 3))
+                route.gradient()[:] = gradient(step, shard)
+                route.add(shard)
+            route.wait()
+            route.reduce_scatter()
+            for lo, hi in route.owned:
+                route.params[lo:hi] -= route.total[lo:hi]
+            expected -= plain_sum(step)
+            last = step == 2
+            assert route.all_gather(follows=not last) == (last or not route.nodes.elsewhere)
+        assert np.array_equal(route.params, expected)
+
+
 def test_senders_work_only_between_nodes(kind: str) -> None:
     with opened(kind) as route:
         shards, several = (
@@ -74,9 +97,11 @@ def test_senders_work_only_between_nodes(kind: str) -> None:
         )
         for shard in shards:
             route.gradient()[:] = gradient(0, shard)
-            assert route._overlap is None  # no gradient but the last is part of the result
+            assert (
+                not route._gradients.is_going_on
+            )  # no gradient but the last is part of the result
             route.ready(COUNT // 2, COUNT)
-            assert (route._overlap is not None) == (several and shard == shards[-1])
+            assert route._gradients.is_going_on == (several and shard == shards[-1])
             route.add(shard)
         route.reduce_scatter()
 

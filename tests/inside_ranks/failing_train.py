@@ -9,10 +9,10 @@ from dist_vgg.training.trainer import Trainer
 good_step = Trainer.train_step
 
 
-def bad_step(self: Trainer) -> dict[str, Any]:
+def bad_step(self: Trainer, follows: bool) -> dict[str, Any]:
     if self.step == 1 and self.comm.rank == max(0, self.comm.size - 2):
         raise ZeroDivisionError("made to fail")
-    return good_step(self)
+    return good_step(self, follows)
 
 
 Trainer.train_step = bad_step  # type: ignore[method-assign]

@@ -20,6 +20,7 @@ STEP = 3
 
 class Recorder(FaultInjector):
     before: Any = None
+    stale: Any = None  # what the copy that is to be written has of an earlier step
 
     def at(self, moment: str, saving: bool = False) -> None:
         assert self.trainer
@@ -27,8 +28,12 @@ class Recorder(FaultInjector):
         params = np.concatenate([route.params[lo:hi] for lo, hi in route.owned])
         if moment == "step":
             self.before = params
+            other, *_ = route.replica._copies[1 - route.replica._now]
+            self.stale = np.concatenate([other[lo:hi] for lo, hi in route.owned])
         if moment == faults.START_UP or step == STEP:
-            updated = 0.0 if self.before is None else np.mean(params != self.before)
+            updated = 0.0
+            if self.before is not None:
+                updated = np.mean((params != self.before) & (params != self.stale))
             print(f"at {moment} {step} {updated:.3f}", flush=True)
 
     def note(self, what: str, **values: Any) -> None:

@@ -31,9 +31,9 @@ def agree_then_signal(self: Trainer, *sums: Any) -> dict[str, Any]:
     return agreed
 
 
-def signal_then_share(self: route.Route) -> None:
+def signal_then_share(self: route.Route, follows: bool) -> bool:
     strike(self.comm)
-    share(self)
+    return share(self, follows)
 
 
 if moment == "agree":

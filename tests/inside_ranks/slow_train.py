@@ -12,9 +12,9 @@ from dist_vgg.training.trainer import Trainer
 quick_step = Trainer.train_step
 
 
-def slow_step(self: Trainer) -> dict[str, Any]:
+def slow_step(self: Trainer, follows: bool) -> dict[str, Any]:
     time.sleep(0.15)
-    return quick_step(self)
+    return quick_step(self, follows)
 
 
 def note_pid(trainer: Trainer, folder: Path, *rest: Any) -> Any:

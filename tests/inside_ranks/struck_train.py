@@ -108,7 +108,7 @@ elif MOMENT == "reduce" and FAULT == "flip":
     # Before the replica is checked; the others wait for this rank.
     usual_step = Trainer.train_step
 
-    def train_step(self: Trainer) -> Any:
+    def train_step(self: Trainer, follows: bool) -> Any:
         if (self.comm.rank, self.step) == (int(RANK), int(STEP)):
             usual = self.route.reduce_scatter
 
@@ -117,7 +117,7 @@ elif MOMENT == "reduce" and FAULT == "flip":
                 strike(self)
 
             self.route.reduce_scatter = reduce  # type: ignore[method-assign]
-        return usual_step(self)
+        return usual_step(self, follows)
 
     Trainer.train_step = train_step  # type: ignore[method-assign]
 elif MOMENT == "resume":
