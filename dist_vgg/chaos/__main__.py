@@ -117,6 +117,8 @@ def _check(options: argparse.Namespace) -> None:
     ):
         if not low <= value <= high:
             raise UserError(f"{flag} {value} is out of range: {low} to {high}")
+    if options.breaker and not shutil.which(shlex.split(options.breaker)[0]):
+        raise UserError(f"--breaker {options.breaker}: there is no such program")
     if options.json:
         check_writable("--json", options.json)
 

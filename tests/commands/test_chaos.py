@@ -69,6 +69,10 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--hostfile", nobody, "--work", tmp_path / "w"], f"--hostfile {nobody} names no host"),
         (["--hostfile", somebody, "--kinds", "kill-two", "--work", tmp_path / "w"], "kill-two is"),
         (["--kinds", "host-off"], "strike hosts need --hostfile, and --breaker"),
+        (
+            ["--hostfile", somebody, "--breaker", "no-program x", "--work", tmp_path / "w"],
+            "--breaker no-program x: there is no such program",
+        ),
         (["--breaker", "x"], "strike hosts need --hostfile, and --breaker"),
         (["--hostfile", tmp_path / "no", "--work", tmp_path / "w"], "No such file"),
     ]
