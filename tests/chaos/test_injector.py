@@ -78,7 +78,7 @@ def test_a_strike_strikes_then_and_once(
     ranks = 2 if goes_on or moment == "exchange" else 1
     plan = plan_of("kill-forward", moment=moment, rank=0, ranks=ranks, step=step)
     run = tmp_path / "run"
-    told = json.dumps(dict(folder=str(tmp_path), plan=vars(plan)))
+    told = json.dumps(dict(folder=str(tmp_path), plan=vars(plan), breaker=""))
     monkeypatch.setenv(FAULT, told)
     options = [*train_options(NARROW, data, run), "--checkpoint-every", 4]
     status, _, errors = launcher.run(ranks, "-m", "dist_vgg.chaos.faulty", *options)
@@ -114,7 +114,7 @@ def test_a_disk_that_fails(
     kind: str, words: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(kind, ranks=1, attempts=1)
-    told = json.dumps(dict(folder=str(tmp_path), plan=vars(plan)))
+    told = json.dumps(dict(folder=str(tmp_path), plan=vars(plan), breaker=""))
     monkeypatch.setenv(FAULT, told)
     options = train_options(NARROW, data, tmp_path / "run")
     _, output, errors = launcher.run(1, "-m", "dist_vgg.chaos.faulty", *options)
