@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from launcher import run, train
+from launcher import here, run, train
 from PIL import Image, ImageDraw
 
 from dist_vgg.base.command_line import guarded
@@ -60,9 +60,7 @@ def test_twelve_classes_of_shapes(
     (last,) = [line for line in output.splitlines() if line.startswith("epoch 8/8: ")]
     assert "training accuracy" in last and "held-out accuracy" in last
     result = tmp_path / "score.json"
-    status, output, errors = run(
-        2, "-m", "dist_vgg.evaluate", folder, "--data", data, "--json", result
-    )
+    status, _, errors = here("dist_vgg.evaluate", folder, "--data", data, "--json", result)
     assert status == 0, errors
     found = json.loads(result.read_text())
     assert found["class_names"] == sorted(CLASSES)

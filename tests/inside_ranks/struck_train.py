@@ -45,7 +45,7 @@ def strike(trainer: Trainer) -> None:
     elif FAULT == "hang":
         time.sleep(1000)
     elif FAULT == "crawl":
-        for _ in range(12):
+        for _ in range(16):
             trainer.clock.mark("reading")
             time.sleep(0.25)
     elif FAULT == "block":
@@ -91,7 +91,7 @@ def full(*arguments: Any) -> Any:
 
 
 def slowly() -> None:
-    time.sleep(0.1)
+    time.sleep(0.15)
     usual_tell()
 
 
