@@ -13,6 +13,7 @@ ARRIVE = "arrive"  # in the forward pass, before the parameters of a layer are n
 IN_STEP = ("step", "forward", "backward", "exchange", "update", "share")
 GATHER, WRITE, WRITTEN, RENAMED = IN_SAVING = ("gather", "write", "written", "renamed")
 REDUCED, SHARED = "reduced", "shared"  # after the reduce-scatter, and after the all-gather
+AGREED = "agreed"  # once all ranks have agreed on the step, and so have kept the one before
 OPEN, FLUSH = "open", "flush"  # before a checkpoint's file is opened, and before it is flushed
 
 ANY, FIRST, ALONE, TWO = "any", "rank 0", "the only rank", "two"  # whom a fault may strike
@@ -154,10 +155,9 @@ FAULTS = {
               vector="params", victim=FIRST),
         _flip("sample", "an image that a rank has read", "step",
               place=r"sample \d+ of shard \d+"),
-        # After the sum over ranks, all of them have kept the step before.
         Fault(
             "flip-kept", "a flipped bit in the state kept in memory, and SIGKILL",
-            "flip_and_kill", (REDUCED,), lost=ANY_STATUS,
+            "flip_and_kill", (AGREED,), lost=ANY_STATUS,
             words=("damaged|is not what was kept",), vector="params",
         ),
         Fault(

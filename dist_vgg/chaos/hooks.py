@@ -56,6 +56,7 @@ def hook_step(injector: FaultInjector) -> None:
             at(direction)
 
     hook(Trainer, "train_step", lambda *_: at("step"))
+    hook(Trainer, "_agree", lambda *_: at(faults.AGREED), after=True)
     hook(MicroBatches, "_done", done)
     for rule in (optim.SGD, optim.Adam, optim.AdaGrad):
         # It updates slice after slice: after the first call the others are still to come.

@@ -17,6 +17,7 @@ from chaos_plans import plan_of
 from launcher import one_line
 
 from dist_vgg.chaos.faults import (
+    AGREED,
     ARRIVE,
     FLUSH,
     GATHER,
@@ -52,7 +53,7 @@ def test_moments_come_in_order(ranks: int, route: str, data: Path, tmp_path: Pat
     assert rows[0] == [START_UP, "1", "0.000"]
     moments = [moment for moment, _ in groupby(row[0] for row in rows)]
     micro_batches = [ARRIVE, "forward", ARRIVE, "backward"] * (8 // ranks)
-    end = [REDUCED, "update", "share", SHARED]
+    end = [REDUCED, AGREED, "update", "share", SHARED]
     # The file is flushed and read back before it is given its name, and flushed once more.
     saving = [GATHER, OPEN, WRITE, FLUSH, WRITTEN, FLUSH, WRITTEN, RENAMED]
     # On the route "flat" another thread sums while backward still goes on.
@@ -62,7 +63,9 @@ def test_moments_come_in_order(ranks: int, route: str, data: Path, tmp_path: Pat
         assert steps == [START_UP, "step", *micro_batches, *end, *saving]
     assert [moment for moment, _ in groupby(steps)][-len([*end, *saving]) :] == [*end, *saving]
     updated = {row[0]: float(row[2]) for row in reversed(rows)}  # when a moment first came
-    assert all(updated[m] == 0 for m in ("step", "forward", "backward", "exchange", REDUCED))
+    assert all(
+        updated[m] == 0 for m in ("step", "forward", "backward", "exchange", REDUCED, AGREED)
+    )
     assert 0 < updated["update"] < 0.2
     assert updated["update"] < updated["share"] <= updated[SHARED]
     assert updated[SHARED] > 0.9
