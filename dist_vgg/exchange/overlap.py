@@ -54,7 +54,6 @@ class Overlap:
 
     def wait_for(self, hi: int) -> None:
         """Wait for the buckets that begin ahead of `hi`; raise here what went wrong with them."""
-
         if not self._thread:
             return
 

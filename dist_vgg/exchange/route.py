@@ -61,16 +61,14 @@ class Route:
         self.shards = sum(map(len, shards_of_rank))
         self.local_shards = shards_of_rank[comm.rank]
         self.nodes = nodes = Nodes(comm, alone=kind == "flat")
-        self.partition = divided(count, nodes, products, self.shards)
-        self.owned = self.partition.owned(comm.rank)
-        self.answers = self.partition.answers(comm.rank)
+        self.partition = cut = divided(count, nodes, products, self.shards)
+        self.owned, self.answers = cut.owned(comm.rank), cut.answers(comm.rank)
         self.is_leader = nodes.is_leader
         self.branches = branches(self.local_shards, together)
         trees = [plan(branches(mine, together), self.shards) for mine in shards_of_rank]
         vectors = [trees[r].vectors for r in nodes.home]
         self.memory = GradientMemory(nodes.node, count, vectors, self.partition.tail)
-        noted = len(cells) if cells else 0
-        placed = make_replica(nodes, self.partition, state, noted, standby, kind == "flat")
+        placed = make_replica(nodes, cut, state, len(cells or ()), standby, kind == "flat")
         self.replica, self.no_standby = placed.replica, placed.no_standby
         self.shared_bytes = self.memory.shared_bytes + placed.shared_bytes
         self._factors: Factors | None = None
@@ -84,10 +82,10 @@ class Route:
         self._tree = trees[comm.rank]
         self._tree.clear()
         self._taken = 0  # branches, in this step
-        cut, meet = self.partition, self.memory.meet
         self._gradients = Overlap(cut.buckets[::-1], self._finish)
         self._parameters = Overlap([b for b in cut.buckets if not cut.everywhere(b)], self._spread)
         self._overlaps = self._transport is not None and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
+        meet = self.memory.meet
         self.audit = ReplicaAudit(cells, self.replica, nodes, cut, meet) if cells else None
         self.vectors = Vectors(nodes, cut, self.replica, self.total, self.audit, meet)
 
@@ -218,6 +216,7 @@ class Route:
 
         With `keep`, what was to outlive the processes does so.
         """
+        self._parameters.end()
         if not keep:
             self.replica.remove()
         elif self.is_leader:
