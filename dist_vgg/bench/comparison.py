@@ -16,6 +16,7 @@ from dist_vgg.bench.chart import Chart
 from dist_vgg.bench.contenders import OURS, Contender
 from dist_vgg.bench.processes import MeasurementFailed, result_of, worker_command
 from dist_vgg.bench.readings import Readings
+from dist_vgg.kernels.sets import BFLOAT16
 
 HEADER = ("", "images/s", "a core", "of peak", "s to start", "GiB of a rank", "of all")
 PEAK_SECONDS = 0.3  # that products of matrices are measured in each round, at most
@@ -28,6 +29,7 @@ class Comparison:
     contenders: Sequence[Contender]
     found: Mapping[str, Sequence[dict[str, Any]]]  # by the contender's name
     peaks: Mapping[int, Readings]  # GFLOP/s of matrix products, by number of cores
+    tile_peaks: Mapping[int, Readings]  # of those in bfloat16, where that is what we compute in
 
     @property
     def flops(self) -> float:
@@ -54,11 +56,17 @@ class Comparison:
             for r in ratios
         ]
         lines += [f"peak of {plural(n, 'core')}: {peak} GFLOP/s" for n, peak in self.peaks.items()]
+        for name, entry in entries.items():
+            if "share_of_tile_peak" in entry:
+                peak = self.tile_peaks[entry["cores"]]
+                share = f"{entry['share_of_tile_peak']:.0%}"
+                lines.append(f"peak in bfloat16: {peak} GFLOP/s, of which {name} makes {share}")
         lines.append(f"operations of an image: {self.flops / 1e9:.3f} GFLOP")
         return "\n".join(lines), dict(
             contenders=entries,
             ratios=ratios,
             peak_gflops=self.peaks,
+            tile_peak_gflops=self.tile_peaks,
             flops_of_an_image=self.found[self.contenders[0].name][0]["flops"],
         )
 
@@ -77,6 +85,8 @@ class Comparison:
             share_of_peak=share,
             seconds_to_start=to_start,
         )
+        if contender.family == OURS and self.tile_peaks:
+            entry["share_of_tile_peak"] = gflops / self.tile_peaks[cores].median
         row = [contender.name, str(rate), f"{rate.median / cores:.1f}", f"{share:.0%}"]
         row.append(f"{to_start.median:.1f}")
         if "memory" in runs[0]:
@@ -108,8 +118,10 @@ def compare(contenders: Sequence[Contender], options: argparse.Namespace) -> Com
     commands = {c.name: c.command for c in contenders}
     peak_names = {n: f"products on {plural(n, 'core')}" for n in {c.cores for c in contenders}}
     seconds = min(PEAK_SECONDS, options.seconds)
+    tiles = options.precision == BFLOAT16
+    settings = dict(sizes=options.products, seconds=seconds, tiles=tiles)
     for cores, name in peak_names.items():
-        commands[name] = worker_command(cores, "products", sizes=options.products, seconds=seconds)
+        commands[name] = worker_command(cores, "products", **settings)
     progress = Progress(len(commands) * options.repeat)
 
     def show(name: str, result: dict[str, Any]) -> None:
@@ -123,8 +135,11 @@ def compare(contenders: Sequence[Contender], options: argparse.Namespace) -> Com
     sizes = {result["parameters"] for c in contenders for result in found[c.name]}
     if len(sizes) > 1:
         raise MeasurementFailed(f"the networks are not the same: {sizes} parameters")
-    peaks = {n: Readings.of(r["gflops"] for r in found[name]) for n, name in peak_names.items()}
-    return Comparison(contenders, found, peaks)
+
+    def rates(key: str) -> dict[int, Readings]:
+        return {n: Readings.of(r[key] for r in found[name]) for n, name in peak_names.items()}
+
+    return Comparison(contenders, found, rates("gflops"), rates("tile_gflops") if tiles else {})
 
 
 def in_turns(

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 
-def measure(comm: "MPI.Intracomm", sizes: Sequence[int], seconds: float) -> dict[str, Any]:
-    """The best rate of all sizes, in GFLOP/s of all ranks together while all multiply at once."""
+def measure(
+    comm: "MPI.Intracomm", sizes: Sequence[int], seconds: float, tiles: bool = False
+) -> dict[str, Any]:
+    """The best rate of all sizes, in GFLOP/s of all ranks together while all multiply at once.
+
+    With `tiles` also that of bfloat16.
+    """
     rates = []
     for size in sizes:
         a, b, out = generator(0, "bench/products").random((3, size, size), np.float32)
@@ -23,7 +28,15 @@ def measure(comm: "MPI.Intracomm", sizes: Sequence[int], seconds: float) -> dict
         rate = np.zeros(comm.size)
         rate[comm.rank] = per_second(seconds, np.matmul, a, b, out)
         rates.append(2 * size**3 * float(allreduce_sum(comm, rate).sum()) / 1e9)
-    return dict(gflops=max(rates))
+    found = dict(gflops=max(rates))
+    if tiles:
+        from dist_vgg.bench import tile_products  # which needs llvmlite
+
+        barrier(comm)
+        rate = np.zeros(comm.size)
+        rate[comm.rank] = tile_products.measure(seconds)
+        found["tile_gflops"] = float(allreduce_sum(comm, rate).sum())
+    return found
 
 
 def per_second(seconds: float, operation: Callable[..., object], *arrays: np.ndarray) -> float:
