@@ -23,8 +23,7 @@ from dist_vgg.bench.comparison import in_turns
 from dist_vgg.bench.frontier import Frontier, Point
 from dist_vgg.bench.options import add_choice, add_rounds
 from dist_vgg.bench.processes import output_of, worker_command
-from dist_vgg.bench.products import per_second
-from dist_vgg.bench.readings import Readings
+from dist_vgg.bench.readings import Readings, per_second
 from dist_vgg.bench.report import Report
 from dist_vgg.data.samples import SPLITS, normalise
 from dist_vgg.formats.html import write_html

@@ -15,8 +15,7 @@ from dist_vgg.bench.chart import Chart
 from dist_vgg.bench.hardware import cores
 from dist_vgg.bench.options import add_number, add_numbers
 from dist_vgg.bench.processes import result_of, worker_command
-from dist_vgg.bench.products import per_second
-from dist_vgg.bench.readings import Readings
+from dist_vgg.bench.readings import Readings, per_second
 from dist_vgg.bench.report import Report
 from dist_vgg.mpi.collectives import allreduce_sum, barrier
 

@@ -1,12 +1,12 @@
 """The peak: the best rate at which cores multiply large matrices."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dist_vgg.base.random import generator
+from dist_vgg.bench.readings import per_second
 from dist_vgg.mpi.collectives import allreduce_sum, barrier
 
 if TYPE_CHECKING:
@@ -37,13 +37,3 @@ def measure(
         rate[comm.rank] = tile_products.measure(seconds)
         found["tile_gflops"] = float(allreduce_sum(comm, rate).sum())
     return found
-
-
-def per_second(seconds: float, operation: Callable[..., object], *arrays: np.ndarray) -> float:
-    """How often a second an operation runs on some arrays, over at least so many seconds."""
-    start, count, elapsed = time.perf_counter(), 0, 0.0
-    while not count or elapsed < seconds:
-        operation(*arrays)
-        count += 1
-        elapsed = time.perf_counter() - start
-    return count / elapsed

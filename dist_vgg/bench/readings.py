@@ -1,10 +1,13 @@
 """Several readings of one quantity, shown as their median between the lowest and the highest."""
 
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,13 @@ def between(middle: float, low: float, high: float) -> str:
     size = math.floor(math.log10(abs(middle))) if middle else 0
     decimals = min(4, max(0, 2 - size))
     return "{} ({}–{})".format(*(f"{value:,.{decimals}f}" for value in (middle, low, high)))
+
+
+def per_second(seconds: float, operation: Callable[..., object], *arrays: np.ndarray) -> float:
+    """How often a second an operation runs on some arrays, over at least so many seconds."""
+    start, count, elapsed = time.perf_counter(), 0, 0.0
+    while not count or elapsed < seconds:
+        operation(*arrays)
+        count += 1
+        elapsed = time.perf_counter() - start
+    return count / elapsed

@@ -6,7 +6,7 @@ Importing this file needs llvmlite.
 import numpy as np
 
 from dist_vgg.base.random import generator
-from dist_vgg.bench.products import per_second
+from dist_vgg.bench.readings import per_second
 from dist_vgg.kernels import bfloat16
 from dist_vgg.kernels.bfloat16_format import narrowed
 
