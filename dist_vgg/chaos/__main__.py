@@ -153,8 +153,6 @@ def run_trials(
     scale: Scale = FULL if options.full else NARROW
     if options.hostfile:
         scale = replace(scale, stall=LONGER * scale.stall, limit=LONGER * scale.limit)
-    names = Hosts(str(options.hostfile), options.max_ranks).names if options.hostfile else [""]
-    hosts = len(set(names))
     data = work / "data"
     make_data(data, scale)
     sha256 = undisturbed(scale, data, work / "undisturbed")
@@ -168,7 +166,7 @@ def run_trials(
         outcome = run_trial(plan, scale, data, folder, supervisor, options.breaker)
         if plan.fault.of_host and outcome.struck:
             subprocess.run([*shlex.split(options.breaker), "mend", outcome.struck["host"]])
-        wrong = complaints(plan, outcome, sha256, hosts)
+        wrong = complaints(plan, outcome, sha256, bool(options.hostfile))
         result = Result(plan, outcome, wrong, _command_for(options, trial), folder)
         results.append(result)
         print(result.line(), flush=True)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from math import inf
 from pathlib import Path
 
 from dist_vgg.chaos.damage import harmed_shard
@@ -11,13 +10,13 @@ from dist_vgg.chaos.outcome import Outcome
 from dist_vgg.chaos.plan import Plan
 
 
-def complaints(plan: Plan, outcome: Outcome, sha256: str, hosts: int = 1) -> list[str]:
+def complaints(plan: Plan, outcome: Outcome, sha256: str, several_hosts: bool = False) -> list[str]:
     """All that is wrong with an outcome; `sha256` is that of the undisturbed run."""
     if outcome.hung:
         return [f"it hung: {'; '.join(outcome.orphans)}"]
     return [
         *_of_ends(plan, outcome, sha256),
-        *_of_restarts(plan, outcome, hosts),
+        *_of_restarts(plan, outcome, travels=several_hosts or plan.route == "flat"),
         *_of_words(plan, outcome),
         *_of_leftovers(outcome),
     ]
@@ -36,15 +35,11 @@ def _of_ends(plan: Plan, outcome: Outcome, sha256: str) -> Iterator[str]:
         yield "it trained to the end"
 
 
-def _of_restarts(plan: Plan, outcome: Outcome, hosts: int) -> Iterator[str]:
+def _of_restarts(plan: Plan, outcome: Outcome, travels: bool) -> Iterator[str]:
     """Why the supervisor started ranks again, and what that cost.
 
-    Where parameters travel, they may still be arriving in the step after theirs. With a rank for
-    each host, one rank less leaves a host out, and what it has kept: then a checkpoint counts.
+    Where parameters travel, they may still be arriving in the step after theirs.
     """
-    most = plan.fault.most_lost + (hosts > 1 or plan.route == "flat")
-    if 1 < plan.ranks <= hosts:
-        most = inf
     wanted, lost = plan.fault.lost, outcome.lost
     if wanted == NOTHING and lost:
         yield f"ranks were lost, with status {_in_words(lost)}"
@@ -52,7 +47,7 @@ def _of_restarts(plan: Plan, outcome: Outcome, hosts: int) -> Iterator[str]:
         yield f"ranks were lost {len(lost)} times instead of once"
     elif isinstance(wanted, int) and lost != [wanted]:
         yield f"ranks were lost with status {_in_words(lost)}, not {wanted}"
-    if outcome.steps_lost is not None and outcome.steps_lost > most:
+    if outcome.steps_lost is not None and outcome.steps_lost > plan.fault.most_lost + travels:
         yield f"{outcome.steps_lost} steps were lost"
     if outcome.recovery is not None and outcome.recovery > plan.fault.soon:
         yield f"{outcome.recovery:.0f} s until the next step, not {plan.fault.soon:g}"

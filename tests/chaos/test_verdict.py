@@ -72,18 +72,6 @@ def test_verdicts(kind: str) -> None:
         assert any(words in text for text in found), (change, found)
 
 
-@pytest.mark.parametrize(
-    ("ranks", "hosts", "lost", "good_enough"),
-    [(3, 1, 1, True), (3, 1, 2, False), (4, 3, 2, True), (4, 3, 3, False), (3, 3, 3, True)],
-)
-def test_a_host_without_a_rank_takes_its_part_of_the_state_along(
-    ranks: int, hosts: int, lost: int, good_enough: bool
-) -> None:
-    plan = plan_of("stop", ranks=ranks, route="auto")
-    found = complaints(plan, replace(good(plan), steps_lost=lost), SHA256, hosts)
-    assert found == ([] if good_enough else [f"{lost} steps were lost"])
-
-
 def test_another_rank_is_not_the_one() -> None:
     plan = plan_of("stop", ranks=8, rank=1)
     other = good(plan).output.replace("rank 1 on", "rank 11 on")
