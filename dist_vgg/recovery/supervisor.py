@@ -148,7 +148,9 @@ class Supervisor:
     def _prepare(self, restart: int, upcoming: NextStart) -> int:
         """Find the hosts that answer, and wait; returns the ranks that have a slot."""
         slots = self._find_slots() if self.hosts.names else [upcoming.ranks]
-        ranks = min(upcoming.ranks, sum(slots))
+        # Each host that answers holds a part of the state that no other has.
+        hosts = min(sum(count > 0 for count in slots), self.own.n)
+        ranks = min(max(upcoming.ranks, hosts), sum(slots))
         if restart == 1 and not (ranks or last_step(self.folder) or self._interrupted()):
             names = ", ".join(self.hosts.names)
             raise UserError(f"no host answers of {names}; see --hostfile")

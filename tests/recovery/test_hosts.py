@@ -10,6 +10,7 @@ import pytest
 from fake_jobs import fake_mpirun, finish, run, start
 from launcher import one_line
 
+from dist_vgg.base.errors import RankError
 from dist_vgg.recovery.hosts import Hosts, spread_ranks
 
 
@@ -34,7 +35,7 @@ def test_every_host_that_can_keeps_a_rank() -> None:
     assert spread_ranks([2, 2, 2], 2) == [1, 1, 0]
 
 
-def falling_silent(folder: Path, *names: str) -> Path:
+def falling_silent(folder: Path, *names: str, status: int = 255) -> Path:
     """An mpirun whose first job ends at once, whereafter these hosts answer no more."""
     script = f"""
     case "$*" in
@@ -43,7 +44,7 @@ def falling_silent(folder: Path, *names: str) -> Path:
         exit 0;;
     esac
     echo "$SLURM_OVERLAP $1 $2 $3 $4" >> {folder}/calls
-    [ -e {folder}/down ] || {{ touch {folder}/down; exit 255; }}
+    [ -e {folder}/down ] || {{ touch {folder}/down; exit {status}; }}
     shift 4; PMI_RANK=0 PMI_SIZE=1 exec "$@" """
     (folder / "machines").write_text("a:3\nb:2\nc:1\n")
     return fake_mpirun(folder / "mpirun", script)
@@ -57,6 +58,17 @@ def test_lost_host_is_left_out(tmp_path: Path) -> None:
     assert first == f"1 -hostfile {tmp_path}/machines -n 6"
     assert second == "1 -host a:3,c:1 -n 4"
     assert "no answer from b" in output
+
+
+def test_hosts_that_answer_keep_a_rank_where_one_is_lost(tmp_path: Path) -> None:
+    """Each holds a part of the state."""
+    mpirun = falling_silent(tmp_path, status=RankError.STALLED)
+    (tmp_path / "machines").write_text("a:1\nb:1\nc:1\n")
+    options = ("--mpirun", mpirun, "--hostfile", tmp_path / "machines")
+    status, output, errors = run("-n", 3, *options, "--", "--out", tmp_path / "run")
+    assert status == 0, errors
+    assert (tmp_path / "calls").read_text().splitlines()[1] == "1 -host a:1,b:1,c:1 -n 3"
+    assert "a rank stalled" in output
 
 
 def test_new_run_needs_all_hosts(tmp_path: Path) -> None:
