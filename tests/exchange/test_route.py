@@ -10,11 +10,12 @@ from dist_vgg.data.shards import hosted
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])  # 5: on three pretended nodes, of 2, 2 and 1
 def test_inside_ranks(ranks: int) -> None:
     """Run the tests that need ranks around them, with pytest-mpi, and see that they ran."""
-    status, output, errors = launcher.run(
+    process = launcher.start(
         -ranks, "-m", "pytest", "--with-mpi", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
         "-p", "no:hypothesispytest", "--confcutdir", INSIDE,  # each rank starts a pytest
         *sorted(INSIDE.glob("check_*.py")),
     )  # fmt: skip
+    status, output, errors = launcher.finish(process, timeout=300)
     assert status == 0, output + errors
     # Ranks may write into each other's lines.
     assert output.count(" passed in ") == ranks, output

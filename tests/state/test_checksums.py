@@ -12,6 +12,7 @@ from dist_vgg.data.batches import row_sums
 from dist_vgg.state.checksums import Audit, Cells, whole_sum
 
 COUNT = 1001
+BUCKETS = [(0, 512), (512, COUNT)]
 
 
 def numbers(count: int = COUNT) -> np.ndarray:
@@ -40,7 +41,7 @@ def test_pieces_have_the_sums_of_the_whole(count: int, cuts: list[int]) -> None:
 
 def test_the_message_names_place_and_step() -> None:
     cells, names = Cells(COUNT, 256), ["parameters", "momentum"]
-    audit = Audit(cells, names, np.zeros((2, len(cells)), np.uint64), "rank 3 on host", 512)
+    audit = Audit(cells, names, np.zeros((2, len(cells)), np.uint64), "rank 3 on host", BUCKETS)
     vector = numbers()
     audit.note("momentum", vector, 0, COUNT)
     audit.check("momentum", vector, 0, COUNT)
@@ -59,7 +60,7 @@ def test_layers_and_digest_tell_what_differs() -> None:
     layers = {"first": 0, "second": 301, "third": 700}
     cells = Cells(COUNT, 256, layers.values())
     tables = np.zeros((2, 1, len(cells)), np.uint64)
-    one, other = (Audit(cells, ["x"], table, "", 512) for table in tables)
+    one, other = (Audit(cells, ["x"], table, "", BUCKETS) for table in tables)
     vector = numbers()
     one.note("x", vector, 0, COUNT)
     vector[400] += 1
@@ -71,7 +72,7 @@ def test_layers_and_digest_tell_what_differs() -> None:
 
 def test_a_whole_is_the_sum_of_its_cells() -> None:
     cells, vector = Cells(COUNT, 256, [17, 400, 401]), numbers()
-    audit = Audit(cells, ["x"], np.zeros((1, len(cells)), np.uint64), "rank 3 on host", 512)
+    audit = Audit(cells, ["x"], np.zeros((1, len(cells)), np.uint64), "rank 3 on host", BUCKETS)
     audit.note("x", vector, 0, COUNT)
     audit.check_whole("x", whole_sum(vector))
     with pytest.raises(RankError, match="the x on rank 3 on host changed in memory before"):
