@@ -55,7 +55,7 @@ def test_probabilities_come_while_a_stroke_is_drawn(page: Page) -> None:
     page.mouse.down()
     for point in others:
         page.mouse.move(*point, steps=8)
-    assert answer(page) == "7"  # with the button down
+    expect(page.locator(".answered #answer strong")).to_have_text("7")  # with the button down
     assert page.get_by_role("status").inner_text() == "Draw a digit."  # not read aloud yet
     page.mouse.up()
     expect(page.get_by_role("status")).to_contain_text("7, ")
