@@ -16,8 +16,8 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 make_environment mpich,digits,fast,export,serve,test "$@"
 
-# Two more than there are cores, since tests also wait: for a stall, a signal or a disk.
-side_by_side=(-n $(($(getconf _NPROCESSORS_ONLN) + 2)) --dist worksteal)
+# One more than there are cores, since tests also wait: for a stall, a signal or a disk.
+side_by_side=(-n $(($(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal)
 for word in "$@"; do
     if [[ $word == *.py || $word == *.py::* ]]; then
         side_by_side=()
