@@ -34,7 +34,8 @@ class Recorder(FaultInjector):
             updated = 0.0
             if self.before is not None:
                 updated = np.mean((params != self.before) & (params != self.stale))
-            print(f"at {moment} {step} {updated:.3f}", flush=True)
+            # In one piece, since the thread of the exchange writes as well.
+            print(f"at {moment} {step} {updated:.3f}\n", end="", flush=True)
 
     def note(self, what: str, **values: Any) -> None:
         pass
