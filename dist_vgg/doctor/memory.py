@@ -37,9 +37,8 @@ def facts(
 
     count, together = net.parameter_count, net.ops.TOGETHER // micro_batch
     hosting = [hosted(shards, comm.size, rank) for rank in range(comm.size)]
-    products = products_of(net, micro_batch)
-    pays = products and products.pay(shards)
-    cut = Partition(count, comm.size, products.lo if products and pays else None)
+    products = products_of(net, micro_batch, shards)
+    cut = Partition(count, comm.size, products.lo if products else None)
     run = count, hosting, vectors, together, cut.tail
     kind = choose(comm, "auto", *run)
     missing = why_no_standby(comm, kind, *run)

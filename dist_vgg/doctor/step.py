@@ -98,7 +98,7 @@ def _sent(
     count, nodes = net.parameter_count, Nodes(comm, alone=kind == "flat")
     try:
         sent = {
-            m: sent_bytes(nodes, count, hosting, products_of(net, m)) * nodes.is_leader
+            m: sent_bytes(nodes, count, hosting, products_of(net, m, shards)) * nodes.is_leader
             for m in (micro_batch << k for k in range(DOUBLINGS))
         }
         whole = sent_bytes(nodes, count, hosting) * nodes.is_leader

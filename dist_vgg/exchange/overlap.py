@@ -47,7 +47,7 @@ class Overlap:
     def finished(self, lo: int) -> None:
         """Say that all from `lo` on is finished."""
         if not self._thread:
-            self.begin(lo)
+            return self.begin(lo)
         with self._news:
             self._from = lo
             self._news.notify_all()

@@ -3,7 +3,8 @@
 With two copies a step reads one and writes the other, which costs no more than to write in
 place. Only when all ranks have finished does `commit` mark the new copy as whole, with its step
 and checksums. Whatever kills the processes, and whenever, one copy is whole, and a later start
-goes on from it: at most the step that was being computed is lost. See standby.py for that start.
+goes on from it: the step that was being computed is lost, and the one before where its parameters
+were still arriving. See standby.py for that start.
 
 Two copies lie in a file of /dev/shm, which each process locks as long as it uses it:
 

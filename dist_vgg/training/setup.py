@@ -109,9 +109,8 @@ def make_exchange(
 
     count, vectors = net.parameter_count, 1 + len(state_names)
     shards_of_rank = [hosted(shards, comm.size, rank) for rank in range(comm.size)]
-    products = products_of(net, config.micro_batch)
-    pays = products and products.pay(shards)
-    cut = Partition(count, comm.size, products.lo if products and pays else None)
+    products = products_of(net, config.micro_batch, shards)
+    cut = Partition(count, comm.size, products.lo if products else None)
     cells = Cells(count, cut.grain, net.layer_starts().values()) if config.audit else None
     if make:
         return make(comm, count, shards_of_rank, state_names, standby, cells)
@@ -128,14 +127,18 @@ def make_exchange(
     return route
 
 
-def products_of(net: Sequential, micro_batch: int) -> "Products | None":
-    """The products whose factors may travel; None where a part has other bits than the whole."""
+def products_of(net: Sequential, micro_batch: int, shards: int) -> "Products | None":
+    """The products whose factors are exchanged; None where whole gradients are.
+
+    Factors may be more numbers, and with some kernels a part has other bits than the whole.
+    """
     from dist_vgg.exchange.factors import Product, Products
 
     if not net.ops.BY_ROWS or not net.products:
         return None
     of_net = [Product(slot.lo, *slot.shape) for slot in net.products]
-    return Products(of_net, micro_batch, net.ops.linear_backward_weights)
+    products = Products(of_net, micro_batch, net.ops.linear_backward_weights)
+    return products if products.pay(shards) else None
 
 
 def learning_rate(

@@ -21,7 +21,7 @@ def megabytes(nodes: Sequence[Sequence[int]], micro_batch: int, kernels: str = "
         comm=SimpleNamespace(size=ranks),
     )  # fmt: skip
     hosting = [hosted(8, ranks, rank) for rank in range(ranks)]
-    sent = sent_bytes(seen, net.parameter_count, hosting, products_of(net, micro_batch))
+    sent = sent_bytes(seen, net.parameter_count, hosting, products_of(net, micro_batch, 8))
     return round(sent / 1e6, 1)
 
 
