@@ -16,6 +16,8 @@
 #
 # Environment variables:
 #   SEEDS     other seeds, as in SEEDS=0,1 launch/recipe.sh mnist-100
+#   PRECISION bfloat16: train and evaluate in it, see docs/how/precision.md; it then writes
+#             recipes/NAME-bfloat16
 #   PYTHON    the Python that makes .venv, 3.10 or newer (default: python3)
 #   DIST_VGG_CACHE, DIST_VGG_MIRRORS
 #             where downloads are kept, and where they come from
@@ -37,8 +39,14 @@ cifar10) data='cifar10 --size 32 --limit 45000' seeds=0 held_out=5000 ;;
 esac
 make_environment mpich,fast "${@:2}"
 
+out=recipes/$name precision=()
+if [[ ${PRECISION:-float32} != float32 ]]; then
+    out+=-$PRECISION
+    precision=(--precision "$PRECISION")
+fi
 quoted=$(python -c 'import shlex, sys; print(shlex.join(sys.argv[1:]))' ${words+"${words[@]}"})
 # The data have two shards: on two cores that is the fastest way to small batches.
-exec python -m dist_vgg.sweep -n 2 --out "recipes/$name" --seeds "${SEEDS:-$seeds}" \
+exec python -m dist_vgg.sweep -n 2 --out "$out" --seeds "${SEEDS:-$seeds}" \
     ${vary[@]+"${vary[@]}"} \
-    --prepare "--source $data --shards 2 $quoted" --held-out $held_out -- --config "$name"
+    --prepare "--source $data --shards 2 $quoted" --held-out $held_out -- --config "$name" \
+    ${precision[@]+"${precision[@]}"}

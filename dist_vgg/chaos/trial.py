@@ -31,8 +31,9 @@ def run_trial(
     """
     started, outcome = time.monotonic(), Outcome()
     folder.mkdir(parents=True)
-    # Of a host that is gone others hear by its links, and soon enough.
-    stall = TrainConfig.stall_timeout if plan.fault.of_host else scale.stall
+    # Only a rank that stops is found by its silence. With a short timeout all the time, a crowded
+    # machine would be taken for one; the loss of a rank or host is known without it.
+    stall = scale.stall if plan.fault.action in ("stop", "sleep") else TrainConfig.stall_timeout
     if plan.fault.harm == "shard":
         data = harm_shard(data, plan, folder / "data")
     with small_disk(plan, folder, data) as plan:

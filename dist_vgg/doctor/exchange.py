@@ -124,7 +124,8 @@ def judge(world: World) -> Iterator[Finding]:
         return
     words += f", {speed:.2f} Gbit/s leave each host"
     if speed < SLOW:
-        yield Finding(WARNING, CHECK, words, "use the faster network if there is one (see network)")
+        mend = "use the faster network if there is one (see network), and cores that no others use"
+        yield Finding(WARNING, CHECK, words, mend)
     else:
         yield Finding(OK, CHECK, words)
 

@@ -11,7 +11,7 @@ import pytest
 INSIDE = launcher.ROOT / "tests" / "inside_ranks"
 SMALL = ("--width", 0.02, "--micro-batch", 2)
 # What may be said of the machine that the tests run on, whatever they do.
-OF_THIS_MACHINE = ("cores", "memory", "speed", "step")
+OF_THIS_MACHINE = ("cores", "exchange", "memory", "speed", "step")
 
 
 def findings(output: str) -> list[tuple[str, str, str]]:

@@ -83,6 +83,7 @@ def test_help_names_what_a_script_takes(project: Path) -> None:
             "cifar10 ",
             "--raw DIR",
             "SEEDS ",
+            "PRECISION ",
         ],
         "test": ["Arguments go to pytest"],
         "docs": ["docs/_build/html/index.html", "where there is a network"],
@@ -158,6 +159,10 @@ def test_the_command_that_a_recipe_is(project: Path) -> None:
     seeds = ["--seeds", "0,1,2,3,4", "--prepare"]
     assert asked("mnist-100") == [*common, *seeds, data, *rest]
     assert asked("mnist-100", SEEDS="7")[7:] == ["--seeds", "7", "--prepare", data, *rest]
+    bfloat16 = asked("mnist-100", PRECISION="bfloat16")
+    assert bfloat16[6] == "recipes/mnist-100-bfloat16"
+    assert bfloat16[-4:] == ["--config", "mnist-100", "--precision", "bfloat16"]
+    assert asked("mnist-100", PRECISION="float32") == asked("mnist-100")
     assert asked("mnist-narrow")[7:11] == ["--seeds", "0", "--vary", "width=0.125,0.25,0.5"]
     for given, meant in [
         (["--raw", "mnist", "--source", "mnist"], f"--raw '{caller}/mnist' --source mnist"),
