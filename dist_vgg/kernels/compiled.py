@@ -202,7 +202,7 @@ def _winograd(
     s, pool = Scratch(x, w.shape[-1]), choice is not None
     winograd_forward(
         product.address(x.dtype), x, w, b, relu, pool, y, choice if pool else NO_CHOICE, s.at_once,
-        s.few, s.wc, s.wf, s.lines, s.sheet, s.v, s.u, s.m,
+        s.whole, s.wc, s.wf, s.lines, s.sheet, s.v, s.u, s.m,
     )  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def _winograd_backward(
     need_dx, out = dx is not None, x if dx is None else dx
     relu, y = y is not None, dy if y is None else y
     pool, choice = choice is not None, NO_CHOICE if choice is None else choice
-    if not s.few:
+    if not s.whole:
         winograd_backward_at_once(
             at, dy, x, w, y, relu, choice, pool, need_dx, bounds(counts, len(x)), dw, db, out,
             s.wc, s.wf, s.lines, s.sheet, s.images, s.turned, s.stack, s.parts, s.v, s.u, s.m, s.du,

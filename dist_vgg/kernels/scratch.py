@@ -6,7 +6,7 @@ import numpy as np
 
 from dist_vgg.kernels.passes.sizes import CHAIN, DEPTH, LANES, PLACES, panel_width
 
-FEW = 256 * 256  # channels times filters whose transformed filters are made once
+FEW = 256 * 256  # channels times filters whose transformed filters are made once, for all blocks
 FEWEST_TILES, MOST_TILES = 64, 128  # of a block
 
 
@@ -34,11 +34,11 @@ class Scratch:
         rows, columns = n * -(-height // 4), -(-width // 4)  # of tiles
         self.wc, self.wf = panel_width(channels), panel_width(filters)
         padded_c, padded_f = padded_to(channels, self.wc), padded_to(filters, self.wf)
-        self.few = channels * filters <= FEW
         tiles = min(max(FEWEST_TILES, channels, filters), MOST_TILES)
+        self.whole = channels * filters <= FEW and rows * columns > tiles
         chain = max(1, CHAIN // columns)
         at_once = chain * max(1, tiles // (chain * columns))
-        self.at_once = min(rows, at_once) if self.few or counts is None else rows
+        self.at_once = min(rows, at_once) if self.whole or counts is None else rows
         tiles = self.at_once * columns
         # Of `input_tiles`, and of `input_gradient`.
         lines = max(6 * 8 * (channels + LANES), 6 * (4 * columns + 2) * LANES)
@@ -46,17 +46,17 @@ class Scratch:
         self.sheet = aligned((PLACES * LANES,), x.dtype)
         self.v = spread(padded_c * tiles, x.dtype)
         self.m = spread(padded_f * tiles, x.dtype)
-        if self.few:
+        if self.whole:
             self.u = spread(max(padded_f * channels, padded_c * filters), x.dtype)
         else:
             self.u = spread(DEPTH * max(self.wc, self.wf), x.dtype)
         if counts is not None:
-            levels, depth = tree_levels(counts), filters if self.few else DEPTH
+            levels, depth = tree_levels(counts), filters if self.whole else DEPTH
             self.images = aligned((n * filters,), x.dtype)
-            self.turned = aligned((9 * (padded_c if self.few else self.wc) * depth,), x.dtype)
+            self.turned = aligned((9 * (padded_c if self.whole else self.wc) * depth,), x.dtype)
             self.stack = aligned((levels, padded_f), x.dtype)
             self.parts = aligned((levels, 9 * self.wc * self.wf), x.dtype)
-            self.du = spread(padded_f * channels if self.few else self.wc * self.wf, x.dtype)
+            self.du = spread(padded_f * channels if self.whole else self.wc * self.wf, x.dtype)
 
 
 def tree_levels(counts: Sequence[int]) -> int:

@@ -204,21 +204,21 @@ def filter_tiles(w, start, place_step, row_step, rows, columns, limit, sheet, u,
     """u = G w G' of `rows` by `columns` filters, in panels; columns from `limit` on are 0."""
     # sheet is (6,3,16), u is (36, panels*rows*width)
     k, plane = t.g_constants(w), u.shape[1]
-    for f in range(0, columns, LANES):
-        left = limit - f
+    for panel in range(0, columns, width):
         for row in range(rows):
-            place = start + row * row_step + f
-            for j in range(3):
-                w0 = load(w, place + j * place_step, left)
-                w1 = load(w, place + (3 + j) * place_step, left)
-                w2 = load(w, place + (6 + j) * place_step, left)
-                store_6(sheet, j * LANES, 3 * LANES, t.g(k, w0, w1, w2))
-            place = (f // width * rows + row) * width + f % width
-            for r in range(6):
-                three = 3 * r * LANES
-                six = t.g(k, load(sheet, three, LANES), load(sheet, three + LANES, LANES),
-                          load(sheet, three + 2 * LANES, LANES))  # fmt: skip
-                store_6(u, place + 6 * r * plane, plane, six)
+            for f in range(panel, panel + width, LANES):
+                left, place = limit - f, start + row * row_step + f
+                for j in range(3):
+                    w0 = load(w, place + j * place_step, left)
+                    w1 = load(w, place + (3 + j) * place_step, left)
+                    w2 = load(w, place + (6 + j) * place_step, left)
+                    store_6(sheet, j * LANES, 3 * LANES, t.g(k, w0, w1, w2))
+                place = panel * rows + row * width + f - panel
+                for r in range(6):
+                    three = 3 * r * LANES
+                    six = t.g(k, load(sheet, three, LANES), load(sheet, three + LANES, LANES),
+                              load(sheet, three + 2 * LANES, LANES))  # fmt: skip
+                    store_6(u, place + 6 * r * plane, plane, six)
 
 
 @inline

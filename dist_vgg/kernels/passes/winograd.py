@@ -1,8 +1,8 @@
 """Convolution by Winograd's F(4x4, 3x3), as one compiled function for each direction.
 
 A block of tile rows goes through all passes while it is in the cache. Where the transformed filters
-are few they are made once (`whole`); otherwise a part of them is made where it is needed, which is
-faster than fetching it from memory. The bits depend on neither.
+are few and the blocks several, they are made once (`whole`); otherwise a part of them is made where
+it is needed, which is faster than fetching it from memory. The bits depend on neither.
 """
 
 from numba.types import boolean, int64
