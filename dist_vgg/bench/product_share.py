@@ -75,11 +75,11 @@ class _Conv:
         at, c, f = product.address(FLOAT32), self.channels, self.filters
         s = self.forward
         for tiles in self._blocks(s):
-            places(at, s.v, s.u, s.m, tiles, c, f, s.few, s.wc, s.wf)
+            places(at, s.v, s.u, s.m, tiles, c, f, s.whole, s.wc, s.wf)
         s, chain = self.backward, max(1, CHAIN // self.columns) * self.columns
         for tiles in self._blocks(s):
-            filters_gradient(at, s.v, s.m, s.du, tiles, c, f, chain, s.few, s.wc, s.wf)
-            places(at, s.m, s.u, s.v, tiles, f, c, s.few, s.wf, s.wc)
+            filters_gradient(at, s.v, s.m, s.du, tiles, c, f, chain, s.whole, s.wc, s.wf)
+            places(at, s.m, s.u, s.v, tiles, f, c, s.whole, s.wf, s.wc)
 
     def _blocks(self, s: Scratch) -> list[int]:
         """The tiles of each block."""

@@ -28,7 +28,7 @@ def test_products_of_a_convolution(channels: int, filters: int) -> None:
     before = matrix(t.v[5], tiles, channels, t.wc)
     layer()
     v, m = matrix(s.v[5], tiles, channels, s.wc), matrix(s.m[5], tiles, filters, s.wf)
-    if not s.few:  # all parts of the filters' transform are in the same memory
+    if not s.whole:  # all parts of the filters' transform are in the same memory
         depth = product_share.DEPTH
         u = s.u[5, : depth * s.wf].reshape(depth, s.wf)
         parts = [v[:, c : c + depth] for c in range(0, channels, depth)]
