@@ -7,6 +7,7 @@ pytest.importorskip("numba", reason="Numba is not installed")
 
 from dist_vgg.bench import product_share
 from dist_vgg.bench.product_share import ProductShare
+from dist_vgg.kernels import scratch
 
 
 def matrix(panels: np.ndarray, rows: int, columns: int, width: int) -> np.ndarray:
@@ -20,26 +21,44 @@ def close(found: np.ndarray, wanted: np.ndarray) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("channels", "filters"), [(20, 100), (70, 24), (260, 270)])
-def test_products_of_a_convolution(channels: int, filters: int) -> None:
-    tiles = 3 * 2 * 2
+SIZES = [(20, 100), (70, 24), (260, 270)]  # channels and filters
+TILES = 3 * 2 * 2
+
+
+def convolution(channels: int, filters: int) -> product_share._Conv:
     layer = product_share._Conv(3, (8, 8, channels), (3, 3, channels, filters))
-    s, t = layer.forward, layer.backward
-    before = matrix(t.v[5], tiles, channels, t.wc)
+    assert layer.flops == 3 * 2 * 36 * TILES * channels * filters
+    return layer
+
+
+@pytest.mark.parametrize(("channels", "filters"), SIZES)
+def test_products_of_a_convolution(channels: int, filters: int) -> None:
+    layer = convolution(channels, filters)
+    s, depth = layer.forward, product_share.DEPTH
     layer()
-    v, m = matrix(s.v[5], tiles, channels, s.wc), matrix(s.m[5], tiles, filters, s.wf)
-    if not s.whole:  # all parts of the filters' transform are in the same memory
-        depth = product_share.DEPTH
-        u = s.u[5, : depth * s.wf].reshape(depth, s.wf)
-        parts = [v[:, c : c + depth] for c in range(0, channels, depth)]
-        close(m[:, : s.wf], sum(part @ u[: part.shape[1]] for part in parts))
-        close(m[:, s.wf : 2 * s.wf], m[:, : s.wf])
-        return
+    v, m = matrix(s.v[5], TILES, channels, s.wc), matrix(s.m[5], TILES, filters, s.wf)
+    # All parts of the filters' transform are in the same memory.
+    u = s.u[5, : depth * s.wf].reshape(depth, s.wf)
+    parts = [v[:, c : c + depth] for c in range(0, channels, depth)]
+    panel = sum(part @ u[: part.shape[1]] for part in parts)
+    close(m, np.tile(panel, -(-filters // s.wf))[:, :filters])
+
+
+@pytest.mark.parametrize(("channels", "filters"), SIZES[:2])
+def test_products_with_whole_transforms(
+    channels: int, filters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "MOST_TILES", 1)  # as if there were several blocks
+    layer = convolution(channels, filters)
+    s, t = layer.forward, layer.backward
+    assert s.whole and t.whole
+    before = matrix(t.v[5], TILES, channels, t.wc)
+    layer()
+    v, m = matrix(s.v[5], TILES, channels, s.wc), matrix(s.m[5], TILES, filters, s.wf)
     close(m, v @ matrix(s.u[5], channels, filters, s.wf))
-    m = matrix(t.m[5], tiles, filters, t.wf)
+    m = matrix(t.m[5], TILES, filters, t.wf)
     close(matrix(t.du[5], channels, filters, t.wf), before.T @ m)
-    close(matrix(t.v[5], tiles, channels, t.wc), m @ matrix(t.u[5], filters, channels, t.wc))
-    assert layer.flops == 3 * 2 * 36 * tiles * channels * filters
+    close(matrix(t.v[5], TILES, channels, t.wc), m @ matrix(t.u[5], filters, channels, t.wc))
 
 
 def test_products_of_a_fully_connected_layer() -> None:
