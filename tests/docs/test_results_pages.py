@@ -42,6 +42,7 @@ def test_the_accuracies() -> None:
         "| mnist-100 | 5 | 95.52 ± 0.77% | 95.98 ± 0.41% | 95.52 ± 0.86% | 95.99 ± 0.44% |"
         in PAGES["results-mnist-100"]
     )
+    assert "| mnist-100-bfloat16 | 5 | 95.51 ± 0.63% |" in PAGES["results-mnist-100-bfloat16"]
     assert "| fashion-mnist | 1 | 92.28% | 91.82% |" in PAGES["results-fashion-mnist"]
     assert "| cifar10 | 1 | 72.40% | 72.35% |" in PAGES["results-cifar10"]
     assert "| 98.78 ± 0.15% |" in PAGES["results-mnist-1000"]
