@@ -183,6 +183,14 @@ def test_bits_do_not_depend_on_the_blocks(
                 np.testing.assert_array_equal(array, usual[key], f"{key} with {name} = {value}")
 
 
+def test_only_several_blocks_keep_whole_transforms() -> None:
+    def whole(images: int, channels: int) -> bool:
+        x = np.empty((images, 16, 16, channels), np.float32)
+        return scratch.Scratch(x, channels).whole
+
+    assert [whole(8, 256), whole(9, 256), whole(9, 272)] == [False, True, False]
+
+
 COUNTS = [(2, 1), (2, 2, 1), (1, 2, 0, 2, 1, 1, 1), (4,) * 8]
 
 
