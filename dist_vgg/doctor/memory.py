@@ -31,11 +31,12 @@ def facts(
     from dist_vgg.data.shards import hosted
     from dist_vgg.exchange.nodes import neighbours
     from dist_vgg.exchange.partition import Partition
-    from dist_vgg.exchange.placement import choose, node_bytes, why_no_standby
+    from dist_vgg.exchange.placement import choose, node_bytes, shards_together, why_no_standby
     from dist_vgg.mpi.collectives import barrier, freed
     from dist_vgg.training.setup import products_of
 
-    count, together = net.parameter_count, net.ops.TOGETHER // micro_batch
+    count = net.parameter_count
+    together = shards_together(comm, net.ops.TOGETHER, micro_batch)
     hosting = [hosted(shards, comm.size, rank) for rank in range(comm.size)]
     products = products_of(net, micro_batch, shards)
     cut = Partition(count, comm.size, products.lo if products else None)

@@ -38,6 +38,12 @@ def crowded(comm: MPI.Intracomm) -> bool:
     return bool(allreduce_sum(comm, several)[0])
 
 
+def has_several_hosts(comm: MPI.Intracomm) -> bool:
+    """Whether there are ranks that share no memory."""
+    with freed(neighbours(comm)) as host:
+        return host.size < comm.size
+
+
 class Nodes:
     """The nodes as a route sees them: real ones, or with `alone` one for every rank."""
 

@@ -104,7 +104,7 @@ def make_exchange(
     """
     # These need MPI, which importing this package does not start.
     from dist_vgg.exchange.partition import Partition
-    from dist_vgg.exchange.placement import choose, why_no_standby
+    from dist_vgg.exchange.placement import choose, shards_together, why_no_standby
     from dist_vgg.exchange.route import Route
 
     count, vectors = net.parameter_count, 1 + len(state_names)
@@ -114,7 +114,7 @@ def make_exchange(
     cells = Cells(count, cut.grain, net.layer_starts().values()) if config.audit else None
     if make:
         return make(comm, count, shards_of_rank, state_names, standby, cells)
-    together = net.ops.TOGETHER // config.micro_batch
+    together = shards_together(comm, net.ops.TOGETHER, config.micro_batch)
     hosts = count, shards_of_rank, vectors, together, cut.tail
     kind = choose(comm, config.route, *hosts)
     missing = standby and why_no_standby(comm, kind, *hosts)
