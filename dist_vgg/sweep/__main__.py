@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from dist_vgg.base.command_line import guarded, tell
 from dist_vgg.base.errors import Diverged, UserError
-from dist_vgg.base.files import write_text
+from dist_vgg.base.files import lock, write_text
 from dist_vgg.base.table import check_outputs
 from dist_vgg.sweep.execution import execute
 from dist_vgg.sweep.options import read_options
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     own, train_words = read_options(argv, __doc__.split("\n")[0])
     runs = plan(own, train_words)
-    _make_folder(own)
+    _take_folder(own)
     check_outputs(own.json, own.plot)
     runner = CommandRunner()
     status, diverged = execute(own, runs, runner)
@@ -43,11 +43,14 @@ def main(argv: Sequence[str]) -> int:
     return Diverged.status if diverged else 0
 
 
-def _make_folder(own: argparse.Namespace) -> None:
+def _take_folder(own: argparse.Namespace) -> None:
     try:
         own.out.mkdir(parents=True, exist_ok=True)
+        alone = lock(own.out)
     except OSError as error:
         raise UserError(f"can't make --out {own.out}: {error.strerror}") from error
+    if not alone:
+        raise UserError(f"another dist_vgg.sweep is at work in {own.out}; wait for it to end")
 
 
 def _report(

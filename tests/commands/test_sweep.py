@@ -93,6 +93,9 @@ def test_a_sweep_that_was_stopped_goes_on(data: Path, tmp_path: Path) -> None:
     while not (metrics.exists() and metrics.read_text().count("\n") > 5):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
+    status, _, errors = run(1, *options)
+    assert status == 2
+    assert "another dist_vgg.sweep is at work in" in one_line(errors)
     process.send_signal(signal.SIGTERM)
     status, output, errors = finish(process)
     assert status == 128 + signal.SIGTERM
