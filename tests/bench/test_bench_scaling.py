@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launcher import OPEN_MPI, one_line
+from launcher import one_line
 from scalings import made_up_series
 
 from dist_vgg.base.command_line import guarded
@@ -23,12 +23,6 @@ from dist_vgg.bench.scaling_table import report_text
 from dist_vgg.training.rank_times import COLUMNS, WHERE
 
 TINY = ("--width", "0.0625", "--kernels", "numpy", "--micro-batch", "2", "--steps", "2")
-
-
-@pytest.fixture(autouse=True)
-def open_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in OPEN_MPI.items():
-        monkeypatch.setenv(name, value)
 
 
 def started(*argv: str) -> int:
