@@ -26,9 +26,10 @@ done
 
 ruff format --check .
 ruff check .
-mypy
 lint-imports
 python -m pytest --quiet tests/test_limits.py  # ruff has no rule for lengths in lines
+nice mypy >/dev/null &  # beside the tests: without its cache it takes 20 s
+types=$!
 if (($# == 0)); then
     python -m pytest "${side_by_side[@]}" -m "not alone"
     # Only the files that have such tests: to collect all others would take longer than to run these.
@@ -36,3 +37,4 @@ if (($# == 0)); then
 else
     python -m pytest ${side_by_side[@]+"${side_by_side[@]}"} "$@"
 fi
+wait $types || mypy  # again, to be read
