@@ -99,12 +99,14 @@ def _train(
     """All steps, as the command's loop takes them; the model at their end."""
     config, best = trainer.config, None
     while trainer.step < trainer.steps:
-        record = trainer.train_step()
+        number = trainer.step + 1
+        epoch_done = number % trainer.batches.steps_per_epoch == 0
+        record = trainer.train_step(follows=not (on_step or epoch_done or number == trainer.steps))
         line = f"epoch {record['epoch']}/{config.epochs} loss {record['loss']:.4f}"
         progress.update(1, line)
         if on_step:
             on_step(record, _model(trainer, trainer.route.params))
-        if trainer.step % trainer.batches.steps_per_epoch:
+        if not epoch_done:
             continue
         record = trainer.finish_epoch()
         if config.validate and record["epoch"] % config.validate == 0:

@@ -64,8 +64,11 @@ def test_a_model_has_the_kernels_that_trained_it(kernels: str, tmp_path: Path) -
     assert (weights.kernels, weights.kernels_version) == (kernels, model._net.ops.VERSION)
 
 
-def test_three_ranks_compute_the_same_and_know_it_all(data: Path, reference: Path) -> None:
-    options = json.dumps(small_options())
+@pytest.mark.parametrize("route", ["flat", "node"])
+def test_three_ranks_compute_the_same_and_know_it_all(
+    route: str, data: Path, reference: Path
+) -> None:
+    options = json.dumps(dict(small_options(), route=route))
     script = INSIDE / "fit_from_python.py"
     status, output, errors = launcher.run(3, "-m", "mpi4py", script, data, options)
     assert status == 0, errors
