@@ -46,6 +46,7 @@ def test_the_accuracies() -> None:
     assert "| fashion-mnist | 1 | 92.28% | 91.82% |" in PAGES["results-fashion-mnist"]
     assert "| cifar10 | 1 | 72.40% | 72.35% |" in PAGES["results-cifar10"]
     assert "| 98.78 ± 0.15% |" in PAGES["results-mnist-1000"]
+    assert "| 98.77 ± 0.13% |" in PAGES["results-mnist-1000-bfloat16"]
     assert (
         "| optimizer adam, lr 2e-4, dropout 0 | 3 | 98.28 ± 0.19% |"
         in (PAGES["results-optimizers"])
