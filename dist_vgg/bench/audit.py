@@ -55,7 +55,8 @@ def run(options: argparse.Namespace) -> Report:
 def measure(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> dict[str, Any]:
     """Seconds of two whole audited steps, and of steps of either kind that compute nothing.
 
-    The two kinds take turns. Before that, one step without computation warms each up.
+    The two kinds take turns. Before that, a whole step of each leaves gradients for both to sum,
+    and one without computation warms each up.
     """
     name = f"bench-{bcast_text(comm, uuid.uuid4().hex[:16])}"
     trainers = dict(
@@ -64,6 +65,7 @@ def measure(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> 
     )
     try:
         with np.errstate(all="ignore"):
+            step_seconds(trainers["neither"])
             steps = [step_seconds(trainers["both"]) for _ in range(3)][1:]  # the first warms up
             for trainer in trainers.values():
                 skip_computation(trainer)

@@ -71,7 +71,7 @@ def step_seconds(trainer: Trainer) -> float:
 
 
 def skip_computation(trainer: Trainer) -> None:
-    """Leave forward and backward out of all further steps; gradients are zeros."""
+    """Leave forward and backward out of all further steps, which sum what the last one has left."""
     from dist_vgg.exchange.route import Route
 
     def no_gradient(parts: Sequence[Samples], *rest: Any) -> tuple[list[float], list[int]]:

@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 from benching import QUICK, SMALL
 from launcher import finish, start
+from mpi4py import MPI
+from sets import KERNELS
 
+from dist_vgg.bench import audit
 from dist_vgg.bench.flops import network_flops
+from dist_vgg.bench.random_trainer import random_trainer
+from dist_vgg.kernels.sets import COMPILED
 from dist_vgg.network.vgg import vgg16
+from dist_vgg.training.trainer import Trainer
 
 
 def test_step(measured: Any) -> None:
@@ -65,6 +71,19 @@ def test_audit(measured: Any, memory: set[Path]) -> None:
     assert "of a step" in output
     assert any("bench" in path.name for path in memory)
     assert not [path for path in memory if path.exists()]
+
+
+@pytest.mark.skipif(COMPILED not in KERNELS, reason="Numba is not installed")
+def test_both_sides_of_the_audit_sum_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainers: list[Trainer] = []
+
+    def kept(*given: Any) -> Trainer:
+        trainers.append(random_trainer(*given))
+        return trainers[-1]
+
+    monkeypatch.setattr(audit, "random_trainer", kept)
+    audit.measure(MPI.COMM_SELF, 1, 1, micro_batch=2, width=0.05, kernels=COMPILED)
+    assert [trainer.route._factors._counts for trainer in trainers] == [[2], [2]]
 
 
 def test_memory(measured: Any) -> None:
