@@ -55,6 +55,21 @@ def test_a_failure_can_be_repeated(
     assert not processes.processes(work / "trial-00001")
 
 
+@pytest.mark.parametrize(
+    ("kind", "seconds"),
+    [("stop", "2"), ("slow", "2"), ("kill-update", "300"), ("flip-params", "300")],
+)
+def test_only_silence_has_a_short_limit(
+    kind: str, seconds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a short one for all, a crowded machine would be taken for a rank that hangs."""
+    monkeypatch.setattr(chaos, "undisturbed", lambda *rest: SHA256)
+    script = f"echo $* > {tmp_path}/words; exit 5"
+    run_chaos(["--kinds", kind, "--work", str(tmp_path / "work")], ["sh", "-c", script, "sh"])
+    words = (tmp_path / "words").read_text().split()
+    assert words[words.index("--stall-timeout") + 1] == seconds
+
+
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nobody = tmp_path / "hosts"
     nobody.write_text("# none yet\n")
