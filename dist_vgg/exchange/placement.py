@@ -13,10 +13,10 @@ from dist_vgg.state import shm
 
 
 def shards_together(comm: MPI.Intracomm, images: int, micro_batch: int) -> int:
-    """How many shards of a rank run together, where so many images at once are enough.
+    """How many shards of a rank run together: up to so many `images`, between hosts twice as many.
 
-    Between hosts twice the images may. What goes over a link hides behind those that a rank takes
-    last in a step, and behind those that it takes first in the next one.
+    What goes over a link hides behind the images that a rank takes last in a step, and behind
+    those that it takes first in the next.
     """
     return images * (2 if has_several_hosts(comm) else 1) // micro_batch
 
