@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> Report:
 def measure(comm: "MPI.Intracomm", shards: int, repeat: int, **options: Any) -> dict[str, Any]:
     """Seconds of two whole audited steps, and of steps of either kind that compute nothing.
 
-    The two kinds take turns. Before that, a whole step of each leaves gradients for both to sum,
+    The two kinds take turns. Before that, a whole step of each leaves factors for it to multiply,
     and one without computation warms each up.
     """
     name = f"bench-{bcast_text(comm, uuid.uuid4().hex[:16])}"

@@ -71,7 +71,10 @@ def step_seconds(trainer: Trainer) -> float:
 
 
 def skip_computation(trainer: Trainer) -> None:
-    """Leave forward and backward out of all further steps, which sum what the last one has left."""
+    """Leave forward and backward out of all further steps.
+
+    Factors stay those of the last step, so there must have been one; other gradients are zeros.
+    """
     from dist_vgg.exchange.route import Route
 
     def no_gradient(parts: Sequence[Samples], *rest: Any) -> tuple[list[float], list[int]]:
@@ -80,9 +83,8 @@ def skip_computation(trainer: Trainer) -> None:
     trainer.micro_batches.gradient = no_gradient  # type: ignore[method-assign, assignment]
     assert isinstance(trainer.route, Route)
     for vector in trainer.route.memory.mine:
-        vector[: trainer.route.partition.tail] = (
-            0  # or each step would add the last one's sums up again, and they would grow
-        )
+        # Else each step would add the last one's sums up again, and they would grow.
+        vector[: trainer.route.partition.tail] = 0
 
 
 def touch_gradients(trainer: Trainer) -> None:

@@ -31,9 +31,9 @@ def facts(
     from dist_vgg.data.shards import hosted
     from dist_vgg.exchange.nodes import neighbours
     from dist_vgg.exchange.partition import Partition
-    from dist_vgg.exchange.placement import choose, node_bytes, shards_together, why_no_standby
+    from dist_vgg.exchange.placement import choose, node_bytes, why_no_standby
     from dist_vgg.mpi.collectives import barrier, freed
-    from dist_vgg.training.setup import products_of
+    from dist_vgg.training.setup import products_of, shards_together
 
     count = net.parameter_count
     together = shards_together(comm, net.ops.TOGETHER, micro_batch)

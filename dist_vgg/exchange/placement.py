@@ -6,19 +6,10 @@ import numpy as np
 from mpi4py import MPI
 
 from dist_vgg.base.errors import UserError
-from dist_vgg.exchange.nodes import has_several_hosts, neighbours, ranks_of_nodes
+from dist_vgg.exchange.nodes import neighbours, ranks_of_nodes
 from dist_vgg.exchange.tree import branches, plan
 from dist_vgg.mpi.collectives import allgather_text, allreduce_sum, collective_errors, freed
 from dist_vgg.state import shm
-
-
-def shards_together(comm: MPI.Intracomm, images: int, micro_batch: int) -> int:
-    """How many shards of a rank run together: up to so many `images`, between hosts twice as many.
-
-    What goes over a link hides behind the images that a rank takes last in a step, and behind
-    those that it takes first in the next.
-    """
-    return images * (2 if has_several_hosts(comm) else 1) // micro_batch
 
 
 def choose(

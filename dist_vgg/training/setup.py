@@ -104,7 +104,7 @@ def make_exchange(
     """
     # These need MPI, which importing this package does not start.
     from dist_vgg.exchange.partition import Partition
-    from dist_vgg.exchange.placement import choose, shards_together, why_no_standby
+    from dist_vgg.exchange.placement import choose, why_no_standby
     from dist_vgg.exchange.route import Route
 
     count, vectors = net.parameter_count, 1 + len(state_names)
@@ -125,6 +125,17 @@ def make_exchange(
     )  # fmt: skip
     route.no_standby = missing or route.no_standby
     return route
+
+
+def shards_together(comm: "MPI.Intracomm", images: int, micro_batch: int) -> int:
+    """How many shards of a rank run together: up to so many `images`, between hosts twice as many.
+
+    What goes over a link hides behind the images that a rank takes last in a step, and behind
+    those that it takes first in the next.
+    """
+    from dist_vgg.exchange.nodes import has_several_hosts
+
+    return images * (2 if has_several_hosts(comm) else 1) // micro_batch
 
 
 def products_of(net: Sequential, micro_batch: int, shards: int) -> "Products | None":

@@ -74,7 +74,7 @@ def test_audit(measured: Any, memory: set[Path]) -> None:
 
 
 @pytest.mark.skipif(COMPILED not in KERNELS, reason="Numba is not installed")
-def test_both_sides_of_the_audit_sum_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_sides_of_the_audit_multiply_factors(monkeypatch: pytest.MonkeyPatch) -> None:
     trainers: list[Trainer] = []
 
     def kept(*given: Any) -> Trainer:

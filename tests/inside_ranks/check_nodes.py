@@ -5,6 +5,7 @@ from exchanges import comm
 
 from dist_vgg.exchange.nodes import Nodes
 from dist_vgg.mpi.collectives import allgather_text
+from dist_vgg.training.setup import shards_together
 
 pytestmark = pytest.mark.mpi
 
@@ -28,3 +29,12 @@ def test_each_node_has_one_rank_for_every_rank_elsewhere(kind: str) -> None:
     for ranks in (nodes.home, *nodes.elsewhere):
         others = sorted(rank for mine in ranks for rank in partners[mine])
         assert others == [rank for rank in range(comm.size) if rank not in ranks]
+
+
+def test_twice_as_many_images_run_together_where_there_are_several_hosts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert [shards_together(comm, 64, m) for m in (16, 40, 128)] == [4, 1, 0]
+    monkeypatch.setattr("dist_vgg.exchange.nodes.neighbours", lambda comm: comm.Split(comm.rank))
+    several = [8, 3, 1] if comm.size > 1 else [4, 1, 0]
+    assert [shards_together(comm, 64, m) for m in (16, 40, 128)] == several
