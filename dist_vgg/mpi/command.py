@@ -1,5 +1,6 @@
 """How a command starts on all ranks, and how it ends on all of them, whatever happens on one."""
 
+import gc
 import hashlib
 import os
 import re
@@ -8,7 +9,8 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,18 +29,24 @@ if TYPE_CHECKING:
 LAST_WORDS = 0.2  # seconds in which mpirun hands on what a rank has said, before it ends the job
 
 
-def program_facts() -> dict[str, object]:
+@cache
+def program_facts() -> Mapping[str, object]:
     """The versions of what computes, this program's with a checksum over its source."""
+    source = source_sha256(Path(dist_vgg.__file__).parent)
+    return {
+        "the version of dist_vgg": f"{dist_vgg.__version__} (source {source[:8]})",
+        "the version of NumPy": np.__version__,
+    }
+
+
+def source_sha256(folder: Path) -> str:
+    """The checksum over all modules in a folder, without what editors leave there."""
     digest = hashlib.sha256()
-    folder = Path(dist_vgg.__file__).parent
     for path in sorted(folder.rglob("*.py")):
         # Editors leave files of their own beside, whose names begin with a dot.
         if not any(part.startswith(".") for part in path.relative_to(folder).parts):
             digest.update(path.read_bytes())
-    return {
-        "the version of dist_vgg": f"{dist_vgg.__version__} (source {digest.hexdigest()[:8]})",
-        "the version of NumPy": np.__version__,
-    }
+    return digest.hexdigest()
 
 
 def run_command(
@@ -86,6 +94,7 @@ def run_command(
     from mpi4py import MPI
 
     MPI.Finalize()
+    gc.freeze()  # or the interpreter would search all that is left for cycles as it ends
     sys.exit(status)
 
 

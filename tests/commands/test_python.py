@@ -8,12 +8,11 @@ from mpi4py import MPI
 from threadpoolctl import threadpool_limits
 from training import EPOCHS, SMALL
 
-import dist_vgg
 from dist_vgg.base import machine
 from dist_vgg.data.batches import load_local
 from dist_vgg.data.dataset import open_set
 from dist_vgg.data.set_info import SetInfo
-from dist_vgg.mpi.command import program_facts
+from dist_vgg.mpi.command import source_sha256
 from dist_vgg.runs.config import TrainConfig
 from dist_vgg.runs.folder import choose_folder, prepare_folder
 from dist_vgg.state.weights import load_weights
@@ -123,15 +122,12 @@ def test_what_counts_as_exploded(loss: float, norm: float, words: str) -> None:
     assert found == (words and f"training has diverged: {words}; lower --lr, or lengthen --warmup")
 
 
-def test_what_an_editor_leaves_beside_the_source_is_no_part_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_editor_leaves_beside_the_source_is_no_part_of_it(tmp_path: Path) -> None:
     (tmp_path / "__init__.py").write_text("")
-    monkeypatch.setattr(dist_vgg, "__file__", str(tmp_path / "__init__.py"))
-    before = program_facts()
+    before = source_sha256(tmp_path)
     (tmp_path / ".#train.py").symlink_to("nobody@nowhere")  # the lock of Emacs
     (tmp_path / ".ipynb_checkpoints").mkdir()
     (tmp_path / ".ipynb_checkpoints" / "train-checkpoint.py").write_text("old")
-    assert program_facts() == before
+    assert source_sha256(tmp_path) == before
     (tmp_path / "train.py").write_text("new")
-    assert program_facts() != before
+    assert source_sha256(tmp_path) != before
