@@ -27,7 +27,6 @@ done
 ruff format --check .
 ruff check .
 lint-imports
-python -m pytest --quiet tests/test_limits.py  # ruff has no rule for lengths in lines
 nice mypy >/dev/null &  # beside the tests: without its cache it takes 20 s
 types=$!
 if (($# == 0)); then
@@ -35,6 +34,7 @@ if (($# == 0)); then
     # Only the files that have such tests: to collect all others would take longer than to run these.
     grep -rlZ --include='test_*.py' 'mark\.alone' tests | xargs -0 python -m pytest -m alone
 else
+    python -m pytest --quiet tests/test_limits.py  # lint, too: ruff has no rule for lengths in lines
     python -m pytest ${side_by_side[@]+"${side_by_side[@]}"} "$@"
 fi
 wait $types || mypy  # again, to be read

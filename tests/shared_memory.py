@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SHM = Path("/dev/shm")
-SECONDS = 0.02  # between two looks; what is lost in between was used for less than that
+SECONDS = 0.05  # between two looks; what is lost in between was used for less than that
 
 
 @contextmanager

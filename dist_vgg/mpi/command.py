@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 LAST_WORDS = 0.2  # seconds in which mpirun hands on what a rank has said, before it ends the job
 
 
-@cache
-def program_facts() -> Mapping[str, object]:
+def program_facts() -> dict[str, object]:
     """The versions of what computes, this program's with a checksum over its source."""
     source = source_sha256(Path(dist_vgg.__file__).parent)
     return {
@@ -39,6 +38,7 @@ def program_facts() -> Mapping[str, object]:
     }
 
 
+@cache
 def source_sha256(folder: Path) -> str:
     """The checksum over all modules in a folder, without what editors leave there."""
     digest = hashlib.sha256()

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from benching import run_bench
-from launcher import OPEN_MPI
+from launcher import FOR_MPI
 
 
 @pytest.fixture(autouse=True)
 def open_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in OPEN_MPI.items():
+    for name, value in FOR_MPI.items():
         monkeypatch.setenv(name, value)
 
 

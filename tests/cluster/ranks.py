@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from hosts import ROOT, SHARED
-from launcher import OPEN_MPI
+from launcher import FOR_MPI
 
 # Options of a training with so many steps that hosts can be lost in between.
 TRAIN = (
@@ -28,5 +28,5 @@ def variables(mpi: str = "mpich") -> dict[str, str]:
     """The environment of a shell that uses this MPI."""
     given = {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     if mpi == "openmpi":  # and not to oversubscribe: it would put all ranks on one host
-        given |= {name: value for name, value in OPEN_MPI.items() if "ROOT" in name}
+        given |= {name: value for name, value in FOR_MPI.items() if "ROOT" in name}
     return given

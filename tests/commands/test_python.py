@@ -123,11 +123,13 @@ def test_what_counts_as_exploded(loss: float, norm: float, words: str) -> None:
 
 
 def test_what_an_editor_leaves_beside_the_source_is_no_part_of_it(tmp_path: Path) -> None:
-    (tmp_path / "__init__.py").write_text("")
-    before = source_sha256(tmp_path)
-    (tmp_path / ".#train.py").symlink_to("nobody@nowhere")  # the lock of Emacs
-    (tmp_path / ".ipynb_checkpoints").mkdir()
-    (tmp_path / ".ipynb_checkpoints" / "train-checkpoint.py").write_text("old")
-    assert source_sha256(tmp_path) == before
-    (tmp_path / "train.py").write_text("new")
-    assert source_sha256(tmp_path) != before
+    plain, edited, other = (tmp_path / name for name in ("plain", "edited", "other"))
+    for folder in (plain, edited, other):
+        folder.mkdir()
+        (folder / "__init__.py").write_text("")
+    (edited / ".#train.py").symlink_to("nobody@nowhere")  # the lock of Emacs
+    (edited / ".ipynb_checkpoints").mkdir()
+    (edited / ".ipynb_checkpoints" / "train-checkpoint.py").write_text("old")
+    assert source_sha256(edited) == source_sha256(plain)
+    (other / "train.py").write_text("new")
+    assert source_sha256(other) != source_sha256(plain)

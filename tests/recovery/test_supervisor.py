@@ -119,7 +119,7 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     environ = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     command = [*map(os.fsencode, launcher.command(1, "-c", FAKE, "-n", 2, "--max-restarts", 0))]
     command += [b"--", b"--out", folder, b"--mishap", b"kill"]
-    environ |= {**launcher.OPEN_MPI, "PYTHONPATH": str(launcher.ROOT)}
+    environ |= {**launcher.FOR_MPI, "PYTHONPATH": str(launcher.ROOT)}
     ended = subprocess.run(command, env=environ, cwd=launcher.ROOT, capture_output=True)
     assert ended.returncode == 75, ended.stderr
     assert b"gave up after 0 restarts" in ended.stderr
