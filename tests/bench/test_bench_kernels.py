@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from benching import SMALL
+from benching import QUICK, SMALL
 from sets import KERNELS
 
 from dist_vgg.bench.flops import network_flops
@@ -77,7 +77,7 @@ def test_bfloat16_beside_the_other_kernels(
     assert "peak of bfloat16, products in the cache: " in output
     errors = [layer["errors"]["bfloat16"]["y"] for layer in found["layers"] if layer["errors"]]
     assert 2.0**-12 < max(errors) < 2.0**-6
-    output, found = measured("step", *SMALL, *options, "--ranks", "1")
+    output, found = measured("step", *QUICK, *options, "--ranks", "1")
     (ours,) = found["contenders"].values()
     assert 0 < ours["share_of_tile_peak"] < 1
     assert f"GFLOP/s, of which {next(iter(found['contenders']))} makes " in output
