@@ -2,7 +2,7 @@
 
 python docs/generate/page.py    writes docs/pictures/page.png
 
-It needs Debian's chromium, and pip install -e '.[test]'.
+It needs Debian's chromium-headless-shell or chromium, and pip install -e '.[test]'.
 """
 
 import sys
