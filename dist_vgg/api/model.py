@@ -27,7 +27,7 @@ from dist_vgg.network.vgg import VGG16
 from dist_vgg.state.checksums import parameter_digest
 from dist_vgg.state.precision import PRECISIONS
 from dist_vgg.state.weights import FLOAT32, Weights, save_weights
-from dist_vgg.training.scoring import BATCH, Score, score, shifts_by
+from dist_vgg.training.scoring import Score, batch_size, score, shifts_by
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -113,11 +113,12 @@ class Model:
             raise UserError(
                 f"the images are {found} and the network takes {size}x{size}x{channels}"
             )
+        count = batch_size(self._net)
         with _one_thread():
             return np.concatenate(
                 [
-                    self._up_to(layer, pixels[start : start + BATCH])
-                    for start in range(0, len(pixels), BATCH)
+                    self._up_to(layer, pixels[start : start + count])
+                    for start in range(0, len(pixels), count)
                 ]
             )
 

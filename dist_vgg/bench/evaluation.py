@@ -25,7 +25,7 @@ from dist_vgg.data.samples import normalise
 from dist_vgg.data.shards import hosted
 from dist_vgg.mpi.collectives import barrier
 from dist_vgg.network.vgg import initialise, vgg16
-from dist_vgg.training.scoring import BATCH
+from dist_vgg.training.scoring import batch_size
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -59,13 +59,14 @@ def measure(comm: "MPI.Intracomm", images: int, width: float, kernels: str) -> d
     initialise(net, params, seed=0)
     net.bind(params, params)
     pixels = random_samples(comm.rank, len(hosted(images, comm.size, comm.rank))).pixels
+    size = batch_size(net)
     barrier(comm)
     first_step = time.time()
-    net.forward(normalise(pixels[:BATCH], MEAN, STD))
+    net.forward(normalise(pixels[:size], MEAN, STD))
     barrier(comm)
     start = time.perf_counter()
-    for first in range(0, len(pixels), BATCH):
-        net.forward(normalise(pixels[first : first + BATCH], MEAN, STD))
+    for first in range(0, len(pixels), size):
+        net.forward(normalise(pixels[first : first + size], MEAN, STD))
     barrier(comm)
     elapsed = time.perf_counter() - start
     return dict(

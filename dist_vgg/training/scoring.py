@@ -15,7 +15,7 @@ from dist_vgg.network.sequential import Sequential
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-BATCH = 32  # images at a time; a constant, since BLAS may round differently for other shapes
+BATCH = 32  # images at a time; a constant, since sums and BLAS may round otherwise for other sizes
 Shifts = Sequence[tuple[int, int]]  # rows down, columns to the right
 
 
@@ -48,6 +48,11 @@ def shifts_by(pixels: int) -> Shifts:
     return [(down, right) for down in steps for right in steps] if pixels else [(0, 0)]
 
 
+def batch_size(net: Sequential) -> int:
+    """How many images to classify at a time: where no bit depends on that, as many as pay."""
+    return max(BATCH, net.ops.TOGETHER // BATCH * BATCH)
+
+
 def score(
     net: Sequential,
     shards: Mapping[int, Samples],
@@ -64,16 +69,18 @@ def score(
     predicted probabilities over the image shifted by each. Every rank returns the same score, which
     does not depend on the number of ranks. Calls `done` with the size of each finished batch.
     """
-    arithmetic = net.ops.ARITHMETIC
+    arithmetic, size = net.ops.ARITHMETIC, batch_size(net)
     confusion = np.zeros((classes, classes))
     losses = np.zeros(allreduce_sum(comm, np.array([len(shards)]))[0])
     for index, samples in shards.items():
-        for start in range(0, len(samples), BATCH):
-            part = samples[start : start + BATCH]
+        for start in range(0, len(samples), size):
+            part = samples[start : start + size]
             images = (normalise(shifted(part.pixels, *shift), mean, std) for shift in shifts)
             logits = averaged([net.forward(x) for x in images], arithmetic)
             np.add.at(confusion, (part.labels, logits.argmax(axis=1)), 1)
-            losses[index] += arithmetic.total(net.ops.cross_entropy(logits, part.labels, 1)[0])
+            found = net.ops.cross_entropy(logits, part.labels, 1)[0]
+            for first in range(0, len(found), BATCH):
+                losses[index] += arithmetic.total(found[first : first + BATCH])
             done(len(part))
     # Counts are whole numbers, and only one rank has a shard's loss: the order of sums is free.
     allreduce_sum(comm, confusion)

@@ -5,6 +5,7 @@ import pytest
 
 from dist_vgg.data.samples import Samples, normalise
 from dist_vgg.kernels import reference as F
+from dist_vgg.kernels import sets
 from dist_vgg.network.vgg import initialise, vgg16
 from dist_vgg.training import scoring
 from dist_vgg.training.scoring import Score, averaged, score, shifted, shifts_by
@@ -39,12 +40,13 @@ def test_probabilities_are_averaged_not_logits() -> None:
     assert averaged(several[:1]) is several[0]  # the plain score is untouched
 
 
-def test_a_score_over_moves_is_of_the_mean_of_what_each_gives(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(
-        scoring, "allreduce_sum", lambda comm, values: values
-    )  # one rank, without MPI
+@pytest.fixture
+def one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other rank, and no MPI."""
+    monkeypatch.setattr(scoring, "allreduce_sum", lambda comm, values: values)
+
+
+def test_a_score_over_moves_is_of_the_mean_of_what_each_gives(one_rank: None) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 1), np.uint8)
     labels = np.arange(40) % 10
     net = vgg16(32, 1, 10, width=0.02, dropout=0)
@@ -57,6 +59,36 @@ def test_a_score_over_moves_is_of_the_mean_of_what_each_gives(
     expected = np.mean([F.softmax(net.forward(x)) for x in images], axis=0)
     assert found.loss == pytest.approx(-np.log(expected[np.arange(40), labels]).mean(), 1e-6)
     assert found.right == (expected.argmax(axis=1) == labels).sum()
+
+
+@pytest.mark.parametrize("kernels", ["compiled", "bfloat16"])
+def test_more_images_at_a_time_give_the_same_score(
+    kernels: str, one_rank: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if why := sets.why_missing(kernels):
+        pytest.skip(why)
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 32, 32, 1), np.uint8)
+    numbers = np.arange(150)
+    net = vgg16(32, 1, 10, width=0.02, dropout=0, kernels=kernels)
+    params = np.empty(net.parameter_count, np.float32)
+    net.bind(params, params)
+    initialise(net, params, 0)
+    # Losses so unlike that the order of their sum shows.
+    losses = np.exp(np.random.default_rng(0).normal(0, 8, 150)).astype(np.float32)
+    monkeypatch.setattr(net.ops, "cross_entropy", lambda logits, labels, total: (losses[labels], 0))
+
+    def found() -> tuple[list[int], Score]:
+        sizes: list[int] = []
+        shards = {0: Samples(pixels, numbers, numbers)}
+        return sizes, score(net, shards, 127.0, 70.0, 150, None, done=sizes.append)
+
+    sizes, together = found()
+    assert sizes == [64, 64, 22]
+    monkeypatch.setattr(scoring, "batch_size", lambda net: 32)
+    sizes, apart = found()
+    assert sizes == [32, 32, 32, 32, 22]
+    assert together.loss == apart.loss
+    np.testing.assert_array_equal(together.confusion, apart.confusion)
 
 
 def test_what_no_place_believes_in_is_a_large_loss_and_no_infinity() -> None:
