@@ -15,7 +15,9 @@ from dist_vgg.network.sequential import Sequential
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-BATCH = 32  # images at a time; a constant, since sums and BLAS may round otherwise for other sizes
+# Images at a time, and those whose losses are added first; a constant, since BLAS may round
+# differently for other shapes, and so may sums.
+BATCH = 32
 Shifts = Sequence[tuple[int, int]]  # rows down, columns to the right
 
 
